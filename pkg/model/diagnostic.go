@@ -1,0 +1,55 @@
+package model
+
+import "strings"
+
+// Severity grades a diagnostic.
+type Severity string
+
+// Severities.
+const (
+	SeverityError   Severity = "error"   // a part is not in force as written; the fail-closed effect stands
+	SeverityWarning Severity = "warning" // in force, with a consequence that its author may not expect
+	SeverityNotice  Severity = "notice"  // for information
+)
+
+// Diagnostic is a finding addressed to the user: what is wrong, where, what follows, and what to do.
+type Diagnostic struct {
+	Code        string // stable, e.g. "http-rule-on-tcp-port"
+	Severity    Severity
+	Object      ObjectRef
+	Field       string // e.g. "spec.ingress[0].ports[1]"
+	Consequence string
+	Remedy      string
+}
+
+// ObjectRef names an object as kubectl does, and the place it was read from where there is one.
+type ObjectRef struct {
+	Kind, Namespace, Name string
+	Source                string // "file.yaml:12", else ""
+}
+
+// String is Kind namespace/name.
+func (o ObjectRef) String() string {
+	name := o.Name
+	if o.Namespace != "" {
+		name = o.Namespace + "/" + name
+	}
+	return strings.TrimSpace(o.Kind + " " + name)
+}
+
+// String is one line: severity, object, field, consequence, remedy, code.
+func (d Diagnostic) String() string {
+	var b strings.Builder
+	if d.Object.Source != "" {
+		b.WriteString(d.Object.Source + ": ")
+	}
+	b.WriteString(string(d.Severity) + ": " + d.Object.String())
+	if d.Field != "" {
+		b.WriteString(": " + d.Field)
+	}
+	b.WriteString(": " + d.Consequence)
+	if d.Remedy != "" {
+		b.WriteString("; " + d.Remedy)
+	}
+	return b.String() + " [" + d.Code + "]"
+}

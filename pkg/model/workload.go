@@ -1,0 +1,244 @@
+package model
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/labels"
+)
+
+// AppProtocol is what a port's application speaks.
+type AppProtocol string
+
+const (
+	// AppTCP is anything: no http rule can hold there.
+	AppTCP AppProtocol = "tcp"
+	// AppHTTP is HTTP/1.1 or HTTP/2, gRPC and gRPC-Web included: the application is spoken to as its caller speaks.
+	AppHTTP AppProtocol = "http"
+)
+
+// Workload is the set of pods that get identical configuration: same namespace, service account, ports, labels and proxy settings.
+type Workload struct {
+	Key            string // unique and stable: namespace, name and a hash of what the pods share
+	Namespace      string
+	Name           string // for people: the owner's name where there is one
+	ServiceAccount string
+	Labels         map[string]string
+	Proxy          ProxySettings
+	HostNetwork    bool
+	Ports          []WorkloadPort // TCP ports, declared by a container or targeted by a Service, ascending
+	Pods           []*Pod
+	Addresses      []netip.Addr // of all pods, ascending, unique
+}
+
+// WorkloadPort is a TCP port of a workload.
+type WorkloadPort struct {
+	Number   uint16
+	Name     string // the container port's name
+	Protocol AppProtocol
+	Service  string // the Service that says so; "" for a port no Service names
+	// Conflict says that Services disagree on the protocol: the port is TCP then, which closes its http rules.
+	Conflict bool
+}
+
+// Port returns the workload's port of that number.
+func (w *Workload) Port(number uint16) (WorkloadPort, bool) {
+	i, found := slices.BinarySearchFunc(w.Ports, number, func(p WorkloadPort, n uint16) int { return cmp.Compare(p.Number, n) })
+	if !found {
+		return WorkloadPort{}, false
+	}
+	return w.Ports[i], true
+}
+
+// ServiceAccountLabel is the value of the stamped label for a service account: its name, or, where that is longer than the 63 characters
+// that a label value may have, its first 46 and a hash of 16 digits.
+func ServiceAccountLabel(name string) string {
+	const longest, kept, digits = 63, 46, 16
+	if len(name) <= longest {
+		return name
+	}
+	sum := sha256.Sum256([]byte(name))
+	return name[:kept] + "-" + hex.EncodeToString(sum[:])[:digits]
+}
+
+// perPodLabels differ from pod to pod of one template. They are left out of a workload's labels while no selector names them.
+func isPerPodLabel(key string) bool {
+	switch key {
+	case "pod-template-hash", "controller-revision-hash", "pod-template-generation", "controller-uid", "job-name",
+		"batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-completion-index",
+		"statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index":
+		return true
+	}
+	return false
+}
+
+// namedLabels are the label keys that any selector in the snapshot names.
+func namedLabels(s *Snapshot) map[string]bool {
+	named := map[string]bool{}
+	add := func(sel labels.Selector) {
+		if sel == nil {
+			return
+		}
+		reqs, _ := sel.Requirements()
+		for _, r := range reqs {
+			named[r.Key()] = true
+		}
+	}
+	peers := func(ps []Peer) {
+		for _, p := range ps {
+			add(p.Pods)
+		}
+	}
+	for i := range s.Policies {
+		p := &s.Policies[i]
+		add(p.Selector)
+		for _, rules := range [][]Rule{p.Ingress, p.Egress} {
+			for _, r := range rules {
+				peers(r.Peers)
+			}
+		}
+	}
+	peers(s.Mesh.DNS)
+	peers(s.Mesh.ControlPlane)
+	peers(s.Mesh.Metrics)
+	for i := range s.Services {
+		for k := range s.Services[i].Selector {
+			named[k] = true
+		}
+	}
+	for _, np := range s.NetworkPolicies {
+		for k := range networkPolicyLabels(np) {
+			named[k] = true
+		}
+	}
+	return named
+}
+
+// group builds the workloads of a snapshot, sorted by key.
+func group(s *Snapshot) []*Workload {
+	named := namedLabels(s)
+	services := map[string][]*Service{}
+	for i := range s.Services {
+		svc := &s.Services[i]
+		services[svc.Namespace] = append(services[svc.Namespace], svc)
+	}
+	bySignature := map[string]*Workload{}
+	for i := range s.Pods {
+		pod := &s.Pods[i]
+		shared := sharedLabels(pod.Labels, named)
+		ports := podPorts(pod, services[pod.Namespace])
+		sig := signature(pod, shared, ports)
+		w := bySignature[sig]
+		if w == nil {
+			w = &Workload{
+				Namespace: pod.Namespace, Name: displayName(pod), ServiceAccount: pod.ServiceAccount, Labels: shared,
+				Proxy: pod.Proxy, HostNetwork: pod.HostNetwork, Ports: ports,
+			}
+			sum := sha256.Sum256([]byte(sig))
+			w.Key = pod.Namespace + "/" + w.Name + "/" + hex.EncodeToString(sum[:8])
+			bySignature[sig] = w
+		}
+		w.Pods = append(w.Pods, pod)
+		w.Addresses = append(w.Addresses, pod.Addresses...)
+	}
+	out := slices.SortedFunc(maps.Values(bySignature), func(a, b *Workload) int { return cmp.Compare(a.Key, b.Key) })
+	for _, w := range out {
+		slices.SortFunc(w.Addresses, netip.Addr.Compare)
+		w.Addresses = slices.Compact(w.Addresses)
+	}
+	return out
+}
+
+func displayName(p *Pod) string {
+	if p.Owner != "" {
+		return p.Owner
+	}
+	return p.Name
+}
+
+func sharedLabels(all map[string]string, named map[string]bool) map[string]string {
+	out := make(map[string]string, len(all))
+	for k, v := range all {
+		if !isPerPodLabel(k) || named[k] {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// signature is the exact encoding of what the pods of one workload share.
+func signature(p *Pod, shared map[string]string, ports []WorkloadPort) string {
+	var b strings.Builder
+	// The owner is part of it only as the name that people see: two Deployments with the same labels stay two rows.
+	fmt.Fprintf(&b, "%q %q %q %t", p.Namespace, displayName(p), p.ServiceAccount, p.HostNetwork)
+	for _, k := range slices.Sorted(maps.Keys(shared)) {
+		fmt.Fprintf(&b, " %q=%q", k, shared[k])
+	}
+	fmt.Fprintf(&b, " %+v %+v", ports, p.Proxy)
+	return b.String()
+}
+
+// podPorts lists the TCP ports of a pod with their protocols: those that containers declare and those that Services target.
+func podPorts(p *Pod, services []*Service) []WorkloadPort {
+	ports := map[uint16]WorkloadPort{}
+	byName := map[string]uint16{}
+	for _, c := range p.Ports {
+		if c.Protocol != TCP {
+			continue
+		}
+		ports[c.Number] = WorkloadPort{Number: c.Number, Name: c.Name, Protocol: AppTCP}
+		if c.Name != "" {
+			byName[c.Name] = c.Number
+		}
+	}
+	for _, svc := range services {
+		if len(svc.Selector) == 0 || !labels.SelectorFromSet(svc.Selector).Matches(labels.Set(p.Labels)) {
+			continue
+		}
+		for _, sp := range svc.Ports {
+			number := sp.TargetPort
+			if sp.TargetName != "" {
+				number = byName[sp.TargetName]
+			}
+			if sp.Protocol != TCP || number == 0 {
+				continue
+			}
+			wp := ports[number]
+			protocol := ServiceProtocol(sp)
+			if wp.Service != "" && wp.Protocol != protocol {
+				wp.Conflict, protocol = true, AppTCP
+			}
+			if wp.Service == "" || wp.Conflict {
+				wp.Protocol = protocol
+			}
+			wp.Number = number
+			if wp.Service == "" {
+				wp.Service = svc.Name
+			}
+			ports[number] = wp
+		}
+	}
+	return slices.SortedFunc(maps.Values(ports), func(a, b WorkloadPort) int { return cmp.Compare(a.Number, b.Number) })
+}
+
+// ServiceProtocol reads a Service port's protocol from its appProtocol, else from its name's prefix before the first dash.
+func ServiceProtocol(sp ServicePort) AppProtocol {
+	word := strings.ToLower(sp.AppProtocol)
+	if word == "" {
+		word, _, _ = strings.Cut(strings.ToLower(sp.Name), "-")
+		if strings.ToLower(sp.Name) == "grpc-web" || strings.HasPrefix(strings.ToLower(sp.Name), "grpc-web-") {
+			word = "grpc-web"
+		}
+	}
+	switch word {
+	case "http", "http2", "grpc", "h2c", "grpc-web", "kubernetes.io/h2c", "kubernetes.io/ws":
+		return AppHTTP
+	}
+	return AppTCP
+}
