@@ -1,0 +1,171 @@
+// Package envoytest runs a real Envoy in tests. Input: a bootstrap as YAML. Output: a process that is stopped with the test, and its admin
+// interface. One entry point: Start.
+package envoytest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Binary is the path of the Envoy under test: $ENVOY, else where `make envoy` puts it. A test that needs Envoy fails without one: a skip would
+// hide that nothing was proved.
+func Binary(t testing.TB) string {
+	t.Helper()
+	path := os.Getenv("ENVOY")
+	if path == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			t.Fatalf("find the cache directory: %v", err)
+		}
+		path = filepath.Join(cache, "pilot-lite", "envoy-1.40.0")
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Fatalf("no Envoy at %s: run `make envoy`, or set ENVOY to a binary (%v)", path, err)
+	}
+	return path
+}
+
+// Envoy is a running process.
+type Envoy struct {
+	t     testing.TB
+	cmd   *exec.Cmd
+	dir   string
+	admin *http.Client
+	done  chan struct{}
+}
+
+// AdminSocket returns a fresh path for the admin interface, short enough for a UNIX socket.
+func AdminSocket(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "pl")
+	if err != nil {
+		t.Fatalf("make a directory: %v", err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return filepath.Join(dir, "admin")
+}
+
+// Start runs Envoy with a bootstrap whose admin listens on the UNIX socket adminSocket, and waits until the admin interface answers.
+func Start(t testing.TB, bootstrap, adminSocket string) *Envoy {
+	t.Helper()
+	dir := t.TempDir()
+	config := filepath.Join(dir, "bootstrap.yaml")
+	if err := os.WriteFile(config, []byte(bootstrap), 0o600); err != nil {
+		t.Fatalf("write the bootstrap: %v", err)
+	}
+	log, err := os.Create(filepath.Join(dir, "envoy.log"))
+	if err != nil {
+		t.Fatalf("make the log: %v", err)
+	}
+	// --use-dynamic-base-id: several Envoys run side by side. --concurrency 1: the machine has few cores.
+	cmd := exec.Command(Binary(t), "-c", config, "--use-dynamic-base-id", "--concurrency", "1", "-l", "warning")
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("start Envoy: %v", err)
+	}
+	e := &Envoy{t: t, cmd: cmd, dir: dir, done: make(chan struct{}), admin: &http.Client{
+		Timeout: 5 * time.Second,
+		Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", adminSocket)
+		}},
+	}}
+	go func() { _ = cmd.Wait(); close(e.done) }()
+	t.Cleanup(func() {
+		e.Stop()
+		if t.Failed() {
+			t.Logf("Envoy's log:\n%s", e.Log())
+		}
+	})
+	e.Eventually("Envoy's admin interface answers", func() error { _, err := e.Admin(http.MethodGet, "/server_info"); return err })
+	return e
+}
+
+// Stop ends the process and waits for it.
+func (e *Envoy) Stop() {
+	_ = e.cmd.Process.Kill()
+	<-e.done
+}
+
+// Log is what Envoy printed, access logs on standard output included.
+func (e *Envoy) Log() string {
+	b, _ := os.ReadFile(filepath.Join(e.dir, "envoy.log"))
+	return string(b)
+}
+
+// Admin asks the admin interface and returns the body.
+func (e *Envoy) Admin(method, path string) (string, error) {
+	req, err := http.NewRequestWithContext(context.Background(), method, "http://admin"+path, http.NoBody)
+	if err != nil {
+		return "", fmt.Errorf("admin %s: %w", path, err)
+	}
+	resp, err := e.admin.Do(req)
+	if err != nil {
+		return "", fmt.Errorf("admin %s: %w", path, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var body bytes.Buffer
+	if _, err := io.Copy(&body, resp.Body); err != nil {
+		return "", fmt.Errorf("admin %s: %w", path, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return body.String(), fmt.Errorf("admin %s: %s: %s", path, resp.Status, strings.TrimSpace(body.String()))
+	}
+	return body.String(), nil
+}
+
+// Stat returns a counter or gauge by its exact name; 0 where there is none yet.
+func (e *Envoy) Stat(name string) int64 {
+	e.t.Helper()
+	body, err := e.Admin(http.MethodGet, "/stats?filter=^"+strings.ReplaceAll(name, ".", "\\.")+"$")
+	if err != nil {
+		e.t.Fatalf("stat %s: %v", name, err)
+	}
+	var n int64
+	if _, value, found := strings.Cut(body, ": "); found {
+		if _, err := fmt.Sscan(value, &n); err != nil {
+			e.t.Fatalf("stat %s: %q: %v", name, body, err)
+		}
+	}
+	return n
+}
+
+// Eventually waits until check returns nil, for at most 20 seconds.
+func (e *Envoy) Eventually(what string, check func() error) {
+	e.t.Helper()
+	var err error
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if err = check(); err == nil {
+			return
+		}
+		select {
+		case <-e.done:
+			e.t.Fatalf("%s: Envoy exited\n%s", what, e.Log())
+		default:
+		}
+	}
+	e.t.Fatalf("%s: not within 20 s: %v\n%s", what, err, e.Log())
+}
+
+// FreePort returns a TCP port that was free on the loopback address a moment ago.
+func FreePort(t testing.TB, address string) int {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", net.JoinHostPort(address, "0"))
+	if err != nil {
+		t.Fatalf("find a free port: %v", err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().(*net.TCPAddr).Port
+}
