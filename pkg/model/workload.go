@@ -67,7 +67,7 @@ func ServiceAccountLabel(name string) string {
 	return name[:kept] + "-" + hex.EncodeToString(sum[:])[:digits]
 }
 
-// perPodLabels differ from pod to pod of one template. They are left out of a workload's labels while no selector names them.
+// isPerPodLabel names the labels that differ from pod to pod of one template: they are left out of a workload's labels while no selector names them.
 func isPerPodLabel(key string) bool {
 	switch key {
 	case "pod-template-hash", "controller-revision-hash", "pod-template-generation", "controller-uid", "job-name",
