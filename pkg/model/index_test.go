@@ -19,7 +19,9 @@ func pod(name, address string, set map[string]string) model.Pod {
 	}
 }
 
-func selector(key, value string) labels.Selector { return labels.SelectorFromSet(labels.Set{key: value}) }
+func selector(key, value string) labels.Selector {
+	return labels.SelectorFromSet(labels.Set{key: value})
+}
 
 // Pods of one template are one workload, and the workload is the same one however many pods it has.
 func TestPodsOfOneTemplateAreOneWorkload(t *testing.T) {

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/labels"
@@ -125,8 +127,9 @@ func group(s *Snapshot) []*Workload {
 	named := namedLabels(s)
 	services := map[string][]*Service{}
 	for i := range s.Services {
-		svc := &s.Services[i]
-		services[svc.Namespace] = append(services[svc.Namespace], svc)
+		if svc := &s.Services[i]; len(svc.Selector) > 0 {
+			services[svc.Namespace] = append(services[svc.Namespace], svc)
+		}
 	}
 	bySignature := map[string]*Workload{}
 	for i := range s.Pods {
@@ -172,16 +175,40 @@ func sharedLabels(all map[string]string, named map[string]bool) map[string]strin
 	return out
 }
 
-// signature is the exact encoding of what the pods of one workload share.
+// signature is the exact encoding of what the pods of one workload share. The owner is part of it as the name that people see: two Deployments
+// with the same labels stay two rows.
 func signature(p *Pod, shared map[string]string, ports []WorkloadPort) string {
-	var b strings.Builder
-	// The owner is part of it only as the name that people see: two Deployments with the same labels stay two rows.
-	fmt.Fprintf(&b, "%q %q %q %t", p.Namespace, displayName(p), p.ServiceAccount, p.HostNetwork)
-	for _, k := range slices.Sorted(maps.Keys(shared)) {
-		fmt.Fprintf(&b, " %q=%q", k, shared[k])
+	b := make([]byte, 0, 256)
+	quote := func(words ...string) {
+		for _, w := range words {
+			b = append(strconv.AppendQuote(b, w), ' ')
+		}
 	}
-	fmt.Fprintf(&b, " %+v %+v", ports, p.Proxy)
-	return b.String()
+	quote(p.Namespace, displayName(p), p.ServiceAccount)
+	b = strconv.AppendBool(b, p.HostNetwork)
+	for _, k := range slices.Sorted(maps.Keys(shared)) {
+		quote(k, shared[k])
+	}
+	for _, port := range ports {
+		b = strconv.AppendUint(append(b, '|'), uint64(port.Number), 10)
+		quote(port.Name, string(port.Protocol), port.Service)
+		b = strconv.AppendBool(b, port.Conflict)
+	}
+	// Most pods have no settings of their own: the slow, exact encoding is for those that have.
+	if !reflect.DeepEqual(p.Proxy, ProxySettings{Injected: p.Proxy.Injected}) {
+		b = fmt.Appendf(b, "%+v", p.Proxy)
+	}
+	return string(strconv.AppendBool(append(b, '|'), p.Proxy.Injected))
+}
+
+// selects says whether a non-empty Service selector, which knows equality only, selects a pod.
+func selects(selector, set map[string]string) bool {
+	for k, v := range selector {
+		if got, ok := set[k]; !ok || got != v {
+			return false
+		}
+	}
+	return true
 }
 
 // podPorts lists the TCP ports of a pod with their protocols: those that containers declare and those that Services target.
@@ -198,7 +225,7 @@ func podPorts(p *Pod, services []*Service) []WorkloadPort {
 		}
 	}
 	for _, svc := range services {
-		if len(svc.Selector) == 0 || !labels.SelectorFromSet(svc.Selector).Matches(labels.Set(p.Labels)) {
+		if !selects(svc.Selector, p.Labels) {
 			continue
 		}
 		for _, sp := range svc.Ports {
