@@ -7,23 +7,26 @@ import (
 
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 	"github.com/pilot-lite/pilot-lite/pkg/translate/netpol"
+	"github.com/pilot-lite/pilot-lite/pkg/translate/rbac"
 )
 
 // Output is everything that a snapshot asks of proxies and kernels.
 type Output struct {
 	Workloads   []WorkloadOutput // sorted by workload key
 	Companions  []netpol.Companion
-	Diagnostics []model.Diagnostic
+	Diagnostics []model.Diagnostic // those of the snapshot included; each once, sorted
 }
 
 // WorkloadOutput is the configuration of the sidecars of one workload.
 type WorkloadOutput struct {
-	Workload  *model.Workload
+	Workload *model.Workload
+	// Resources are clusters, listeners and slots. Slots stand in the order in which they must reach a proxy: a workload that becomes governed
+	// first waits for its callers' bytes and then refuses, one that becomes free is opened first and then connects at once.
 	Resources []Resource
 }
 
 // Resource is one xDS message: a listenerv3.Listener, a clusterv3.Cluster or a corev3.TypedExtensionConfig. An unchanged resource is the same
-// message (pointer) from one Translate of a Translator to the next, so that it is marshalled once.
+// message (pointer) from one Translate of a Translator to the next, so that it is marshalled once. Workloads share messages, too.
 type Resource struct {
 	Message  proto.Message
 	Policies []model.PolicyRef // the policies whose generation it was built from; slots only
@@ -32,8 +35,103 @@ type Resource struct {
 // Translate is a Translator's first Translate.
 func Translate(ix *model.Index) *Output { return new(Translator).Translate(ix) }
 
-// Translator remembers what it built, by the exact argument it built it from. Not safe for concurrent use.
-type Translator struct{}
+// Translator remembers what it built, by the exact argument it built it from. The zero value is ready. Not safe for concurrent use.
+type Translator struct {
+	slots     memo[digest, rbac.Slots]
+	listeners memo[digest, resources]
+	connects  memo[connectInput, resources]
+}
 
 // Translate builds the output of a snapshot.
-func (t *Translator) Translate(ix *model.Index) *Output { return &Output{} }
+func (t *Translator) Translate(ix *model.Index) *Output {
+	r := &run{translator: t, ix: ix}
+	governing := r.governing()
+	out := &Output{Workloads: make([]WorkloadOutput, 0, len(ix.Workloads))}
+	for _, w := range ix.Workloads {
+		out.Workloads = append(out.Workloads, WorkloadOutput{Workload: w, Resources: r.workload(w, governing[w])})
+	}
+	t.slots.sweep()
+	t.listeners.sweep()
+	t.connects.sweep()
+	companions, found := netpol.Build(ix)
+	out.Companions = companions
+	r.findings.add(ix.Snapshot.Diagnostics...)
+	r.findings.add(found...)
+	out.Diagnostics = r.findings.sorted()
+	return out
+}
+
+// resources are messages that were built together.
+type resources []proto.Message
+
+// run is one Translate.
+type run struct {
+	translator *Translator
+	ix         *model.Index
+	findings   findings
+	// Scratch, kept from one workload to the next: a workload that did not change then costs its key and little more.
+	inbound inbound
+	key     encoder
+}
+
+// workload returns the resources of one workload, which the given policies govern.
+func (r *run) workload(w *model.Workload, policies []*resolvedPolicy) []Resource {
+	r.inbound.describe(w, r.ix.Snapshot.Mesh.HTTP)
+	r.reportPorts(w, policies)
+	listeners := r.listeners()
+	slots, refs := r.slots(w, policies)
+	r.findings.add(slots.Diagnostics...)
+	mode := connectAtOnce
+	for _, p := range policies {
+		if !p.policy.DryRun {
+			mode = connectOnFirstByte
+		}
+	}
+	connects := r.connects(mode)
+
+	out := make([]Resource, 0, len(listeners)+len(connects)+2)
+	for _, m := range listeners {
+		out = append(out, Resource{Message: m})
+	}
+	addConnects := func() {
+		for _, m := range connects {
+			out = append(out, Resource{Message: m, Policies: refs})
+		}
+	}
+	if mode == connectOnFirstByte {
+		addConnects()
+	}
+	for _, m := range []proto.Message{slots.HTTP, slots.TCP} {
+		out = append(out, Resource{Message: m, Policies: refs})
+	}
+	if mode == connectAtOnce {
+		addConnects()
+	}
+	return out
+}
+
+func (r *run) listeners() resources {
+	r.key = r.key[:0]
+	r.key.inbound(&r.inbound)
+	key := r.key.digest()
+	built, found := r.translator.listeners.lookup(key)
+	if !found {
+		built = r.inbound.build()
+		r.translator.listeners.store(key, built)
+	}
+	return built
+}
+
+func (r *run) connects(mode connectMode) resources {
+	var out resources
+	for name, cluster := range r.inbound.connectSlots() {
+		key := connectInput{slot: name, cluster: cluster, mode: mode}
+		built, found := r.translator.connects.lookup(key)
+		if !found {
+			built = resources{connectSlot(key)}
+			r.translator.connects.store(key, built)
+		}
+		out = append(out, built...)
+	}
+	return out
+}

@@ -1,0 +1,180 @@
+package translate
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+	"github.com/pilot-lite/pilot-lite/pkg/translate/rbac"
+)
+
+// resolvedPolicy is a policy whose peers are addresses. Only named ports are left to each workload.
+type resolvedPolicy struct {
+	policy *model.Policy
+	rules  []resolvedRule
+	// For a policy without named ports, which is the same for every workload: what rbac.Compile is given, and the digest of it.
+	same *rbac.Policy
+	key  digest
+}
+
+type resolvedRule struct {
+	rule    *model.Rule
+	index   int
+	sources *rbac.Sources // nil: anyone
+}
+
+// governing resolves each policy that governs ingress once, and lists per workload those that select it, in the snapshot's order.
+func (r *run) governing() map[*model.Workload][]*resolvedPolicy {
+	out := make(map[*model.Workload][]*resolvedPolicy, len(r.ix.Workloads))
+	for i := range r.ix.Snapshot.Policies {
+		p := &r.ix.Snapshot.Policies[i]
+		selected := r.ix.Selected(p)
+		if len(selected) == 0 {
+			r.findings.policy(p, "policy-selects-nothing", model.SeverityNotice, "spec.podSelector", "no pod is selected", "")
+		}
+		if !p.IsolatesIngress || len(selected) == 0 {
+			continue
+		}
+		resolved := r.resolve(p)
+		for _, w := range selected {
+			out[w] = append(out[w], resolved)
+		}
+	}
+	return out
+}
+
+// resolve turns peers into addresses. A rule whose peers mean nobody now is left out: in an Allow it admits nobody, and the policy isolates all
+// the same; in a Deny there is nobody to refuse. An empty list of sources would mean anyone.
+func (r *run) resolve(p *model.Policy) *resolvedPolicy {
+	out := &resolvedPolicy{policy: p}
+	named := false
+	for i := range p.Ingress {
+		rule := &p.Ingress[i]
+		sources, somebody := r.sources(p.Namespace, rule.Peers)
+		if !somebody {
+			r.findings.policy(p, "peers-mean-nobody", model.SeverityNotice, ruleField(i)+".from",
+				"no pod that exists now is meant, so the rule matches nothing", "check the selectors, and the label of the service account")
+			continue
+		}
+		named = named || slices.ContainsFunc(rule.Ports, func(pr model.PortRange) bool { return pr.Name != "" })
+		out.rules = append(out.rules, resolvedRule{rule, i, sources})
+	}
+	if named {
+		return out
+	}
+	out.same = r.forWorkload(out, nil)
+	r.key = r.key[:0]
+	r.key.policy(out.same)
+	out.key = r.key.digest()
+	return out
+}
+
+// sources is the union of what a rule's peers mean, and whether that is anybody.
+func (r *run) sources(namespace string, peers []model.Peer) (sources *rbac.Sources, somebody bool) {
+	if peers == nil {
+		return nil, true
+	}
+	sources = &rbac.Sources{}
+	lists := 0
+	for _, peer := range peers {
+		if peer.Block != nil {
+			sources.Blocks = append(sources.Blocks, *peer.Block)
+			continue
+		}
+		for _, w := range r.ix.PeerWorkloads(namespace, peer) {
+			if len(w.Addresses) == 0 {
+				continue
+			}
+			if lists++; lists == 1 {
+				sources.Addresses = slices.Clip(w.Addresses) // most rules name one workload: no copy
+				continue
+			}
+			sources.Addresses = append(sources.Addresses, w.Addresses...)
+		}
+	}
+	if lists > 1 {
+		slices.SortFunc(sources.Addresses, netip.Addr.Compare)
+		sources.Addresses = slices.Compact(sources.Addresses)
+	}
+	return sources, len(sources.Addresses)+len(sources.Blocks) > 0
+}
+
+// forWorkload is a policy as one workload has it. Without named ports the workload does not matter, and may be nil.
+func (r *run) forWorkload(p *resolvedPolicy, w *model.Workload) *rbac.Policy {
+	out := &rbac.Policy{Ref: p.policy.PolicyRef, Action: p.policy.Action, DryRun: p.policy.DryRun}
+	for _, rule := range p.rules {
+		ports, some := r.ports(p.policy, rule, w)
+		if !some {
+			continue
+		}
+		out.Rules = append(out.Rules, rbac.Rule{Name: rule.rule.Name, Sources: rule.sources, Ports: ports, HTTP: rule.rule.HTTP})
+	}
+	return out
+}
+
+// ports are the TCP ports that a rule means for a workload, nil for every port, and whether any is left. UDP and SCTP never reach the sidecar. A
+// name that no container of the workload declares means no port in an Allow, and every port in a Deny.
+func (r *run) ports(p *model.Policy, rule resolvedRule, w *model.Workload) (ports []model.PortRange, some bool) {
+	if rule.rule.Ports == nil {
+		return nil, true
+	}
+	for _, pr := range rule.rule.Ports {
+		switch {
+		case pr.Protocol != model.TCP:
+		case pr.Name != "":
+			numbers := namedPorts(w, pr.Name)
+			if len(numbers) == 0 {
+				r.findings.unresolved(p, rule.index, pr.Name, w)
+				if p.Action == model.Deny {
+					return nil, true
+				}
+			}
+			ports = append(ports, numbers...)
+		case pr.From == 0 && pr.To == 0:
+			return nil, true
+		default:
+			ports = append(ports, pr)
+		}
+	}
+	return ports, len(ports) > 0
+}
+
+func namedPorts(w *model.Workload, name string) []model.PortRange {
+	var out []model.PortRange
+	for _, p := range w.Ports {
+		if p.Name == name {
+			out = append(out, model.PortRange{Protocol: model.TCP, From: p.Number, To: p.Number})
+		}
+	}
+	return out
+}
+
+// slots compiles the policies of a workload, or finds what was compiled from the same.
+func (r *run) slots(w *model.Workload, policies []*resolvedPolicy) (rbac.Slots, []model.PolicyRef) {
+	var in rbac.Input
+	refs := make([]model.PolicyRef, 0, len(policies))
+	for _, b := range r.inbound.Bound {
+		in.Ports = append(in.Ports, rbac.PortMap{Policy: b.Port, Socket: b.Listen.Port()})
+	}
+	workloadKey := encoder(make([]byte, 0, 32+len(policies)*len(digest{})))
+	workloadKey.portMaps(in.Ports)
+	for _, p := range policies {
+		refs = append(refs, p.policy.PolicyRef)
+		same, key := p.same, p.key
+		if same == nil {
+			same = r.forWorkload(p, w)
+			r.key = r.key[:0]
+			r.key.policy(same)
+			key = r.key.digest()
+		}
+		in.Policies = append(in.Policies, *same)
+		workloadKey = append(workloadKey, key[:]...)
+	}
+	key := workloadKey.digest()
+	slots, found := r.translator.slots.lookup(key)
+	if !found {
+		slots = rbac.Compile(in)
+		r.translator.slots.store(key, slots)
+	}
+	return slots, refs
+}
