@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -30,7 +31,9 @@ func (r *run) governing() map[*model.Workload][]*resolvedPolicy {
 		p := &r.ix.Snapshot.Policies[i]
 		selected := r.ix.Selected(p)
 		if len(selected) == 0 {
-			r.findings.policy(p, "policy-selects-nothing", model.SeverityNotice, "spec.podSelector", "no pod is selected", "")
+			d := onPolicy(p, "policy-selects-nothing", model.SeverityNotice, "spec.podSelector")
+			d.Consequence = "no pod is selected: the policy has no effect now"
+			r.findings.add(d)
 		}
 		if !p.IsolatesIngress || len(selected) == 0 {
 			continue
@@ -52,8 +55,9 @@ func (r *run) resolve(p *model.Policy) *resolvedPolicy {
 		rule := &p.Ingress[i]
 		sources, somebody := r.sources(p.Namespace, rule.Peers)
 		if !somebody {
-			r.findings.policy(p, "peers-mean-nobody", model.SeverityNotice, ruleField(i)+".from",
-				"no pod that exists now is meant, so the rule matches nothing", "check the selectors, and the label of the service account")
+			d := onPolicy(p, "peers-mean-nobody", model.SeverityNotice, ruleField(i)+".from")
+			d.Consequence, d.Remedy = "no pod that runs now is meant, so the rule matches nothing", "check the selectors, and that the callers carry a sidecar where accounts are named"
+			r.findings.add(d)
 			continue
 		}
 		named = named || slices.ContainsFunc(rule.Ports, func(pr model.PortRange) bool { return pr.Name != "" })
@@ -124,10 +128,14 @@ func (r *run) ports(p *model.Policy, rule resolvedRule, w *model.Workload) (port
 		case pr.Name != "":
 			numbers := namedPorts(w, pr.Name)
 			if len(numbers) == 0 {
-				r.findings.unresolved(p, rule.index, pr.Name, w)
+				d := onPolicy(p, "named-port-unknown", model.SeverityWarning, ruleField(rule.index)+".ports")
+				d.Consequence, d.Remedy = fmt.Sprintf("no container declares a TCP port named %q, so it admits nothing", pr.Name), "declare the port, or write its number"
 				if p.Action == model.Deny {
+					d.Consequence = fmt.Sprintf("no container declares a TCP port named %q, so the rule refuses on every port", pr.Name)
+					r.findings.of(w, d)
 					return nil, true
 				}
+				r.findings.of(w, d)
 			}
 			ports = append(ports, numbers...)
 		case pr.From == 0 && pr.To == 0:

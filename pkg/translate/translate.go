@@ -44,7 +44,7 @@ type Translator struct {
 
 // Translate builds the output of a snapshot.
 func (t *Translator) Translate(ix *model.Index) *Output {
-	r := &run{translator: t, ix: ix}
+	r := &run{translator: t, ix: ix, findings: findings{}}
 	governing := r.governing()
 	out := &Output{Workloads: make([]WorkloadOutput, 0, len(ix.Workloads))}
 	for _, w := range ix.Workloads {
