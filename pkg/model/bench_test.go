@@ -8,8 +8,8 @@ import (
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
-// BenchmarkNewIndex groups 10,000 pods of 1,000 workloads behind 100 Services.
-func BenchmarkNewIndex(b *testing.B) {
+// large is 10,000 pods of 1,000 workloads behind 100 Services, with 1,000 policies.
+func large() *model.Snapshot {
 	s := &model.Snapshot{}
 	for i := range 100 {
 		app := fmt.Sprint("app-", i)
@@ -30,10 +30,27 @@ func BenchmarkNewIndex(b *testing.B) {
 			})
 		}
 	}
+	return s
+}
+
+func BenchmarkNewIndex(b *testing.B) {
+	s := large()
 	b.ReportAllocs()
 	for b.Loop() {
 		if ix := model.NewIndex(s); len(ix.Workloads) != 1000 {
 			b.Fatalf("got %d workloads", len(ix.Workloads))
 		}
+	}
+}
+
+// BenchmarkIndexAfterPolicyEdit indexes a snapshot that differs from the one before in its policies only.
+func BenchmarkIndexAfterPolicyEdit(b *testing.B) {
+	s := large()
+	var x model.Indexer
+	x.Index(s)
+	b.ReportAllocs()
+	for b.Loop() {
+		edited := *s
+		x.Index(&edited)
 	}
 }

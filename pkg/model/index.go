@@ -1,6 +1,7 @@
 package model
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -22,10 +23,39 @@ type Index struct {
 	namespaces  map[string]labels.Set
 }
 
-// NewIndex groups the snapshot's pods and indexes them.
-func NewIndex(s *Snapshot) *Index {
+// NewIndex is an Indexer's first Index.
+func NewIndex(s *Snapshot) *Index { return new(Indexer).Index(s) }
+
+// Indexer indexes one snapshot after another. The zero value is ready. While the lists of pods, services and namespaces are the same slices and
+// no selector comes to name another per-pod label, the grouping of the snapshot before is used again: a policy edit does no work per pod.
+// Not safe for concurrent use; what it returns is.
+type Indexer struct {
+	last  *Index
+	named string // the per-pod labels that selectors named
+}
+
+// Index groups the snapshot's pods and indexes them.
+func (x *Indexer) Index(s *Snapshot) *Index {
+	named := namedPerPodLabels(s)
+	key := strings.Join(slices.Sorted(maps.Keys(named)), ",")
+	if x.last != nil && x.named == key && sameSlice(x.last.Snapshot.Pods, s.Pods) && sameSlice(x.last.Snapshot.Services, s.Services) &&
+		sameSlice(x.last.Snapshot.Namespaces, s.Namespaces) {
+		again := *x.last
+		again.Snapshot = s
+		x.last = &again
+		return &again
+	}
+	x.last, x.named = newIndex(s, named), key
+	return x.last
+}
+
+func sameSlice[T any](a, b []T) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
+func newIndex(s *Snapshot, named map[string]bool) *Index {
 	ix := &Index{
-		Snapshot: s, Workloads: group(s), byNamespace: map[string][]*Workload{}, byPod: make(map[string]*Workload, len(s.Pods)),
+		Snapshot: s, Workloads: group(s, named), byNamespace: map[string][]*Workload{}, byPod: make(map[string]*Workload, len(s.Pods)),
 		byAddress: make(map[netip.Addr]*Pod, len(s.Pods)), namespaces: make(map[string]labels.Set, len(s.Namespaces)),
 	}
 	for _, ns := range s.Namespaces {

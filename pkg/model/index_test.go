@@ -145,3 +145,29 @@ func TestServiceAccountLabel(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// A policy edit keeps the grouping; a selector that comes to name a per-pod label, or another list of pods, makes it anew.
+func TestIndexerGroupsAnewOnlyWhenItMust(t *testing.T) {
+	t.Parallel()
+	first := &model.Snapshot{Pods: []model.Pod{
+		pod("cart-1", "10.0.0.1", map[string]string{"pod-template-hash": "1"}), pod("cart-2", "10.0.0.2", map[string]string{"pod-template-hash": "2"}),
+	}}
+	var x model.Indexer
+	before := x.Index(first)
+
+	edited := *first
+	edited.Policies = []model.Policy{{PolicyRef: model.PolicyRef{Namespace: "shop"}, Selector: selector("app", "cart")}}
+	if after := x.Index(&edited); after.Workloads[0] != before.Workloads[0] || after.Snapshot != &edited {
+		t.Error("a policy edit grouped the pods anew, or kept the old snapshot")
+	}
+	naming := edited
+	naming.Policies = []model.Policy{{PolicyRef: model.PolicyRef{Namespace: "shop"}, Selector: selector("pod-template-hash", "1")}}
+	if after := x.Index(&naming); len(after.Workloads) != 2 {
+		t.Errorf("got %d workloads after a selector named a per-pod label, want 2", len(after.Workloads))
+	}
+	fewer := edited
+	fewer.Pods = slices.Clone(first.Pods[:1])
+	if after := x.Index(&fewer); len(after.Workloads[0].Pods) != 1 {
+		t.Errorf("got %d pods, want 1", len(after.Workloads[0].Pods))
+	}
+}

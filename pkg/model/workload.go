@@ -80,16 +80,21 @@ func isPerPodLabel(key string) bool {
 	return false
 }
 
-// namedLabels are the label keys that any selector in the snapshot names.
-func namedLabels(s *Snapshot) map[string]bool {
+// namedPerPodLabels are the per-pod labels that any selector in the snapshot names.
+func namedPerPodLabels(s *Snapshot) map[string]bool {
 	named := map[string]bool{}
+	name := func(key string) {
+		if isPerPodLabel(key) {
+			named[key] = true
+		}
+	}
 	add := func(sel labels.Selector) {
 		if sel == nil {
 			return
 		}
 		reqs, _ := sel.Requirements()
 		for _, r := range reqs {
-			named[r.Key()] = true
+			name(r.Key())
 		}
 	}
 	peers := func(ps []Peer) {
@@ -111,20 +116,19 @@ func namedLabels(s *Snapshot) map[string]bool {
 	peers(s.Mesh.Metrics)
 	for i := range s.Services {
 		for k := range s.Services[i].Selector {
-			named[k] = true
+			name(k)
 		}
 	}
 	for _, np := range s.NetworkPolicies {
 		for k := range networkPolicyLabels(np) {
-			named[k] = true
+			name(k)
 		}
 	}
 	return named
 }
 
 // group builds the workloads of a snapshot, sorted by key.
-func group(s *Snapshot) []*Workload {
-	named := namedLabels(s)
+func group(s *Snapshot, named map[string]bool) []*Workload {
 	services := map[string][]*Service{}
 	for i := range s.Services {
 		if svc := &s.Services[i]; len(svc.Selector) > 0 {
