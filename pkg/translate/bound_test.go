@@ -12,7 +12,7 @@ import (
 // Before any slot has come, the proxy answers and refuses, and no application is touched.
 func TestDenyBeforeSlotsCome(t *testing.T) {
 	t.Parallel()
-	web, db := startHTTPApp(t, anyPort), startTCPApp(t, anyPort, "welcome\n")
+	web, db := startHTTPApp(t, freeSocket), startTCPApp(t, freeSocket, "welcome\n")
 	webPort, dbPort := freePort(t), freePort(t)
 	callee := cart(func(p *model.Pod) {
 		p.Proxy.Bound = []model.BoundPort{{Port: 8080, Listen: webPort, Application: web.address()}, {Port: 5432, Listen: dbPort, Application: db.address()}}

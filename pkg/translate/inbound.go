@@ -4,7 +4,6 @@ import (
 	"iter"
 	"net/netip"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/pilot-lite/pilot-lite/pkg/model"
@@ -31,7 +30,6 @@ const (
 	chainHTTP        chainKind = "http"
 	chainTCP         chainKind = "tcp"
 	chainServerFirst chainKind = "tcp-server-first"
-	chainRefused     chainKind = "refused"
 )
 
 // httpSettings are the settings of the HTTP connection manager that differ between workloads.
@@ -86,10 +84,6 @@ func (in *inbound) describe(w *model.Workload, mesh model.HTTPDefaults) {
 		if _, declared := w.Port(number); !declared && !reserved(number) && !slices.Contains(w.Proxy.ExcludedInbound, number) {
 			in.Chains = append(in.Chains, chain{number, chainServerFirst})
 		}
-	}
-	// The sidecar's own ports are nobody's business. A connection addressed straight to the listener would be sent back to it, without end.
-	for number := model.ReservedFirst; number <= model.ReservedLast; number++ {
-		in.Chains = append(in.Chains, chain{number, chainRefused})
 	}
 	slices.SortFunc(in.Chains, func(a, b chain) int { return int(a.Port) - int(b.Port) })
 	in.Chains = slices.Compact(in.Chains)
@@ -160,6 +154,6 @@ func (in *inbound) connectSlots() iter.Seq2[string, string] {
 // inboundName names the listener of captured mode and its cluster.
 const inboundName = "inbound"
 
-func boundName(port uint16) string { return inboundName + "/" + strconv.Itoa(int(port)) }
+func boundName(port uint16) string { return inboundName + "/" + portText(port) }
 
-func boundConnectSlot(port uint16) string { return ConnectSlot + "/" + strconv.Itoa(int(port)) }
+func boundConnectSlot(port uint16) string { return ConnectSlot + "/" + portText(port) }

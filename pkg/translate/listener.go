@@ -2,7 +2,6 @@ package translate
 
 import (
 	"net/netip"
-	"strconv"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
@@ -31,6 +30,13 @@ func (in *inbound) captured() *listenerv3.Listener {
 		fc := in.filterChain(c, inboundName, ConnectSlot)
 		fc.FilterChainMatch = &listenerv3.FilterChainMatch{DestinationPort: wrapperspb.UInt32(uint32(c.Port))}
 		l.FilterChains = append(l.FilterChains, fc)
+	}
+	// The sidecar's own ports are nobody's business, and a connection addressed straight to the listener would be sent back to it, without end. A
+	// chain without filters closes the connection.
+	for number := model.ReservedFirst; number <= model.ReservedLast; number++ {
+		l.FilterChains = append(l.FilterChains, &listenerv3.FilterChain{
+			Name: "reserved/" + portText(number), FilterChainMatch: &listenerv3.FilterChainMatch{DestinationPort: wrapperspb.UInt32(uint32(number))},
+		})
 	}
 	l.DefaultFilterChain = in.filterChain(chain{Kind: chainTCP}, inboundName, ConnectSlot)
 	return l
@@ -65,7 +71,6 @@ func (in *inbound) filterChain(c chain, cluster, connectSlot string) *listenerv3
 		fc.Filters = []*listenerv3.Filter{tcpRBAC(), networkSlot(connectSlot, tcpProxy(cluster, connectOnFirstByte))}
 	case chainServerFirst:
 		fc.Filters = []*listenerv3.Filter{tcpRBAC(), packFilter("envoy.filters.network.tcp_proxy", tcpProxy(cluster, connectAtOnce))}
-	case chainRefused: // a chain without filters closes the connection
 	}
 	return fc
 }
@@ -74,7 +79,7 @@ func (c chain) name() string {
 	if c.Port == 0 {
 		return string(c.Kind) + "/other"
 	}
-	return string(c.Kind) + "/" + strconv.Itoa(int(c.Port))
+	return string(c.Kind) + "/" + portText(c.Port)
 }
 
 func socket(a netip.AddrPort) *corev3.Address {

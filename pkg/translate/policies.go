@@ -1,7 +1,7 @@
 package translate
 
 import (
-	"fmt"
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -67,9 +67,7 @@ func (r *run) resolve(p *model.Policy) *resolvedPolicy {
 		return out
 	}
 	out.same = r.forWorkload(out, nil)
-	r.key = r.key[:0]
-	r.key.policy(out.same)
-	out.key = r.key.digest()
+	out.key = r.digest(out.same)
 	return out
 }
 
@@ -116,8 +114,7 @@ func (r *run) forWorkload(p *resolvedPolicy, w *model.Workload) *rbac.Policy {
 	return out
 }
 
-// ports are the TCP ports that a rule means for a workload, nil for every port, and whether any is left. UDP and SCTP never reach the sidecar. A
-// name that no container of the workload declares means no port in an Allow, and every port in a Deny.
+// ports are the TCP ports that a rule means for a workload, nil for every port, and whether any is left. UDP and SCTP never reach the sidecar.
 func (r *run) ports(p *model.Policy, rule resolvedRule, w *model.Workload) (ports []model.PortRange, some bool) {
 	if rule.rule.Ports == nil {
 		return nil, true
@@ -128,14 +125,11 @@ func (r *run) ports(p *model.Policy, rule resolvedRule, w *model.Workload) (port
 		case pr.Name != "":
 			numbers := namedPorts(w, pr.Name)
 			if len(numbers) == 0 {
-				d := onPolicy(p, "named-port-unknown", model.SeverityWarning, ruleField(rule.index)+".ports")
-				d.Consequence, d.Remedy = fmt.Sprintf("no container declares a TCP port named %q, so it admits nothing", pr.Name), "declare the port, or write its number"
-				if p.Action == model.Deny {
-					d.Consequence = fmt.Sprintf("no container declares a TCP port named %q, so the rule refuses on every port", pr.Name)
-					r.findings.of(w, d)
-					return nil, true
-				}
-				r.findings.of(w, d)
+				r.reportUnknownPort(w, p, rule.index, pr.Name)
+			}
+			// A name that no container declares means no port in an Allow, and every port in a Deny.
+			if len(numbers) == 0 && p.Action == model.Deny {
+				return nil, true
 			}
 			ports = append(ports, numbers...)
 		case pr.From == 0 && pr.To == 0:
@@ -158,31 +152,48 @@ func namedPorts(w *model.Workload, name string) []model.PortRange {
 }
 
 // slots compiles the policies of a workload, or finds what was compiled from the same.
-func (r *run) slots(w *model.Workload, policies []*resolvedPolicy) (rbac.Slots, []model.PolicyRef) {
-	var in rbac.Input
-	refs := make([]model.PolicyRef, 0, len(policies))
+func (r *run) slots(policies []*resolvedPolicy, w *model.Workload) rbac.Slots {
+	var maps []rbac.PortMap
 	for _, b := range r.inbound.Bound {
-		in.Ports = append(in.Ports, rbac.PortMap{Policy: b.Port, Socket: b.Listen.Port()})
+		maps = append(maps, rbac.PortMap{Policy: b.Port, Socket: b.Listen.Port()})
 	}
-	workloadKey := encoder(make([]byte, 0, 32+len(policies)*len(digest{})))
-	workloadKey.portMaps(in.Ports)
+	own := make(map[*resolvedPolicy]*rbac.Policy, 0) // those with named ports, as this workload has them
+	r.slotKey = r.slotKey[:0]
+	r.slotKey.portMaps(maps)
 	for _, p := range policies {
-		refs = append(refs, p.policy.PolicyRef)
-		same, key := p.same, p.key
-		if same == nil {
-			same = r.forWorkload(p, w)
-			r.key = r.key[:0]
-			r.key.policy(same)
-			key = r.key.digest()
+		key := p.key
+		if p.same == nil {
+			own[p] = r.forWorkload(p, w)
+			key = r.digest(own[p])
 		}
-		in.Policies = append(in.Policies, *same)
-		workloadKey = append(workloadKey, key[:]...)
+		r.slotKey = append(r.slotKey, key[:]...)
 	}
-	key := workloadKey.digest()
+	key := r.slotKey.digest()
 	slots, found := r.translator.slots.lookup(key)
-	if !found {
-		slots = rbac.Compile(in)
-		r.translator.slots.store(key, slots)
+	if found {
+		return slots
 	}
-	return slots, refs
+	in := rbac.Input{Ports: maps}
+	for _, p := range policies {
+		if same := cmp.Or(p.same, own[p]); same != nil {
+			in.Policies = append(in.Policies, *same)
+		}
+	}
+	slots = rbac.Compile(in)
+	r.translator.slots.store(key, slots)
+	return slots
+}
+
+func (r *run) digest(p *rbac.Policy) digest {
+	r.key = r.key[:0]
+	r.key.policy(p)
+	return r.key.digest()
+}
+
+func refsOf(policies []*resolvedPolicy) []model.PolicyRef {
+	out := make([]model.PolicyRef, 0, len(policies))
+	for _, p := range policies {
+		out = append(out, p.policy.PolicyRef)
+	}
+	return out
 }

@@ -2,6 +2,7 @@ package translate
 
 import (
 	"slices"
+	"strconv"
 
 	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
@@ -115,6 +116,17 @@ func (r *run) reportHTTPRule(w *model.Workload, p *model.Policy, rule int, numbe
 	d := onPolicy(p, "http-rule-on-tcp-port", model.SeverityWarning, ruleField(rule)+".ports")
 	d.Consequence = "port " + portText(number) + why + effect
 	d.Remedy = howToSpeakHTTP
+	r.findings.of(w, d)
+}
+
+// reportUnknownPort: a rule names a port that no container of the workload declares.
+func (r *run) reportUnknownPort(w *model.Workload, p *model.Policy, rule int, name string) {
+	d := onPolicy(p, "named-port-unknown", model.SeverityWarning, ruleField(rule)+".ports")
+	d.Consequence = "no container declares a TCP port named " + strconv.Quote(name) + ", so it admits nothing"
+	if p.Action == model.Deny {
+		d.Consequence = "no container declares a TCP port named " + strconv.Quote(name) + ", so the rule refuses on every port"
+	}
+	d.Remedy = "declare the port, or write its number"
 	r.findings.of(w, d)
 }
 

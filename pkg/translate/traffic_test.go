@@ -126,7 +126,7 @@ func startTCPApp(t *testing.T, address, greeting string) *tcpApp {
 
 func (a *tcpApp) address() netip.AddrPort { return netip.MustParseAddrPort(a.listener.Addr().String()) }
 
-const anyPort = "127.0.0.1:0"
+const freeSocket = "127.0.0.1:0"
 
 func listen(t *testing.T, address string) net.Listener {
 	t.Helper()

@@ -70,8 +70,8 @@ type run struct {
 	ix         *model.Index
 	findings   findings
 	// Scratch, kept from one workload to the next: a workload that did not change then costs its key and little more.
-	inbound inbound
-	key     encoder
+	inbound      inbound
+	key, slotKey encoder
 }
 
 // workload returns the resources of one workload, which the given policies govern.
@@ -79,7 +79,7 @@ func (r *run) workload(w *model.Workload, policies []*resolvedPolicy) []Resource
 	r.inbound.describe(w, r.ix.Snapshot.Mesh.HTTP)
 	r.reportPorts(w, policies)
 	listeners := r.listeners()
-	slots, refs := r.slots(w, policies)
+	slots, refs := r.slots(policies, w), refsOf(policies)
 	r.findings.add(slots.Diagnostics...)
 	mode := connectAtOnce
 	for _, p := range policies {

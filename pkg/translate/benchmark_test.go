@@ -1,0 +1,89 @@
+package translate_test
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+	"github.com/pilot-lite/pilot-lite/pkg/translate"
+)
+
+// bigWorld is 1,000 workloads of 10 pods in 50 namespaces, a Service and a policy of two rules each.
+func bigWorld() *model.Snapshot {
+	const namespaces, workloads, pods = 50, 20, 10
+	s := &model.Snapshot{}
+	for n := range namespaces {
+		namespace := fmt.Sprintf("ns-%02d", n)
+		s.Namespaces = append(s.Namespaces, model.Namespace{Name: namespace, Labels: map[string]string{"kubernetes.io/metadata.name": namespace}})
+		for w := range workloads {
+			app := fmt.Sprintf("app-%02d", w)
+			for p := range pods {
+				s.Pods = append(s.Pods, model.Pod{
+					Namespace: namespace, Name: fmt.Sprintf("%s-%d", app, p), Owner: app, ServiceAccount: app, Expected: true,
+					Labels:    map[string]string{"app": app, "version": "v1", "pod-template-hash": "5d4f", "policy.pilot-lite.io/service-account": app},
+					Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, byte(n), byte(w), byte(p)})},
+					Ports:     []model.ContainerPort{{Name: "http", Number: 8080, Protocol: model.TCP}, {Name: "db", Number: 5432, Protocol: model.TCP}},
+				})
+			}
+			s.Services = append(s.Services, model.Service{
+				Namespace: namespace, Name: app, Selector: map[string]string{"app": app},
+				Ports: []model.ServicePort{{Name: "http", Port: 80, TargetPort: 8080, Protocol: model.TCP}},
+			})
+			s.Policies = append(s.Policies, model.Policy{
+				PolicyRef: model.PolicyRef{Namespace: namespace, Name: app, UID: app, Generation: 1}, Action: model.Allow, IsolatesIngress: true, Accepted: true,
+				Selector: selector("app", app),
+				Ingress: []model.Rule{
+					{
+						Name: "reads", Peers: []model.Peer{{Pods: selector("app", fmt.Sprintf("app-%02d", (w+1)%workloads))}},
+						Ports: []model.PortRange{{Protocol: model.TCP, From: 8080, To: 8080}},
+						HTTP:  []model.HTTPMatch{{Methods: []string{"GET"}, Paths: []model.PathMatch{{Type: model.Prefix, Value: "/" + app}}}},
+					},
+					{
+						Name: "db", Peers: []model.Peer{{Pods: selector("app", fmt.Sprintf("app-%02d", (w+2)%workloads))}},
+						Ports: []model.PortRange{{Protocol: model.TCP, From: 5432, To: 5432}},
+					},
+				},
+			})
+		}
+	}
+	return s
+}
+
+// BenchmarkTranslate measures a rebuild from nothing, and one after a single policy was edited, each with and without building the index.
+func BenchmarkTranslate(b *testing.B) {
+	s := bigWorld()
+	edit := func(i int) {
+		p := &s.Policies[500]
+		p.Generation++
+		p.Ingress[0].HTTP[0].Methods = []string{[]string{"GET", "PUT"}[i%2]}
+	}
+	b.Run("index", func(b *testing.B) {
+		for b.Loop() {
+			model.NewIndex(s)
+		}
+	})
+	b.Run("cold", func(b *testing.B) {
+		ix := model.NewIndex(s)
+		for b.Loop() {
+			translate.Translate(ix)
+		}
+	})
+	b.Run("one edit", func(b *testing.B) {
+		tr := new(translate.Translator)
+		ix := model.NewIndex(s)
+		tr.Translate(ix)
+		for i := 0; b.Loop(); i++ {
+			edit(i)
+			tr.Translate(ix)
+		}
+	})
+	b.Run("one edit with index", func(b *testing.B) {
+		tr := new(translate.Translator)
+		tr.Translate(model.NewIndex(s))
+		for i := 0; b.Loop(); i++ {
+			edit(i)
+			tr.Translate(model.NewIndex(s))
+		}
+	})
+}
