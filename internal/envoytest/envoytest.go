@@ -68,8 +68,8 @@ func Start(t testing.TB, bootstrap, adminSocket string) *Envoy {
 	if err != nil {
 		t.Fatalf("make the log: %v", err)
 	}
-	// --use-dynamic-base-id: several Envoys run side by side. --concurrency 1: the machine has few cores.
-	cmd := exec.Command(Binary(t), "-c", config, "--use-dynamic-base-id", "--concurrency", "1", "-l", "warning")
+	// --use-dynamic-base-id: several Envoys run side by side. --concurrency 1: the machine has few cores. Access logs are written at once.
+	cmd := exec.Command(Binary(t), "-c", config, "--use-dynamic-base-id", "--concurrency", "1", "-l", "warning", "--file-flush-interval-msec", "20")
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
