@@ -1,11 +1,10 @@
 package v1alpha1
 
-import (
-	networkingv1 "k8s.io/api/networking/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-)
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // Action says what a policy does with the requests its rules match.
+//
+// +kubebuilder:validation:Enum=Allow;Deny
 type Action string
 
 const (
@@ -16,6 +15,8 @@ const (
 )
 
 // Enforcement says whether a policy decides or only reports.
+//
+// +kubebuilder:validation:Enum=Enforce;DryRun
 type Enforcement string
 
 const (
@@ -26,18 +27,22 @@ const (
 )
 
 // PathMatchType says how a path is compared, after normalization and without its query.
+//
+// +kubebuilder:validation:Enum=Exact;PathPrefix;RegularExpression
 type PathMatchType string
 
 const (
 	// PathExact matches the whole path.
 	PathExact PathMatchType = "Exact"
-	// PathPrefix matches whole leading segments: /a matches /a, /a/ and /a/b, not /ab.
+	// PathPrefix matches whole leading segments: /a matches /a, /a/ and /a/b, not /ab. The default.
 	PathPrefix PathMatchType = "PathPrefix"
 	// PathRegularExpression matches the whole path against an RE2 expression.
 	PathRegularExpression PathMatchType = "RegularExpression"
 )
 
 // HeaderMatchType says how a header is compared.
+//
+// +kubebuilder:validation:Enum=Exact;RegularExpression;Present;Absent;NotExact;NotRegularExpression
 type HeaderMatchType string
 
 const (
@@ -90,6 +95,14 @@ const (
 )
 
 // L7Policy says who may call the selected workloads, and with which HTTP requests.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:path=l7policies,singular=l7policy,shortName=l7p,categories=pilot-lite,scope=Namespaced
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="Action",type=string,JSONPath=`.spec.action`
+// +kubebuilder:printcolumn:name="Enforcement",type=string,JSONPath=`.spec.enforcement`
+// +kubebuilder:printcolumn:name="Enforced",type=string,JSONPath=`.status.enforced`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type L7Policy struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -99,6 +112,8 @@ type L7Policy struct {
 }
 
 // L7PolicyList is a list of policies.
+//
+// +kubebuilder:object:root=true
 type L7PolicyList struct {
 	metav1.TypeMeta `json:",inline"`
 	metav1.ListMeta `json:"metadata,omitempty"`
@@ -108,81 +123,171 @@ type L7PolicyList struct {
 // L7PolicySpec is NetworkPolicy's spec with an action, an enforcement and http blocks: the spec of any NetworkPolicy is a valid L7PolicySpec.
 type L7PolicySpec struct {
 	// PodSelector selects the pods in the policy's namespace that it governs; empty selects all.
-	PodSelector metav1.LabelSelector `json:"podSelector,omitempty"`
+	PodSelector LabelSelector `json:"podSelector,omitempty"`
 	// Action is Allow (default) or Deny.
+	//
+	// +kubebuilder:default=Allow
 	Action Action `json:"action,omitempty"`
 	// Enforcement is Enforce (default) or DryRun.
+	//
+	// +kubebuilder:default=Enforce
 	Enforcement Enforcement `json:"enforcement,omitempty"`
 	// PolicyTypes lists the directions governed. Default: Ingress, and Egress where there are egress rules.
-	PolicyTypes []networkingv1.PolicyType `json:"policyTypes,omitempty"`
+	//
+	// +kubebuilder:validation:MaxItems=2
+	PolicyTypes []PolicyType `json:"policyTypes,omitempty"`
 	// Ingress lists the rules for requests to the selected pods, ORed.
+	//
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:XValidation:rule="self.all(r, !has(r.name) || self.exists_one(s, has(s.name) && s.name == r.name))",message="rule names must be unique: give each rule of a direction its own name"
 	Ingress []IngressRule `json:"ingress,omitempty"`
 	// Egress lists the rules for connections from the selected pods, ORed; L3/4 only.
+	//
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:XValidation:rule="self.all(r, !has(r.name) || self.exists_one(s, has(s.name) && s.name == r.name))",message="rule names must be unique: give each rule of a direction its own name"
 	Egress []EgressRule `json:"egress,omitempty"`
 }
 
+// PolicyType is a direction, spelt as NetworkPolicy does.
+//
+// +kubebuilder:validation:Enum=Ingress;Egress
+type PolicyType string
+
+// Directions.
+const (
+	PolicyTypeIngress PolicyType = "Ingress"
+	PolicyTypeEgress  PolicyType = "Egress"
+)
+
+// RuleName names a rule. It begins with a letter, so that it is never the index by which a rule without a name is known.
+//
+// +kubebuilder:validation:MaxLength=253
+// +kubebuilder:validation:Pattern=`^[A-Za-z]([-_.A-Za-z0-9]*[A-Za-z0-9])?$`
+type RuleName string
+
 // IngressRule matches a request when From, Ports and HTTP all do. An absent field matches anything.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.http) || !has(self.ports) || self.ports.all(p, !has(p.protocol) || p.protocol == 'TCP')",message="http is spoken over TCP: take the http block or the UDP and SCTP ports out of the rule"
 type IngressRule struct {
 	// Name names the rule in logs, stats and verdicts; default: its index. Unique in its direction.
-	Name string `json:"name,omitempty"`
+	Name RuleName `json:"name,omitempty"`
 	// From lists the callers, ORed.
+	//
+	// +kubebuilder:validation:MaxItems=32
 	From []Peer `json:"from,omitempty"`
 	// Ports lists the destination ports, ORed. Absent: every TCP port but the sidecar's own (15000-15099).
-	Ports []networkingv1.NetworkPolicyPort `json:"ports,omitempty"`
+	//
+	// +kubebuilder:validation:MaxItems=32
+	Ports []Port `json:"ports,omitempty"`
 	// HTTP lists request matches, ORed.
+	//
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
 	HTTP []HTTPMatch `json:"http,omitempty"`
 }
 
 // EgressRule matches a connection when To and Ports both do. An absent field matches anything.
 type EgressRule struct {
 	// Name names the rule; default: its index. Unique in its direction.
-	Name string `json:"name,omitempty"`
+	Name RuleName `json:"name,omitempty"`
 	// To lists the callees, ORed.
+	//
+	// +kubebuilder:validation:MaxItems=32
 	To []Peer `json:"to,omitempty"`
 	// Ports lists the destination ports, ORed.
-	Ports []networkingv1.NetworkPolicyPort `json:"ports,omitempty"`
+	//
+	// +kubebuilder:validation:MaxItems=32
+	Ports []Port `json:"ports,omitempty"`
 }
 
 // Peer matches a pod or an address; its fields are ANDed. IPBlock stands alone.
+//
+// +kubebuilder:validation:MinProperties=1
+// +kubebuilder:validation:XValidation:rule="!has(self.ipBlock) || !(has(self.podSelector) || has(self.namespaceSelector) || has(self.serviceAccounts))",message="ipBlock stands alone in a peer: make it an entry of its own"
 type Peer struct {
 	// PodSelector selects pods, in the policy's namespace unless NamespaceSelector is there too.
-	PodSelector *metav1.LabelSelector `json:"podSelector,omitempty"`
+	PodSelector *LabelSelector `json:"podSelector,omitempty"`
 	// NamespaceSelector selects namespaces.
-	NamespaceSelector *metav1.LabelSelector `json:"namespaceSelector,omitempty"`
+	NamespaceSelector *LabelSelector `json:"namespaceSelector,omitempty"`
 	// IPBlock matches addresses.
-	IPBlock *networkingv1.IPBlock `json:"ipBlock,omitempty"`
+	IPBlock *IPBlock `json:"ipBlock,omitempty"`
 	// ServiceAccounts narrows to pods that run as one of these accounts.
+	//
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
 	ServiceAccounts []ServiceAccountRef `json:"serviceAccounts,omitempty"`
 }
 
 // ServiceAccountRef names a service account in the namespaces that the peer selects.
 type ServiceAccountRef struct {
+	// Name is the account's name.
+	//
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
 	Name string `json:"name"`
 }
 
 // HTTPMatch matches a request when Hosts, Methods, Paths and Headers all do. An absent field matches anything.
+//
+// +kubebuilder:validation:MinProperties=1
 type HTTPMatch struct {
 	// Hosts lists names or "*." plus a name, ORed; case, port and trailing dot are ignored.
+	//
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
+	// +kubebuilder:validation:items:Pattern=`^((\*\.)?[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?)*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*|\[[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\])$`
 	Hosts []string `json:"hosts,omitempty"`
 	// Methods lists HTTP methods, ORed.
+	//
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=64
+	// +kubebuilder:validation:items:Pattern=`^[-!#$%&'*+.^_|~0-9A-Z]+$`
 	Methods []string `json:"methods,omitempty"`
 	// Paths lists path matches, ORed.
+	//
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
 	Paths []PathMatch `json:"paths,omitempty"`
 	// Headers lists header matches; all must hold.
+	//
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
 	Headers []HeaderMatch `json:"headers,omitempty"`
 }
 
 // PathMatch compares the normalized path without its query.
 type PathMatch struct {
-	Type  PathMatchType `json:"type,omitempty"`
-	Value string        `json:"value"`
+	// Type is PathPrefix (default), Exact or RegularExpression.
+	//
+	// +kubebuilder:default=PathPrefix
+	Type PathMatchType `json:"type,omitempty"`
+	// Value is the path, or an RE2 expression of at most 256 bytes for the whole of it.
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	Value string `json:"value"`
 }
 
 // HeaderMatch compares a request header.
 type HeaderMatch struct {
-	Name  string          `json:"name"`
-	Type  HeaderMatchType `json:"type,omitempty"`
-	Value string          `json:"value,omitempty"`
+	// Name is the header's name; case does not matter.
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[-!#$%&'*+.^_|~0-9A-Za-z]+$`
+	Name string `json:"name"`
+	// Type is Exact (default), RegularExpression, Present, Absent, NotExact or NotRegularExpression.
+	//
+	// +kubebuilder:default=Exact
+	Type HeaderMatchType `json:"type,omitempty"`
+	// Value is the value, or an RE2 expression for the whole of it; none for Present and Absent.
+	//
+	// +kubebuilder:validation:MaxLength=256
+	Value string `json:"value,omitempty"`
 }
 
 // L7PolicyStatus says how far the policy is in force.
@@ -190,12 +295,20 @@ type L7PolicyStatus struct {
 	// ObservedGeneration is the generation that the status speaks of.
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 	// Conditions are Accepted, Enforced and LayersAgree.
+	//
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=8
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 	// Proxies counts the proxies of the selected pods.
 	Proxies ProxyCounts `json:"proxies,omitempty"`
 	// Enforced is "ENFORCED/EXPECTED", for people.
+	//
+	// +kubebuilder:validation:MaxLength=32
 	Enforced string `json:"enforced,omitempty"`
 	// FirstRefusal is the text with which the first proxy refused this policy's configuration.
+	//
+	// +kubebuilder:validation:MaxLength=1024
 	FirstRefusal string `json:"firstRefusal,omitempty"`
 }
 
