@@ -19,13 +19,12 @@ func httpAccessLog() []*accesslogv3.AccessLog {
 	})
 }
 
-// tcpAccessLog is one JSON object per connection.
+// tcpAccessLog is one JSON object per connection. The details name the rule that denied; Envoy's network RBAC filter does not tell which one allowed.
 func tcpAccessLog() []*accesslogv3.AccessLog {
 	return accessLog(map[string]string{
 		"time": "%START_TIME%", "source": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%", "port": "%DOWNSTREAM_LOCAL_PORT%",
 		"flags": "%RESPONSE_FLAGS%", "details": "%CONNECTION_TERMINATION_DETAILS%", "ms": "%DURATION%",
 		"received": "%BYTES_RECEIVED%", "sent": "%BYTES_SENT%",
-		"rule":    "%DYNAMIC_METADATA(envoy.filters.network.rbac:enforced_effective_policy_id)%",
 		"dry_run": "%DYNAMIC_METADATA(envoy.filters.network.rbac:shadow_effective_policy_id)%",
 	})
 }

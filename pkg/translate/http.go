@@ -1,11 +1,13 @@
 package translate
 
 import (
+	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	earlymutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3"
 	preservecasev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/header_formatters/preserve_case/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -96,11 +98,38 @@ func leaveAsSent(m *hcmv3.HttpConnectionManager) {
 	m.ServerHeaderTransformation = hcmv3.HttpConnectionManager_PASS_THROUGH
 	m.Proxy_100Continue = true
 	m.StreamIdleTimeout = durationpb.New(0)
+	m.EarlyHeaderMutationExtensions = []*corev3.TypedExtensionConfig{{
+		Name: "envoy.http.early_header_mutation.header_mutation", TypedConfig: pack(&earlymutationv3.HeaderMutation{Mutations: keepForwardedProto()}),
+	}}
 	// CONNECT is never served, and no other upgrade: each changes what the bytes after it mean, unseen by RBAC.
 	m.UpgradeConfigs = []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}}
 }
 
-// routes sends everything to the application, without a time limit.
+// Envoy overwrites x-forwarded-proto with the scheme of its own connection, which is http behind every ingress that ends TLS, and applications then
+// redirect without end. keptProto carries the caller's value past that; nobody else can set it, and the application does not see it.
+const (
+	forwardedProto = "x-forwarded-proto"
+	keptProto      = "x-pilot-lite-forwarded-proto"
+)
+
+// keepForwardedProto runs before Envoy touches the request.
+func keepForwardedProto() []*mutationv3.HeaderMutation {
+	return []*mutationv3.HeaderMutation{
+		{Action: &mutationv3.HeaderMutation_Remove{Remove: keptProto}},
+		{Action: &mutationv3.HeaderMutation_Append{Append: copyHeader(forwardedProto, keptProto)}},
+	}
+}
+
+// copyHeader sets a header to another's value, and does nothing where that one is absent.
+func copyHeader(from, to string) *corev3.HeaderValueOption {
+	return &corev3.HeaderValueOption{
+		Header:       &corev3.HeaderValue{Key: to, Value: "%REQ(" + from + ")%"},
+		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+	}
+}
+
+// routes sends everything to the application, without a time limit. Headers change in the router, after RBAC has decided: first as the route says,
+// then as the whole configuration says, and each removes before it adds.
 func routes(cluster string) *routev3.RouteConfiguration {
 	return &routev3.RouteConfiguration{
 		Name: inboundName,
@@ -109,18 +138,20 @@ func routes(cluster string) *routev3.RouteConfiguration {
 			Action: &routev3.Route_Route{Route: &routev3.RouteAction{
 				ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: cluster}, Timeout: durationpb.New(0),
 			}},
+			RequestHeadersToRemove: []string{forwardedProto},
+			RequestHeadersToAdd:    []*corev3.HeaderValueOption{copyHeader(keptProto, forwardedProto)},
 		}}}},
-		// Frameworks take these for the path that was asked for, which RBAC has not seen.
-		RequestHeadersToRemove:             []string{"x-original-url", "x-rewrite-url", "x-envoy-original-path"},
+		// Frameworks take the first three for the path that was asked for, which RBAC has not seen. The others are the proxy's own.
+		RequestHeadersToRemove:             []string{"x-original-url", "x-rewrite-url", "x-envoy-original-path", "x-envoy-external-address", keptProto},
 		IgnorePathParametersInPathMatching: true,
 	}
 }
 
-// preserveCase keeps the spelling of HTTP/1 header names, since some applications look at it. RBAC compares names without case either way.
+// preserveCase keeps the spelling of HTTP/1 header names and the reason phrase, since some applications look at them. RBAC compares names without case either way.
 func preserveCase() *corev3.Http1ProtocolOptions_HeaderKeyFormat {
 	return &corev3.Http1ProtocolOptions_HeaderKeyFormat{HeaderFormat: &corev3.Http1ProtocolOptions_HeaderKeyFormat_StatefulFormatter{
 		StatefulFormatter: &corev3.TypedExtensionConfig{
-			Name: "envoy.http.stateful_header_formatters.preserve_case", TypedConfig: pack(&preservecasev3.PreserveCaseFormatterConfig{}),
+			Name: "envoy.http.stateful_header_formatters.preserve_case", TypedConfig: pack(&preservecasev3.PreserveCaseFormatterConfig{ForwardReasonPhrase: true}),
 		},
 	}}
 }

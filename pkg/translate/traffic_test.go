@@ -169,3 +169,32 @@ func freePort(t *testing.T) netip.AddrPort {
 	t.Helper()
 	return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(envoytest.FreePort(t, "127.0.0.1")))
 }
+
+// standing is a connection that stays open.
+type standing struct{ conn net.Conn }
+
+func (c caller) open(t *testing.T, address netip.AddrPort) standing {
+	t.Helper()
+	conn, err := c.connect(t.Context(), "tcp", address.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return standing{conn}
+}
+
+func (s standing) say(t *testing.T, text string) {
+	t.Helper()
+	if _, err := io.WriteString(s.conn, text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s standing) expect(t *testing.T, text string) {
+	t.Helper()
+	_ = s.conn.SetReadDeadline(time.Now().Add(soon))
+	buffer := make([]byte, len(text))
+	if n, err := io.ReadFull(s.conn, buffer); err != nil || string(buffer) != text {
+		t.Fatalf("got %q and %v, want %q", buffer[:n], err, text)
+	}
+}
