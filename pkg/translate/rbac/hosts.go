@@ -1,0 +1,78 @@
+package rbac
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+)
+
+const (
+	// hostTail is what may follow a name in an authority that the guard let through.
+	hostTail = `\.?(?::[0-9]*)?`
+	// oddHost is an authority that is not in lower case, which clients send.
+	oddHost = `\C*[A-Z]\C*`
+)
+
+// host compares without case, port and trailing dot. The authority itself is left as it was sent, since applications see it.
+func (in *inputs) host(h model.Host) (pattern, error) {
+	names := []string{authorityForm(h.Name)}
+	if !h.Wildcard {
+		for _, a := range h.Aliases {
+			names = append(names, authorityForm(a))
+		}
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	var ps []*predicate
+	for chunk := range slices.Chunk(names, hostsPerExpression) {
+		expr, program := "", 0
+		for i, n := range chunk {
+			if n == "" || !validText(n) || 3*len(n) > maxProgram {
+				return pattern{}, errTooLarge
+			}
+			if i > 0 {
+				expr += "|"
+			}
+			expr += quote(n)
+			program += 2 * len(n)
+		}
+		if program+hostTailProgram > maxProgram {
+			return pattern{}, errTooLarge
+		}
+		expr = "(?:" + expr + ")" + hostTail
+		if h.Wildcard {
+			expr = `\C+\.` + expr
+		}
+		ps = append(ps, where(in.authority, regex("(?i)"+expr)))
+	}
+	if h.Wildcard {
+		return pattern{predicate: anyOf(ps...)}, nil
+	}
+	return pattern{predicate: anyOf(ps...), keys: shortest(names)}, nil
+}
+
+const (
+	hostsPerExpression = 1
+	hostTailProgram    = 16
+)
+
+// authorityForm is a name in lower case, an IPv6 address in brackets.
+func authorityForm(name string) string {
+	if a, err := netip.ParseAddr(name); err == nil && a.Is6() {
+		return "[" + strings.ToLower(name) + "]"
+	}
+	return strings.TrimSuffix(strings.ToLower(name), ".")
+}
+
+// shortest leaves out every name that begins with another one: a prefix map finds those under the shorter.
+func shortest(sorted []string) []string {
+	var out []string
+	for _, n := range sorted {
+		if len(out) == 0 || !strings.HasPrefix(n, out[len(out)-1]) {
+			out = append(out, n)
+		}
+	}
+	return out
+}

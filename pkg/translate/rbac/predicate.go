@@ -1,0 +1,173 @@
+package rbac
+
+import (
+	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
+	xdsmatcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
+	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
+	networkinputsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/common_inputs/network/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+)
+
+// Short names for the generic matching API. Messages are shared freely between places of one configuration: nothing changes them once built.
+type (
+	matcher   = xdsmatcherv3.Matcher
+	onMatch   = xdsmatcherv3.Matcher_OnMatch
+	predicate = xdsmatcherv3.Matcher_MatcherList_Predicate
+	field     = xdsmatcherv3.Matcher_MatcherList_FieldMatcher
+	text      = xdsmatcherv3.StringMatcher
+	extension = xdscorev3.TypedExtensionConfig
+)
+
+// pack wraps a message whose type is one of Envoy's own, always valid: marshalling cannot fail.
+func pack(m proto.Message) *anypb.Any {
+	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err != nil {
+		panic("marshal " + string(m.ProtoReflect().Descriptor().FullName()) + ": " + err.Error())
+	}
+	return &anypb.Any{TypeUrl: "type.googleapis.com/" + string(m.ProtoReflect().Descriptor().FullName()), Value: value}
+}
+
+// inputs are what matchers look at. A header input gives the values of repeated headers joined with "," and nothing when the header is absent,
+// so that a predicate on an absent header is false. Names of extensions say nothing to Envoy (it goes by type), so they are short.
+type inputs struct {
+	path, authority, method, port, source *extension
+	headers                               map[string]*extension
+}
+
+func newInputs() *inputs {
+	return &inputs{
+		path: headerInput(":path"), authority: headerInput(":authority"), method: headerInput(":method"),
+		port:    &extension{Name: "port", TypedConfig: pack(&networkinputsv3.DestinationPortInput{})},
+		source:  &extension{Name: "source", TypedConfig: pack(&networkinputsv3.DirectSourceIPInput{})},
+		headers: map[string]*extension{},
+	}
+}
+
+func (in *inputs) header(name string) *extension {
+	if in.headers[name] == nil {
+		in.headers[name] = headerInput(name)
+	}
+	return in.headers[name]
+}
+
+func headerInput(name string) *extension {
+	return &extension{Name: "header", TypedConfig: pack(&matcherv3.HttpRequestHeaderMatchInput{HeaderName: name})}
+}
+
+func exactly(value string) *text {
+	return &text{MatchPattern: &xdsmatcherv3.StringMatcher_Exact{Exact: value}}
+}
+
+func startsWith(value string) *text {
+	return &text{MatchPattern: &xdsmatcherv3.StringMatcher_Prefix{Prefix: value}}
+}
+
+// regex matches whole values.
+func regex(expr string) *text {
+	return &text{MatchPattern: &xdsmatcherv3.StringMatcher_SafeRegex{SafeRegex: &xdsmatcherv3.RegexMatcher{
+		EngineType: &xdsmatcherv3.RegexMatcher_GoogleRe2{GoogleRe2: &xdsmatcherv3.RegexMatcher_GoogleRE2{}}, Regex: expr,
+	}}}
+}
+
+func where(input *extension, value *text) *predicate {
+	return single(&xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate{
+		Input:   input,
+		Matcher: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_ValueMatch{ValueMatch: value},
+	})
+}
+
+func whereCustom(input, custom *extension) *predicate {
+	return single(&xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate{
+		Input:   input,
+		Matcher: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_CustomMatch{CustomMatch: custom},
+	})
+}
+
+func single(s *xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate) *predicate {
+	return &predicate{MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_{SinglePredicate: s}}
+}
+
+// allOf is the conjunction; nil, which holds always, where there is nothing to hold.
+func allOf(ps ...*predicate) *predicate {
+	kept := make([]*predicate, 0, len(ps))
+	for _, p := range ps {
+		if p != nil {
+			kept = append(kept, p)
+		}
+	}
+	switch len(kept) {
+	case 0:
+		return nil
+	case 1:
+		return kept[0]
+	}
+	return &predicate{MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_AndMatcher{
+		AndMatcher: &xdsmatcherv3.Matcher_MatcherList_Predicate_PredicateList{Predicate: kept},
+	}}
+}
+
+// anyOf is the disjunction of at least one.
+func anyOf(ps ...*predicate) *predicate {
+	if len(ps) == 1 {
+		return ps[0]
+	}
+	return &predicate{MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_OrMatcher{
+		OrMatcher: &xdsmatcherv3.Matcher_MatcherList_Predicate_PredicateList{Predicate: ps},
+	}}
+}
+
+func not(p *predicate) *predicate {
+	return &predicate{MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_NotMatcher{NotMatcher: p}}
+}
+
+// decide ends a match with a named verdict.
+func decide(name string, action model.Action) *onMatch {
+	verdict := rbacconfigv3.RBAC_ALLOW
+	if action == model.Deny {
+		verdict = rbacconfigv3.RBAC_DENY
+	}
+	return &onMatch{OnMatch: &xdsmatcherv3.Matcher_OnMatch_Action{Action: &extension{
+		Name: "action", TypedConfig: pack(&rbacconfigv3.Action{Name: name, Action: verdict}),
+	}}}
+}
+
+// nested continues with another matcher; where that matches nothing, the search goes on behind this place.
+func nested(m *matcher) *onMatch {
+	return &onMatch{OnMatch: &xdsmatcherv3.Matcher_OnMatch_Matcher{Matcher: m}}
+}
+
+// inOrder tries entries one after the other, and then next (nil: nothing).
+func inOrder(next *onMatch, entries ...*field) *onMatch {
+	if len(entries) == 0 {
+		return next
+	}
+	return nested(&matcher{
+		MatcherType: &xdsmatcherv3.Matcher_MatcherList_{MatcherList: &xdsmatcherv3.Matcher_MatcherList{Matchers: entries}},
+		OnNoMatch:   next,
+	})
+}
+
+// byExact and byPrefix look an input up in a map, and try next where no entry matches.
+func byExact(input *extension, entries map[string]*onMatch, next *onMatch) *onMatch {
+	return nested(&matcher{OnNoMatch: next, MatcherType: &xdsmatcherv3.Matcher_MatcherTree_{MatcherTree: &xdsmatcherv3.Matcher_MatcherTree{
+		Input: input, TreeType: &xdsmatcherv3.Matcher_MatcherTree_ExactMatchMap{ExactMatchMap: &xdsmatcherv3.Matcher_MatcherTree_MatchMap{Map: entries}},
+	}}})
+}
+
+func byPrefix(input *extension, entries map[string]*onMatch, next *onMatch) *onMatch {
+	return nested(&matcher{OnNoMatch: next, MatcherType: &xdsmatcherv3.Matcher_MatcherTree_{MatcherTree: &xdsmatcherv3.Matcher_MatcherTree{
+		Input: input, TreeType: &xdsmatcherv3.Matcher_MatcherTree_PrefixMatchMap{PrefixMatchMap: &xdsmatcherv3.Matcher_MatcherTree_MatchMap{Map: entries}},
+	}}})
+}
+
+// whole makes the matcher that does what an onMatch says.
+func whole(m *onMatch) *matcher {
+	if n := m.GetMatcher(); n != nil {
+		return n
+	}
+	return &matcher{OnNoMatch: m}
+}

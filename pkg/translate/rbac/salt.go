@@ -1,0 +1,65 @@
+package rbac
+
+import (
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+// Field numbers of the messages on the way from a slot to its last action, the same for ever as the wire format demands.
+const (
+	httpMatcherField    protowire.Number = 4 // envoy.extensions.filters.http.rbac.v3.RBAC.matcher
+	networkMatcherField protowire.Number = 6 // envoy.extensions.filters.network.rbac.v3.RBAC.matcher
+	onNoMatchField      protowire.Number = 3 // xds.type.matcher.v3.Matcher.on_no_match
+	nestedField         protowire.Number = 1 // xds.type.matcher.v3.Matcher.OnMatch.matcher
+	actionField         protowire.Number = 2 // xds.type.matcher.v3.Matcher.OnMatch.action
+	nameField           protowire.Number = 1 // xds.core.v3.TypedExtensionConfig.name
+)
+
+// Salt returns a copy of a slot whose bytes differ by the salt and which means the same: Envoy remembers the hash of content that it refused, and
+// answers the same content with an ACK without running it. The salt is the name of the last action's extension, which Envoy finds by its type.
+// Nothing is decoded: the new name is appended as a second occurrence of the fields that lead to it, which every reader of the wire format
+// merges into the first.
+func Salt(slot *corev3.TypedExtensionConfig, salt string) *corev3.TypedExtensionConfig {
+	field := httpMatcherField
+	if slot.GetName() == TCPSlot {
+		field = networkMatcherField
+	}
+	content := slot.GetTypedConfig()
+	way := []protowire.Number{field}
+	for body := child(content.GetValue(), field); body != nil; {
+		body = child(body, onNoMatchField)
+		if next := child(body, nestedField); next != nil {
+			way, body = append(way, onNoMatchField, nestedField), next
+			continue
+		}
+		way, body = append(way, onNoMatchField, actionField, nameField), nil
+	}
+	tail := []byte(salt)
+	for i := len(way) - 1; i >= 0; i-- {
+		tail = protowire.AppendBytes(protowire.AppendTag(nil, way[i], protowire.BytesType), tail)
+	}
+	value := make([]byte, 0, len(content.GetValue())+len(tail))
+	value = append(append(value, content.GetValue()...), tail...)
+	return &corev3.TypedExtensionConfig{Name: slot.GetName(), TypedConfig: &anypb.Any{TypeUrl: content.GetTypeUrl(), Value: value}}
+}
+
+// child returns the body of a message's field, or nil where it has none. Fields are skipped, not read.
+func child(message []byte, number protowire.Number) []byte {
+	for len(message) > 0 {
+		n, typ, size := protowire.ConsumeTag(message)
+		if size < 0 {
+			return nil
+		}
+		message = message[size:]
+		if n == number && typ == protowire.BytesType {
+			body, _ := protowire.ConsumeBytes(message)
+			return body
+		}
+		if size = protowire.ConsumeFieldValue(n, typ, message); size < 0 {
+			return nil
+		}
+		message = message[size:]
+	}
+	return nil
+}

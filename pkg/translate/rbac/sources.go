@@ -1,0 +1,161 @@
+package rbac
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strings"
+
+	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	ipv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/input_matchers/ip/v3"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+)
+
+// sourceSet is a rule's callers: addresses of one, and blocks with exceptions. Rules with equal callers share one sourceSet.
+type sourceSet struct {
+	key       string
+	addresses []netip.Addr
+	plain     []netip.Prefix // blocks without exceptions, and addresses that are not looked up by their text
+	blocks    []model.IPBlock
+	predicate *predicate
+}
+
+// size is how much the set weighs in a message.
+func (s *sourceSet) size() int { return len(s.addresses) + len(s.plain) + 2*len(s.blocks) }
+
+// sourceSets makes a sourceSet once for equal Sources.
+type sourceSets struct {
+	in    *inputs
+	known map[string]*sourceSet
+}
+
+// of returns the set, or nil where it is empty.
+func (ss *sourceSets) of(s *Sources) *sourceSet {
+	set := &sourceSet{}
+	for _, a := range s.Addresses {
+		a = a.Unmap().WithZone("")
+		switch {
+		case !a.IsValid():
+		case oddText(a):
+			set.plain = append(set.plain, netip.PrefixFrom(a, a.BitLen()))
+		default:
+			set.addresses = append(set.addresses, a)
+		}
+	}
+	for _, b := range s.Blocks {
+		cidr, ok := unmapPrefix(b.CIDR)
+		if !ok {
+			continue
+		}
+		block := model.IPBlock{CIDR: cidr}
+		for _, e := range b.Except {
+			if except, ok := unmapPrefix(e); ok && except.Overlaps(cidr) {
+				block.Except = append(block.Except, except)
+			}
+		}
+		if len(block.Except) == 0 {
+			set.plain = append(set.plain, cidr)
+		} else {
+			set.blocks = append(set.blocks, block)
+		}
+	}
+	return ss.intern(set)
+}
+
+func (ss *sourceSets) intern(set *sourceSet) *sourceSet {
+	if set.size() == 0 {
+		return nil
+	}
+	slices.SortFunc(set.addresses, netip.Addr.Compare)
+	set.addresses = slices.Compact(set.addresses)
+	slices.SortFunc(set.plain, comparePrefixes)
+	set.plain = slices.Compact(set.plain)
+	var b strings.Builder
+	for _, a := range set.addresses {
+		b.WriteString(a.String() + " ")
+	}
+	for _, p := range set.plain {
+		b.WriteString(p.String() + " ")
+	}
+	for _, x := range set.blocks {
+		b.WriteString(x.CIDR.String())
+		for _, e := range x.Except {
+			b.WriteString("-" + e.String())
+		}
+		b.WriteString(" ")
+	}
+	set.key = b.String()
+	if known := ss.known[set.key]; known != nil {
+		return known
+	}
+	set.predicate = ss.in.sourcePredicate(set)
+	ss.known[set.key] = set
+	return set
+}
+
+// comparePrefixes orders by address, then by length.
+func comparePrefixes(a, b netip.Prefix) int {
+	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+}
+
+// oddText: Go and the C library write such an address differently (::1.2.3.4), so its text is no key.
+func oddText(a netip.Addr) bool {
+	return a.Is6() && netip.PrefixFrom(netip.IPv6Unspecified(), 96).Contains(a) && a != netip.IPv6Loopback()
+}
+
+// unmapPrefix turns a block of IPv4-mapped addresses into the IPv4 block: Envoy knows such a peer by its IPv4 address.
+func unmapPrefix(p netip.Prefix) (netip.Prefix, bool) {
+	const mapped = 96
+	switch {
+	case !p.IsValid():
+		return p, false
+	case p.Addr().Is4In6() && p.Bits() >= mapped:
+		return netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-mapped).Masked(), true
+	}
+	return p.Masked(), true
+}
+
+func (in *inputs) sourcePredicate(s *sourceSet) *predicate {
+	prefixes := slices.Clone(s.plain)
+	for _, a := range s.addresses {
+		prefixes = append(prefixes, netip.PrefixFrom(a, a.BitLen()))
+	}
+	var ps []*predicate
+	if len(prefixes) > 0 {
+		ps = append(ps, in.within(prefixes))
+	}
+	for _, b := range s.blocks {
+		ps = append(ps, allOf(in.within([]netip.Prefix{b.CIDR}), not(in.within(b.Except))))
+	}
+	return anyOf(ps...)
+}
+
+// within holds of the peer's own address: never of what X-Forwarded-For says.
+func (in *inputs) within(prefixes []netip.Prefix) *predicate {
+	ranges := make([]*corev3.CidrRange, 0, len(prefixes))
+	for _, p := range prefixes {
+		ranges = append(ranges, &corev3.CidrRange{AddressPrefix: p.Addr().String(), PrefixLen: wrapperspb.UInt32(uint32(p.Bits()))})
+	}
+	return whereCustom(in.source, &xdscorev3.TypedExtensionConfig{
+		Name: "ip", TypedConfig: pack(&ipv3.Ip{CidrRanges: ranges, StatPrefix: "l7policy"}),
+	})
+}
+
+// union holds wherever one of the sets does, and maybe elsewhere: exceptions are left out.
+func (in *inputs) union(sets []*sourceSet) *predicate {
+	var prefixes []netip.Prefix
+	for _, s := range sets {
+		prefixes = append(prefixes, s.plain...)
+		for _, a := range s.addresses {
+			prefixes = append(prefixes, netip.PrefixFrom(a, a.BitLen()))
+		}
+		for _, b := range s.blocks {
+			prefixes = append(prefixes, b.CIDR)
+		}
+	}
+	slices.SortFunc(prefixes, comparePrefixes)
+	return in.within(slices.Compact(prefixes))
+}
