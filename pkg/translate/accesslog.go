@@ -15,7 +15,7 @@ func httpAccessLog() []*accesslogv3.AccessLog {
 		"method": "%REQ(:METHOD)%", "host": "%REQ(:AUTHORITY)%", "path": "%PATH(NQ)%", "protocol": "%PROTOCOL%",
 		"status": "%RESPONSE_CODE%", "flags": "%RESPONSE_FLAGS%", "details": "%RESPONSE_CODE_DETAILS%", "ms": "%DURATION%",
 		"rule":    "%DYNAMIC_METADATA(envoy.filters.http.rbac:enforced_effective_policy_id)%",
-		"dry_run": "%DYNAMIC_METADATA(envoy.filters.http.rbac:shadow_effective_policy_id)%",
+		"dry_run": "%DYNAMIC_METADATA(envoy.filters.http.rbac:dry_run_shadow_effective_policy_id)%",
 	})
 }
 
@@ -25,7 +25,7 @@ func tcpAccessLog() []*accesslogv3.AccessLog {
 		"time": "%START_TIME%", "source": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%", "port": "%DOWNSTREAM_LOCAL_PORT%",
 		"flags": "%RESPONSE_FLAGS%", "details": "%CONNECTION_TERMINATION_DETAILS%", "ms": "%DURATION%",
 		"received": "%BYTES_RECEIVED%", "sent": "%BYTES_SENT%",
-		"dry_run": "%DYNAMIC_METADATA(envoy.filters.network.rbac:shadow_effective_policy_id)%",
+		"dry_run": "%DYNAMIC_METADATA(envoy.filters.network.rbac:dry_run_shadow_effective_policy_id)%",
 	})
 }
 

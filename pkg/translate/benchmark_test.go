@@ -79,11 +79,11 @@ func BenchmarkTranslate(b *testing.B) {
 		}
 	})
 	b.Run("one edit with index", func(b *testing.B) {
-		tr := new(translate.Translator)
-		tr.Translate(model.NewIndex(s))
+		tr, indexer := new(translate.Translator), new(model.Indexer)
+		tr.Translate(indexer.Index(s))
 		for i := 0; b.Loop(); i++ {
 			edit(i)
-			tr.Translate(model.NewIndex(s))
+			tr.Translate(indexer.Index(s))
 		}
 	})
 }

@@ -147,19 +147,25 @@ func TestServerFirstPort(t *testing.T) {
 func TestAccessLogNamesTheDecider(t *testing.T) {
 	t.Parallel()
 	b := startBoundApps(t)
+	tried := policy("tried", model.Deny, model.Rule{Name: "everyone"})
+	tried.DryRun = true
 	p := startProxy(t, resourcesOf(t, new(translate.Translator), world(b.callee,
 		policy("allow", model.Allow, model.Rule{Name: "friends", Peers: friends()}),
 		policy("deny", model.Deny, model.Rule{
 			Name: "secrets", Ports: []model.PortRange{{Protocol: model.TCP, From: 8080, To: 8080}},
 			HTTP: []model.HTTPMatch{{Paths: []model.PathMatch{{Type: model.Prefix, Value: "/secret"}}}},
 		}),
+		tried,
 	)))
 	b.settle(t, p, friend(), http.StatusOK)
 	friend().send(t, http.MethodGet, b.url("/secret"), nil)
 	stranger().send(t, http.MethodGet, b.url("/hello?password=1"), nil)
 	stranger().talk(t, b.dbPort, "hello\n", 1, soon)
+	friend().talk(t, b.dbPort, "hello\n", 1, soon)
 	for _, want := range []string{
 		`"rule":"shop/allow/friends"`, `"rule":"shop/deny/secrets"`, `"rule":"default-deny"`, `rbac_access_denied_matched_policy[default-deny]`,
+		`"dry_run":"shop/tried/everyone","flags":"-","host"`,
+		`"dry_run":"shop/tried/everyone","flags":"-","ms"`,
 	} {
 		p.Eventually("the access log holds "+want, func() error {
 			if !strings.Contains(p.Log(), want) {
@@ -170,6 +176,29 @@ func TestAccessLogNamesTheDecider(t *testing.T) {
 	}
 	if strings.Contains(p.Log(), "password") {
 		t.Error("the access log holds a query, which may hold secrets")
+	}
+}
+
+// Policies name ports, whatever socket the proxy listens on: also where the number of one port is the number of another one's socket.
+func TestBoundPortsAreNotSockets(t *testing.T) {
+	t.Parallel()
+	one, two := startTCPApp(t, freeSocket, ""), startTCPApp(t, freeSocket, "")
+	first, second := freePort(t), freePort(t)
+	callee := cart(func(p *model.Pod) {
+		p.Proxy.Bound = []model.BoundPort{
+			{Port: 80, Listen: first, Application: one.address()}, {Port: first.Port(), Listen: second, Application: two.address()},
+		}
+	})
+	allowed := policy("allow", model.Allow, model.Rule{Name: "one port", Ports: []model.PortRange{{Protocol: model.TCP, From: first.Port(), To: first.Port()}}})
+	p := startProxy(t, resourcesOf(t, new(translate.Translator), world(callee, allowed)))
+	p.Eventually("the policy's port is open", func() error {
+		if got := friend().talk(t, second, "hello\n", len("hello\n"), soon); got.got != "hello\n" {
+			return errorf("got %+v", got)
+		}
+		return nil
+	})
+	if got := friend().talk(t, first, "hello\n", 1, soon); got.got != "" || one.connections.Load() != 0 {
+		t.Errorf("port 80, whose socket has the number that the policy names, is open: %+v", got)
 	}
 }
 

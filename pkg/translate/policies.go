@@ -49,7 +49,7 @@ func (r *run) governing() map[*model.Workload][]*resolvedPolicy {
 // resolve turns peers into addresses. A rule whose peers mean nobody now is left out: in an Allow it admits nobody, and the policy isolates all
 // the same; in a Deny there is nobody to refuse. An empty list of sources would mean anyone.
 func (r *run) resolve(p *model.Policy) *resolvedPolicy {
-	out := &resolvedPolicy{policy: p}
+	out := &resolvedPolicy{policy: p, rules: make([]resolvedRule, 0, len(p.Ingress))}
 	named := false
 	for i := range p.Ingress {
 		rule := &p.Ingress[i]
@@ -103,7 +103,9 @@ func (r *run) sources(namespace string, peers []model.Peer) (sources *rbac.Sourc
 
 // forWorkload is a policy as one workload has it. Without named ports the workload does not matter, and may be nil.
 func (r *run) forWorkload(p *resolvedPolicy, w *model.Workload) *rbac.Policy {
-	out := &rbac.Policy{Ref: p.policy.PolicyRef, Action: p.policy.Action, DryRun: p.policy.DryRun}
+	out := &rbac.Policy{
+		Ref: p.policy.PolicyRef, Action: p.policy.Action, DryRun: p.policy.DryRun, Rules: make([]rbac.Rule, 0, len(p.rules)),
+	}
 	for _, rule := range p.rules {
 		ports, some := r.ports(p.policy, rule, w)
 		if !some {
@@ -157,12 +159,15 @@ func (r *run) slots(policies []*resolvedPolicy, w *model.Workload) rbac.Slots {
 	for _, b := range r.inbound.Bound {
 		maps = append(maps, rbac.PortMap{Policy: b.Port, Socket: b.Listen.Port()})
 	}
-	own := make(map[*resolvedPolicy]*rbac.Policy, 0) // those with named ports, as this workload has them
+	var own map[*resolvedPolicy]*rbac.Policy // those with named ports, as this workload has them
 	r.slotKey = r.slotKey[:0]
 	r.slotKey.portMaps(maps)
 	for _, p := range policies {
 		key := p.key
 		if p.same == nil {
+			if own == nil {
+				own = map[*resolvedPolicy]*rbac.Policy{}
+			}
 			own[p] = r.forWorkload(p, w)
 			key = r.digest(own[p])
 		}

@@ -10,7 +10,7 @@ import (
 
 // reportPorts finds where a workload's ports are not what its settings or the rules on them expect.
 func (r *run) reportPorts(w *model.Workload, policies []*resolvedPolicy) {
-	r.reportSettings(w, slices.ContainsFunc(policies, func(p *resolvedPolicy) bool { return !p.policy.DryRun }))
+	r.reportSettings(w, isGoverned(policies))
 	for _, resolved := range policies {
 		p := resolved.policy
 		for i := range p.Ingress {

@@ -29,7 +29,7 @@ func httpRBAC() *hcmv3.HttpFilter {
 
 // tcpRBAC is the place of the TCP slot: the first network filter of a TCP chain.
 func tcpRBAC() *listenerv3.Filter {
-	return networkSlot(rbac.TCPSlot, &networkrbacv3.RBAC{StatPrefix: tcpStatPrefix, Matcher: denyUnknown()})
+	return networkSlot(rbac.TCPSlot, &networkrbacv3.RBAC{StatPrefix: "l7policy", Matcher: denyUnknown()})
 }
 
 func networkSlot(name string, fallback proto.Message) *listenerv3.Filter {

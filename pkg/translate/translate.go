@@ -3,6 +3,9 @@
 package translate
 
 import (
+	"slices"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/pilot-lite/pilot-lite/pkg/model"
@@ -39,7 +42,7 @@ func Translate(ix *model.Index) *Output { return new(Translator).Translate(ix) }
 type Translator struct {
 	slots     memo[digest, rbac.Slots]
 	listeners memo[digest, resources]
-	connects  memo[connectInput, resources]
+	connects  memo[connectInput, *corev3.TypedExtensionConfig]
 }
 
 // Translate builds the output of a snapshot.
@@ -81,33 +84,22 @@ func (r *run) workload(w *model.Workload, policies []*resolvedPolicy) []Resource
 	listeners := r.listeners()
 	slots, refs := r.slots(policies, w), refsOf(policies)
 	r.findings.add(slots.Diagnostics...)
-	mode := connectAtOnce
-	for _, p := range policies {
-		if !p.policy.DryRun {
-			mode = connectOnFirstByte
-		}
-	}
-	connects := r.connects(mode)
 
-	out := make([]Resource, 0, len(listeners)+len(connects)+2)
+	out := make([]Resource, 0, len(listeners)+max(1, len(r.inbound.Bound))+2)
 	for _, m := range listeners {
 		out = append(out, Resource{Message: m})
 	}
-	addConnects := func() {
-		for _, m := range connects {
-			out = append(out, Resource{Message: m, Policies: refs})
-		}
+	if isGoverned(policies) {
+		out = r.appendConnects(out, connectOnFirstByte, refs)
+		return append(out, Resource{slots.HTTP, refs}, Resource{slots.TCP, refs})
 	}
-	if mode == connectOnFirstByte {
-		addConnects()
-	}
-	for _, m := range []proto.Message{slots.HTTP, slots.TCP} {
-		out = append(out, Resource{Message: m, Policies: refs})
-	}
-	if mode == connectAtOnce {
-		addConnects()
-	}
-	return out
+	out = append(out, Resource{slots.HTTP, refs}, Resource{slots.TCP, refs})
+	return r.appendConnects(out, connectAtOnce, refs)
+}
+
+// isGoverned says whether any policy decides about the workload's connections: one that is only tried out does not.
+func isGoverned(policies []*resolvedPolicy) bool {
+	return slices.ContainsFunc(policies, func(p *resolvedPolicy) bool { return !p.policy.DryRun })
 }
 
 func (r *run) listeners() resources {
@@ -122,16 +114,15 @@ func (r *run) listeners() resources {
 	return built
 }
 
-func (r *run) connects(mode connectMode) resources {
-	var out resources
+func (r *run) appendConnects(out []Resource, mode connectMode, refs []model.PolicyRef) []Resource {
 	for name, cluster := range r.inbound.connectSlots() {
 		key := connectInput{slot: name, cluster: cluster, mode: mode}
 		built, found := r.translator.connects.lookup(key)
 		if !found {
-			built = resources{connectSlot(key)}
+			built = connectSlot(key)
 			r.translator.connects.store(key, built)
 		}
-		out = append(out, built...)
+		out = append(out, Resource{built, refs})
 	}
 	return out
 }
