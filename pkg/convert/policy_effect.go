@@ -1,0 +1,133 @@
+package convert
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
+	"github.com/pilot-lite/pilot-lite/pkg/crd/validation"
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+)
+
+// effect is what a broken part does to its policy. The words are those that the user reads.
+type effect string
+
+const (
+	effectKept       effect = "the part decides nothing by itself, and the rest of the policy stands"
+	effectEnforced   effect = "the policy is enforced"
+	effectDropRule   effect = "the rule is left out, and what it would have allowed stays denied"
+	effectWiden      effect = "the rule denies whatever this field holds"
+	effectShutRules  effect = "nothing is allowed, or everything denied, in this direction"
+	effectShutPolicy effect = "the policy isolates what it selects and allows nothing; a Deny denies everything"
+)
+
+// part is a kind of place in a policy.
+type part string
+
+const (
+	partLabel       part = "label"       // names: of the policy, of a rule
+	partEnforcement part = "enforcement" // whether it decides
+	partFrame       part = "frame"       // whom it governs, in which direction, and what it does
+	partRules       part = "rules"       // the list of rules of one direction
+	partDimension   part = "dimension"   // peers, ports or http of one rule
+)
+
+// effectOf is the one place that says how a policy fails: never open. Whatever the author meant by the broken part, the outcome must allow no
+// more than that. An Allow therefore loses the rule and keeps isolating. A Deny must not lose anything: its rule takes any value where the broken
+// one stood. Where the frame is broken there is no rule to lose or widen, and nobody knows whom the rules were for: everything shuts, for every
+// pod that the policy could have meant.
+func effectOf(action model.Action, p part) effect {
+	switch p {
+	case partLabel:
+		return effectKept
+	case partEnforcement:
+		return effectEnforced
+	case partFrame:
+		return effectShutPolicy
+	case partRules:
+		return effectShutRules
+	case partDimension:
+		if action == model.Deny {
+			return effectWiden
+		}
+		return effectDropRule
+	}
+	return effectShutPolicy
+}
+
+// partOf says what kind of place a field is.
+func partOf(field string) part {
+	rest, inSpec := strings.CutPrefix(field, "spec.")
+	switch {
+	case !inSpec, strings.HasSuffix(field, "].name") && strings.Count(field, "[") == 1:
+		return partLabel
+	case rest == "enforcement":
+		return partEnforcement
+	case rest == "ingress", rest == "egress":
+		return partRules
+	case strings.HasPrefix(rest, "ingress["), strings.HasPrefix(rest, "egress["):
+		return partDimension
+	}
+	return partFrame // podSelector, policyTypes, action, and whatever is added without a thought for this function
+}
+
+// broken tells the broken fields: those with a finding (true), and those around them (false).
+type broken map[string]bool
+
+func brokenFields(findings []*validation.Error) broken {
+	b := broken{}
+	for _, e := range findings {
+		for i := range len(e.Field) {
+			if around := e.Field[:i]; (e.Field[i] == '.' || e.Field[i] == '[') && !b[around] {
+				b[around] = false
+			}
+		}
+		b[e.Field] = true
+	}
+	return b
+}
+
+// at says whether a field itself has a finding.
+func (b broken) at(field string) bool { return b[field] }
+
+// within says whether a field or anything in it has a finding.
+func (b broken) within(field string) bool {
+	_, found := b[field]
+	return found
+}
+
+func index(field string, i int) string { return fmt.Sprintf("%s[%d]", field, i) }
+
+// report tells each finding with its effect.
+func (c *policyConverter) report(p *v1alpha1.L7Policy, findings []*validation.Error) []model.Diagnostic {
+	var out []model.Diagnostic
+	for _, e := range findings {
+		out = append(out, model.Diagnostic{
+			Code: string(e.Check), Severity: model.SeverityError, Object: policyObject(p), Field: e.Field,
+			Consequence: e.Detail + ": " + string(effectOf(c.action, partOf(e.Field))), Remedy: e.Remedy,
+		})
+	}
+	return out
+}
+
+// ungoverned tells rules that stand in a direction which the policy does not govern.
+func (c *policyConverter) ungoverned(p *v1alpha1.L7Policy, converted *model.Policy) []model.Diagnostic {
+	var out []model.Diagnostic
+	add := func(field string) {
+		out = append(out, model.Diagnostic{
+			Code: "rules-not-governed", Severity: model.SeverityWarning, Object: policyObject(p), Field: field,
+			Consequence: "policyTypes does not list the direction: these rules have no effect", Remedy: "add the direction to spec.policyTypes, or remove the rules",
+		})
+	}
+	if !converted.IsolatesIngress && len(p.Spec.Ingress) > 0 {
+		add("spec.ingress")
+	}
+	if !converted.IsolatesEgress && len(p.Spec.Egress) > 0 {
+		add("spec.egress")
+	}
+	return out
+}
+
+func policyObject(p *v1alpha1.L7Policy) model.ObjectRef {
+	return model.ObjectRef{Kind: v1alpha1.Kind, Namespace: p.Namespace, Name: p.Name}
+}
