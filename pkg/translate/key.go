@@ -51,9 +51,14 @@ func (e *encoder) strings(list []string) {
 }
 
 func (e *encoder) addr(a netip.Addr) {
+	e.int(int64(a.BitLen()))
+	if a.Is4() {
+		bytes := a.As4()
+		*e = append(*e, bytes[:]...)
+		return
+	}
 	bytes := a.As16()
 	*e = append(*e, bytes[:]...)
-	e.int(int64(a.BitLen()))
 	e.string(a.Zone())
 }
 
@@ -90,7 +95,7 @@ func (e *encoder) inbound(in *inbound) {
 	e.uint(uint64(in.HTTP.MaxRequestHeadersKB))
 }
 
-// ports writes the port maps of an rbac.Input.
+// portMaps writes the port maps of an rbac.Input.
 func (e *encoder) portMaps(ports []rbac.PortMap) {
 	length(e, ports)
 	for _, p := range ports {
