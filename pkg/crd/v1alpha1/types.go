@@ -260,8 +260,15 @@ type HTTPMatch struct {
 }
 
 // PathMatch compares the normalized path without its query.
+//
+// +kubebuilder:validation:XValidation:rule="self.type == 'RegularExpression' ? size(self.value) <= 256 : self.value.startsWith('/')",message="a path begins with /, and a regular expression has at most 256 bytes"
+// +kubebuilder:validation:XValidation:rule="self.type == 'RegularExpression' || !self.value.contains('?')",message="the query is not compared: end the path before the ?"
+// +kubebuilder:validation:XValidation:rule="self.type == 'RegularExpression' || !self.value.contains('#')",message="no request sends a fragment: end the path before the #"
+// +kubebuilder:validation:XValidation:rule="self.type == 'RegularExpression' || !self.value.contains(';')",message="path parameters are not compared: leave out each ; and what follows in its segment"
+// +kubebuilder:validation:XValidation:rule="self.type == 'RegularExpression' || !self.value.contains('//')",message="requests have no empty segments: write one slash"
+// +kubebuilder:validation:XValidation:rule="self.type == 'RegularExpression' || !self.value.contains('/../')",message="requests have no dot segments: write the path that it leads to"
 type PathMatch struct {
-	// Type is PathPrefix (default), Exact or RegularExpression.
+	// Type is PathPrefix (default), Exact or RegularExpression. The slash that ends a prefix is ignored, as in Gateway API.
 	//
 	// +kubebuilder:default=PathPrefix
 	Type PathMatchType `json:"type,omitempty"`
@@ -269,10 +276,14 @@ type PathMatch struct {
 	//
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
+	// +kubebuilder:validation:Pattern=`^[ -~]+$`
 	Value string `json:"value"`
 }
 
 // HeaderMatch compares a request header.
+//
+// +kubebuilder:validation:XValidation:rule="(self.type in ['Present', 'Absent']) == (!has(self.value) || self.value == ”)",message="Present and Absent take no value, the other types need one"
+// +kubebuilder:validation:XValidation:rule="self.name.lowerAscii() != 'host'",message="Host is not compared as a header: use hosts"
 type HeaderMatch struct {
 	// Name is the header's name; case does not matter.
 	//
@@ -287,6 +298,7 @@ type HeaderMatch struct {
 	// Value is the value, or an RE2 expression for the whole of it; none for Present and Absent.
 	//
 	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:Pattern=`^[\t -~]*$`
 	Value string `json:"value,omitempty"`
 }
 

@@ -1,0 +1,89 @@
+package validation_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	crdvalidation "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/validation"
+	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
+	schemacel "k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
+	schemavalidation "k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	celconfig "k8s.io/apiserver/pkg/apis/cel"
+	"sigs.k8s.io/yaml"
+)
+
+// apiServer judges policies with the API server's own code.
+type apiServer struct {
+	structural *structuralschema.Structural
+	schema     schemavalidation.SchemaValidator
+	cel        *schemacel.Validator
+}
+
+// loadCRD reads the CRD that is applied to clusters, as the API server would.
+func loadCRD(t testing.TB) *apiextensions.CustomResourceDefinition {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("..", "..", "..", "manifests", "crd", "policy.pilot-lite.io_l7policies.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v1 apiextensionsv1.CustomResourceDefinition
+	if err := yaml.UnmarshalStrict(data, &v1); err != nil {
+		t.Fatal(err)
+	}
+	apiextensionsv1.SetDefaults_CustomResourceDefinition(&v1)
+	apiextensionsv1.SetDefaults_CustomResourceDefinitionSpec(&v1.Spec)
+	var internal apiextensions.CustomResourceDefinition
+	if err := apiextensionsv1.Convert_v1_CustomResourceDefinition_To_apiextensions_CustomResourceDefinition(&v1, &internal, nil); err != nil {
+		t.Fatal(err)
+	}
+	// The API server fills the status in before it validates.
+	internal.Status.StoredVersions = []string{"v1alpha1"}
+	return &internal
+}
+
+// The API server refuses a CRD whose checks could cost too much, one without bounds on its lists and strings above all.
+func TestAPIServerAcceptsCRD(t *testing.T) {
+	t.Parallel()
+	if errs := crdvalidation.ValidateCustomResourceDefinition(t.Context(), loadCRD(t)); len(errs) > 0 {
+		t.Error(errs.ToAggregate())
+	}
+}
+
+func newAPIServer(t testing.TB) *apiServer {
+	t.Helper()
+	crd := loadCRD(t)
+	schema := crd.Spec.Validation
+	if schema == nil {
+		schema = crd.Spec.Versions[0].Schema
+	}
+	structural, err := structuralschema.NewStructural(schema.OpenAPIV3Schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	validator, _, err := schemavalidation.NewSchemaValidator(schema.OpenAPIV3Schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &apiServer{structural: structural, schema: validator, cel: schemacel.NewValidator(structural, true, celconfig.PerCallLimit)}
+}
+
+// create does to an object what the API server does on creation. It returns the unknown fields that were pruned, and the refusal.
+func (s *apiServer) create(t testing.TB, object map[string]any) (pruned []string, errs field.ErrorList) {
+	t.Helper()
+	object = runtime.DeepCopyJSON(object)
+	pruned = pruning.PruneWithOptions(object, s.structural, true, structuralschema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true})
+	defaulting.PruneNonNullableNullsWithoutDefaults(object, s.structural)
+	defaulting.Default(object, s.structural)
+	errs = schemavalidation.ValidateCustomResource(nil, object, s.schema)
+	if len(errs) == 0 {
+		errs, _ = s.cel.Validate(t.Context(), nil, s.structural, object, nil, celconfig.RuntimeCELCostBudget)
+	}
+	return pruned, errs
+}
