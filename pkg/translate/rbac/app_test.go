@@ -2,6 +2,7 @@ package rbac_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"io"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"testing"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 )
 
 // hit is a request as it reached an application, with nothing interpreted.
@@ -73,16 +75,44 @@ func (a *app) serve(conn net.Conn) {
 	defer func() { _ = conn.Close() }()
 	r := bufio.NewReader(conn)
 	if start, err := r.Peek(3); err == nil && string(start) == "PRI" {
-		(&http2.Server{}).ServeConn(buffered{conn, r}, &http2.ServeConnOpts{Handler: http.HandlerFunc(a.serveHTTP2)})
+		a.serveHTTP2(conn, r)
 		return
 	}
 	for a.serveHTTP1(conn, r) {
 	}
 }
 
-func (a *app) serveHTTP2(w http.ResponseWriter, r *http.Request) {
-	a.record(hit{r.Method, r.RequestURI, r.Host, r.Header.Clone()})
-	_, _ = io.Copy(io.Discard, r.Body)
+// serveHTTP2 answers every stream, and leaves it to the client to end the connection.
+func (a *app) serveHTTP2(conn net.Conn, r io.Reader) {
+	if _, err := io.CopyN(io.Discard, r, int64(len(http2.ClientPreface))); err != nil {
+		return
+	}
+	framer := http2.NewFramer(conn, r)
+	framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	_ = framer.WriteSettings()
+	var block bytes.Buffer
+	encoder := hpack.NewEncoder(&block)
+	for {
+		frame, err := framer.ReadFrame()
+		if err != nil {
+			return
+		}
+		switch fr := frame.(type) {
+		case *http2.SettingsFrame:
+			if !fr.IsAck() {
+				_ = framer.WriteSettingsAck()
+			}
+		case *http2.MetaHeadersFrame:
+			h := hit{Method: fr.PseudoValue("method"), Target: fr.PseudoValue("path"), Host: fr.PseudoValue("authority"), Headers: http.Header{}}
+			for _, f := range fr.RegularFields() {
+				h.Headers[f.Name] = append(h.Headers[f.Name], f.Value)
+			}
+			a.record(h)
+			block.Reset()
+			_ = encoder.WriteField(hpack.HeaderField{Name: ":status", Value: "200"})
+			_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: fr.StreamID, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: true})
+		}
+	}
 }
 
 // serveHTTP1 answers one request, and says whether to go on.
@@ -153,11 +183,3 @@ func unhex(s string) int {
 	}
 	return n
 }
-
-// buffered is a connection of which some bytes have been read ahead.
-type buffered struct {
-	net.Conn
-	r io.Reader
-}
-
-func (b buffered) Read(p []byte) (int, error) { return b.r.Read(p) }

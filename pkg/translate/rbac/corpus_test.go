@@ -14,7 +14,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/labels"
 
-	"github.com/pilot-lite/pilot-lite/internal/envoytest"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
@@ -122,10 +121,7 @@ type fixture struct {
 
 func newFixture(t testing.TB, s *model.Snapshot, name string, port uint16) *fixture {
 	t.Helper()
-	f := &fixture{
-		namespace: "case-" + name, app: startApp(t),
-		listen: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(envoytest.FreePort(t, "127.0.0.1"))),
-	}
+	f := &fixture{namespace: "case-" + name, app: startApp(t), listen: ownSocket(t, 21, int(port-1000))}
 	set := map[string]string{"app": "callee"}
 	s.Pods = append(s.Pods, model.Pod{
 		Namespace: f.namespace, Name: "callee", Owner: "callee", Labels: set, Ports: []model.ContainerPort{{Number: port, Protocol: model.TCP}},

@@ -1,6 +1,7 @@
 package rbac_test
 
 import (
+	"net/netip"
 	"testing"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -30,6 +31,9 @@ func startProxy(t testing.TB, ix *model.Index) *envoytest.Envoy {
 	static := config.GetStaticResources()
 	static.Clusters = nil
 	for _, w := range translate.Translate(ix).Workloads {
+		if len(w.Workload.Proxy.Bound) == 0 {
+			continue
+		}
 		slots := map[string]*anypb.Any{}
 		for _, r := range w.Resources {
 			if slot, ok := r.Message.(*corev3.TypedExtensionConfig); ok {
@@ -41,9 +45,7 @@ func startProxy(t testing.TB, ix *model.Index) *envoytest.Envoy {
 			case *clusterv3.Cluster:
 				static.Clusters = append(static.Clusters, m)
 			case *listenerv3.Listener:
-				if len(w.Workload.Proxy.Bound) > 0 {
-					static.Listeners = append(static.Listeners, fillSlots(t, m, slots))
-				}
+				static.Listeners = append(static.Listeners, fillSlots(t, m, slots))
 			}
 		}
 	}
@@ -52,6 +54,14 @@ func startProxy(t testing.TB, ix *model.Index) *envoytest.Envoy {
 		t.Fatal(err)
 	}
 	return envoytest.Start(t, string(text), admin)
+}
+
+// ownSocket is a free socket on a loopback address that is used once in this test: two that were free a moment ago must not be the same.
+func ownSocket(t testing.TB, suite, n int) netip.AddrPort {
+	t.Helper()
+	const perOctet = 250
+	a := netip.AddrFrom4([4]byte{127, byte(suite), byte(n / perOctet), byte(n%perOctet + 1)})
+	return netip.AddrPortFrom(a, uint16(envoytest.FreePort(t, a.String())))
 }
 
 // fillSlots replaces every subscription of a listener by its content.
