@@ -282,7 +282,7 @@ type PathMatch struct {
 
 // HeaderMatch compares a request header.
 //
-// +kubebuilder:validation:XValidation:rule="(self.type in ['Present', 'Absent']) == (!has(self.value) || self.value == ”)",message="Present and Absent take no value, the other types need one"
+// +kubebuilder:validation:XValidation:rule="(self.type in ['Present', 'Absent']) == (!has(self.value) || size(self.value) == 0)",message="Present and Absent take no value, the other types need one"
 // +kubebuilder:validation:XValidation:rule="self.name.lowerAscii() != 'host'",message="Host is not compared as a header: use hosts"
 type HeaderMatch struct {
 	// Name is the header's name; case does not matter.

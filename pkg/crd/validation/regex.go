@@ -1,6 +1,7 @@
 package validation
 
 import (
+	"iter"
 	"regexp/syntax"
 	"strconv"
 	"strings"
@@ -34,14 +35,15 @@ func expressionProblem(expr string) (detail, remedy string) {
 	if detail, remedy := tokenProblem(expr); detail != "" {
 		return detail, remedy
 	}
-	parsed, err := syntax.Parse(TrimAnchors(expr), syntax.Perl)
+	expr = TrimAnchors(expr)
+	parsed, err := syntax.Parse(expr, syntax.Perl)
 	if err != nil {
 		return "is not a regular expression: " + strings.TrimPrefix(err.Error(), "error parsing regexp: "), "use RE2 syntax"
 	}
 	if hasAnchor(parsed) {
 		return "holds an anchor inside", `remove ^, $, \A and \z: the whole value is compared`
 	}
-	if programSize(parsed) > maxExpressionSize {
+	if programSize(expr) > maxExpressionSize {
 		return "is too complex for a proxy", "repeat less: x{100} costs as much as x written a hundred times"
 	}
 	return "", ""
@@ -64,34 +66,52 @@ func TrimAnchors(expr string) string {
 // tokenProblem refuses, token by token, what RE2 and Go read differently, what would reach beyond the group that the expression is put in, and
 // what costs much in few bytes. It runs before the parser, which then sees ASCII and known escapes only.
 func tokenProblem(expr string) (detail, remedy string) {
-	inClass := false
-	for i := 0; i < len(expr); i++ {
-		switch b := expr[i]; {
-		case b < 0x20 || b >= 0x7f:
+	for t := range tokens(expr) {
+		switch rest := expr[t.at:]; {
+		case rest[0] < 0x20 || rest[0] >= 0x7f:
 			return "holds a control or non-ASCII character", `use ASCII; requests have other characters as escapes, for example %C3%A9`
-		case b == '\\':
-			if i+1 == len(expr) {
-				return "ends with a backslash", `write \\ for a backslash`
-			}
-			i++
-			if detail, remedy := escapedProblem(expr[i:]); detail != "" {
+		case rest == `\`:
+			return "ends with a backslash", `write \\ for a backslash`
+		case rest[0] == '\\':
+			if detail, remedy := escapedProblem(rest[1:]); detail != "" {
 				return detail, remedy
 			}
-		case inClass:
-			inClass = b != ']'
-			if strings.HasPrefix(expr[i:], "[:") {
-				if end := strings.Index(expr[i+2:], ":]"); end >= 0 {
-					i += 2 + end + 1
-				}
-			}
-		case b == '[':
-			inClass = true
-			i += classOpening(expr[i+1:])
-		case b == '(' && strings.HasPrefix(expr[i+1:], "?") && !strings.HasPrefix(expr[i+1:], "?:") && !(i == 0 && strings.HasPrefix(expr, "(?i)")):
+		case !t.inClass && strings.HasPrefix(rest, "(?") && !strings.HasPrefix(rest, "(?:") && (t.at > 0 || !strings.HasPrefix(rest, "(?i)")):
 			return "holds a group with a flag or a name", "use (?:...), and (?i) at the very beginning only"
 		}
 	}
 	return "", ""
+}
+
+// token is one byte of an expression that is no part of an escape begun before it.
+type token struct {
+	at      int
+	inClass bool
+}
+
+// tokens tells what is syntax from what is escaped or in a class.
+func tokens(expr string) iter.Seq[token] {
+	return func(yield func(token) bool) {
+		inClass := false
+		for i := 0; i < len(expr); i++ {
+			if !yield(token{at: i, inClass: inClass}) {
+				return
+			}
+			switch b := expr[i]; {
+			case b == '\\':
+				i++
+			case !inClass && b == '[':
+				inClass = true
+				i += classOpening(expr[i+1:])
+			case inClass && strings.HasPrefix(expr[i:], "[:"):
+				if end := strings.Index(expr[i+2:], ":]"); end >= 0 {
+					i += 2 + end + 1
+				}
+			case inClass && b == ']':
+				inClass = false
+			}
+		}
+	}
 }
 
 // classOpening is the length of what may follow a [ without closing the class: ^, and a ] as its first member.
@@ -142,18 +162,35 @@ func hasAnchor(re *syntax.Regexp) bool {
 	return false
 }
 
-// programSize bounds from above the size of RE2's program for an expression and for the same with one character taken out of each of its classes,
-// which the translation does (for the ? of a path and the comma of a header). Envoy's RE2 compares bytes: a class costs an instruction for each
-// of its ranges below 256. It stops growing at the limit, so that repetitions of repetitions cannot overflow.
-func programSize(re *syntax.Regexp) int {
+// programSize bounds from above the size of RE2's program for an expression that parses, and for the same with one character taken out of each of
+// its classes, which the translation does (for the ? of a path and the comma of a header). Envoy's RE2 compares bytes: a class costs an instruction
+// for each of its ranges below 256. It stops growing above the limit, so that repetitions of repetitions cannot overflow.
+func programSize(expr string) int {
 	const fixed = 6
-	return min(fixed+size(re), 2*maxProgram)
+	// Go's parser makes one class of a|[bc], RE2 does not always: an empty group keeps the alternatives apart.
+	var apart strings.Builder
+	last := 0
+	for t := range tokens(expr) {
+		if !t.inClass && expr[t.at] == '|' {
+			apart.WriteString(expr[last:t.at] + "|(?:)")
+			last = t.at + 1
+		}
+	}
+	apart.WriteString(expr[last:])
+	re, err := syntax.Parse(apart.String(), syntax.Perl)
+	if err != nil {
+		return enough
+	}
+	return min(fixed+size(re), enough)
 }
+
+// enough is a size at which counting may stop.
+const enough = 2 * maxProgram
 
 func size(re *syntax.Regexp) int {
 	n := 0
 	for _, sub := range re.Sub {
-		n = min(n+size(sub), 2*maxProgram)
+		n = min(n+size(sub), enough)
 	}
 	switch re.Op {
 	case syntax.OpLiteral:
@@ -172,12 +209,19 @@ func size(re *syntax.Regexp) int {
 		n = 3
 	case syntax.OpAlternate:
 		n += 2 * len(re.Sub)
-	case syntax.OpCapture, syntax.OpStar, syntax.OpPlus, syntax.OpQuest:
+	case syntax.OpCapture, syntax.OpPlus, syntax.OpQuest:
 		n += 2
+	case syntax.OpStar:
+		n += 4
 	case syntax.OpRepeat:
-		n = (n + 2) * max(re.Min, re.Max, 1)
+		optional := max(re.Max-re.Min, 0)
+		if re.Max < 0 {
+			optional = 2 // the loop after the last copy
+		}
+		n = n*max(re.Min+optional, 1) + 2*optional
+	case syntax.OpConcat:
 	default: // an empty match, a word boundary
 		n++
 	}
-	return min(n, 2*maxProgram)
+	return min(n, enough)
 }
