@@ -63,7 +63,7 @@ func (r *run) reportSettings(w *model.Workload, governed bool) {
 		if clashesWithEarlier(w.Proxy.Bound, i) {
 			r.findings.add(model.Diagnostic{
 				Code: "bound-port-clash", Severity: model.SeverityError, Object: about, Field: "metadata.annotations[" + v1alpha1.AnnotationBound + "]",
-				Consequence: "an earlier entry has the port " + portText(b.Port) + ", or listens on port number " + portText(b.Listen.Port()) + ": this one is left out",
+				Consequence: "the entry of port " + portText(b.Port) + " is left out, as an earlier one has the same port or listens on the same port number " + portText(b.Listen.Port()),
 				Remedy:      "give every entry a port and a listening port of its own",
 			})
 		}
