@@ -1,0 +1,213 @@
+// Package xds serves configuration to proxies over ADS, delta and state of the world, and knows what each of them runs. Input: an Update, which is
+// the complete state, and requests from proxies. Output: responses, and a status per proxy. Entry points: NewCache, Cache.Set and NewServer.
+package xds
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
+)
+
+// Node is a proxy that the snapshot knows.
+type Node struct {
+	ID       string // "NAMESPACE/POD"
+	UID      string
+	Workload string // key into Update.Workloads
+}
+
+// Update is the complete state: what is not in it is gone. It is not changed after it is set.
+type Update struct {
+	Workloads map[string][]*Resource // in the order in which slots must reach a proxy
+	Nodes     map[string]Node        // by ID
+}
+
+// Config holds what a Cache needs.
+type Config struct {
+	Salter Salter
+	// Shut are slots that deny everything, for proxies whose pod is gone.
+	Shut    []*Resource
+	Logger  *slog.Logger
+	Metrics *Metrics
+	Now     func() time.Time // time.Now where nil
+}
+
+// Cache holds the state and the streams that want parts of it. It keeps no queue: what is pending for a stream is the difference between the state
+// and what the stream was told, so that a slow reader gets the latest state and costs nobody else anything. Safe for concurrent use.
+type Cache struct {
+	logger  *slog.Logger
+	metrics *Metrics
+	now     func() time.Time
+	salting salting
+	shut    *resourceSet
+
+	mu        sync.Mutex
+	complete  bool
+	workloads map[string]*workload
+	nodes     map[string]Node
+	streams   map[streamKey]*stream
+	byNode    map[string]map[*stream]struct{}
+	requests  map[any]*stream // the request that a stream's goroutine is just handing over
+	ledger    ledger
+}
+
+// workload is a workload's resources by type, and the nodes that run them.
+type workload struct {
+	source []*Resource
+	byType map[string]*resourceSet
+	nodes  map[string]struct{}
+}
+
+// resourceSet is the resources of one type, in order.
+type resourceSet struct {
+	list   []*Resource
+	byName map[string]*Resource
+}
+
+// NewCache returns a cache that holds every stream until the first Set.
+func NewCache(c Config) *Cache {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	shut := newWorkload(c.Shut).byType[ExtensionConfigType]
+	if shut == nil {
+		shut = &resourceSet{}
+	}
+	return &Cache{
+		shut: shut, logger: c.Logger, metrics: c.Metrics, now: c.Now, salting: newSalting(c.Salter), workloads: map[string]*workload{}, nodes: map[string]Node{},
+		streams: map[streamKey]*stream{}, byNode: map[string]map[*stream]struct{}{}, requests: map[any]*stream{}, ledger: newLedger(),
+	}
+}
+
+var _ cache.Cache = (*Cache)(nil)
+
+// Complete says whether a first complete state was set.
+func (c *Cache) Complete() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.complete
+}
+
+// Set replaces the state. Streams are woken only where a workload's resources, or a node's workload, are others than before.
+func (c *Cache) Set(u Update) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	next := make(map[string]*workload, len(u.Workloads))
+	changed := map[string]struct{}{}
+	for key, resources := range u.Workloads {
+		old := c.workloads[key]
+		if old != nil && sameResources(old.source, resources) {
+			next[key] = old
+			continue
+		}
+		next[key] = newWorkload(resources)
+		changed[key] = struct{}{}
+	}
+	c.workloads = next
+	wake := c.moveNodes(u.Nodes)
+	for key := range changed {
+		for id := range c.workloads[key].nodes {
+			wake[id] = struct{}{}
+		}
+	}
+	first := !c.complete
+	c.complete = true
+	if first {
+		for id := range c.byNode {
+			wake[id] = struct{}{}
+		}
+	}
+	for id := range wake {
+		for s := range c.byNode[id] {
+			c.serve(s)
+		}
+	}
+}
+
+// moveNodes takes over the nodes and returns those whose workload is another than before.
+func (c *Cache) moveNodes(nodes map[string]Node) map[string]struct{} {
+	wake := map[string]struct{}{}
+	for id, old := range c.nodes {
+		if n, stays := nodes[id]; stays && n == old {
+			continue
+		}
+		wake[id] = struct{}{}
+		if w := c.workloads[old.Workload]; w != nil {
+			delete(w.nodes, id)
+		}
+	}
+	for id, n := range nodes {
+		if c.nodes[id] != n {
+			wake[id] = struct{}{}
+		}
+		if w := c.workloads[n.Workload]; w != nil {
+			w.nodes[id] = struct{}{}
+		}
+	}
+	c.nodes = nodes
+	return wake
+}
+
+func sameResources(a, b []*Resource) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] && (a[i].Type != b[i].Type || a[i].Name != b[i].Name || a[i].Version != b[i].Version || !samePolicies(a[i], b[i])) {
+			return false
+		}
+	}
+	return true
+}
+
+func samePolicies(a, b *Resource) bool {
+	if len(a.Policies) != len(b.Policies) {
+		return false
+	}
+	for i := range a.Policies {
+		if a.Policies[i] != b.Policies[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func newWorkload(resources []*Resource) *workload {
+	w := &workload{source: resources, byType: map[string]*resourceSet{}, nodes: map[string]struct{}{}}
+	for _, r := range resources {
+		set := w.byType[r.Type]
+		if set == nil {
+			set = &resourceSet{byName: map[string]*Resource{}}
+			w.byType[r.Type] = set
+		}
+		set.list = append(set.list, r)
+		set.byName[r.Name] = r
+	}
+	return w
+}
+
+// desired is what a stream should run of a type; nil where nothing is to be said. A proxy whose pod is gone from a complete snapshot is shut: its slots deny
+// everything from then on. Its listeners and clusters stay, so that nothing is drained, and a proxy that was never told anything is told nothing.
+func (c *Cache) desired(node string, sub *subscription) *resourceSet {
+	if !c.complete {
+		return nil
+	}
+	if w := c.workloads[c.nodes[node].Workload]; w != nil {
+		if set := w.byType[sub.typeURL]; set != nil {
+			return set
+		}
+		return &resourceSet{}
+	}
+	if sub.typeURL == ExtensionConfigType && len(sub.told) > 0 {
+		return c.shut
+	}
+	return nil
+}
+
+// Fetch is not served: proxies stream.
+func (c *Cache) Fetch(context.Context, *cache.Request) (cache.Response, error) {
+	return nil, errors.New("fetch: only streams are served")
+}

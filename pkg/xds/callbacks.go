@@ -1,0 +1,129 @@
+package xds
+
+import (
+	"context"
+	"regexp"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// identityKey carries the node that a stream's credential proves, from the interceptor to the callbacks.
+type identityKey struct{}
+
+// callbacks tells the cache which stream a request came on: go-control-plane's servers call them right before they hand the request to the cache, on
+// the same goroutine.
+type callbacks struct {
+	cache *Cache
+}
+
+// validNodeID accepts "NAMESPACE/POD", both DNS names (RFC 1123) as Kubernetes has them.
+func validNodeID(id string) bool {
+	const name = `[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?`
+	matched, err := regexp.MatchString(`\A`+name+`/`+name+`\z`, id)
+	return err == nil && matched
+}
+
+func (c callbacks) open(ctx context.Context, id int64, delta bool) error {
+	c.cache.mu.Lock()
+	defer c.cache.mu.Unlock()
+	s := &stream{id: id, delta: delta, types: map[string]*subscription{}}
+	if proved, ok := ctx.Value(identityKey{}).(string); ok {
+		s.proved = proved
+	}
+	c.cache.streams[streamKey{id, delta}] = s
+	c.cache.metrics.opened()
+	return nil
+}
+
+func (c callbacks) closed(id int64, delta bool) {
+	c.cache.mu.Lock()
+	defer c.cache.mu.Unlock()
+	key := streamKey{id, delta}
+	s := c.cache.streams[key]
+	if s == nil {
+		return
+	}
+	delete(c.cache.streams, key)
+	c.cache.metrics.closed()
+	if s.node == "" {
+		return
+	}
+	delete(c.cache.byNode[s.node], s)
+	if len(c.cache.byNode[s.node]) == 0 {
+		delete(c.cache.byNode, s.node)
+	}
+	c.cache.ledger.disconnected(s.node, c.cache.now())
+}
+
+// request binds a stream to the node of its first request, for good: only that one is sure to name it, and another later would be a way to somebody
+// else's configuration.
+func (c callbacks) request(id int64, delta bool, node *corev3.Node, req any) error {
+	c.cache.mu.Lock()
+	defer c.cache.mu.Unlock()
+	s := c.cache.streams[streamKey{id, delta}]
+	if s == nil {
+		return status.Error(codes.Internal, "a request came on no stream")
+	}
+	if s.node == "" {
+		if err := c.bind(s, node); err != nil {
+			return err
+		}
+	} else if got := node.GetId(); got != "" && got != s.node {
+		return status.Errorf(codes.InvalidArgument, "the node id changed from %q in mid-stream", s.node)
+	}
+	c.cache.requests[req] = s
+	return nil
+}
+
+// maxStreamsPerNode bounds what one proxy may open: Envoy holds one, and a second for a moment as it reconnects.
+const maxStreamsPerNode = 8
+
+func (c callbacks) bind(s *stream, node *corev3.Node) error {
+	id := node.GetId()
+	if !validNodeID(id) {
+		return status.Error(codes.InvalidArgument, `the node id is not "NAMESPACE/POD": write the bootstrap with "pilot-lite bootstrap --node NAMESPACE/POD"`)
+	}
+	if s.proved != "" && s.proved != id {
+		return status.Errorf(codes.PermissionDenied, "the token is not that of node %q", id)
+	}
+	if len(c.cache.byNode[id]) >= maxStreamsPerNode {
+		return status.Errorf(codes.ResourceExhausted, "node %q has %d streams", id, maxStreamsPerNode)
+	}
+	s.node, s.build = id, buildVersion(node)
+	if c.cache.byNode[id] == nil {
+		c.cache.byNode[id] = map[*stream]struct{}{}
+	}
+	c.cache.byNode[id][s] = struct{}{}
+	c.cache.ledger.connected(id, s.build, c.cache.now())
+	return nil
+}
+
+func (c callbacks) OnStreamOpen(ctx context.Context, id int64, _ string) error {
+	return c.open(ctx, id, false)
+}
+func (c callbacks) OnStreamClosed(id int64, _ *corev3.Node) { c.closed(id, false) }
+func (c callbacks) OnStreamRequest(id int64, r *discoveryv3.DiscoveryRequest) error {
+	return c.request(id, false, r.GetNode(), r)
+}
+
+func (c callbacks) OnStreamResponse(context.Context, int64, *discoveryv3.DiscoveryRequest, *discoveryv3.DiscoveryResponse) {
+}
+
+func (c callbacks) OnDeltaStreamOpen(ctx context.Context, id int64, _ string) error {
+	return c.open(ctx, id, true)
+}
+func (c callbacks) OnDeltaStreamClosed(id int64, _ *corev3.Node) { c.closed(id, true) }
+func (c callbacks) OnStreamDeltaRequest(id int64, r *discoveryv3.DeltaDiscoveryRequest) error {
+	return c.request(id, true, r.GetNode(), r)
+}
+
+func (c callbacks) OnStreamDeltaResponse(int64, *discoveryv3.DeltaDiscoveryRequest, *discoveryv3.DeltaDiscoveryResponse) {
+}
+
+func (c callbacks) OnFetchRequest(context.Context, *discoveryv3.DiscoveryRequest) error {
+	return status.Error(codes.Unimplemented, "only streams are served")
+}
+func (c callbacks) OnFetchResponse(*discoveryv3.DiscoveryRequest, *discoveryv3.DiscoveryResponse) {}

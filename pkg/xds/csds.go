@@ -1,0 +1,158 @@
+package xds
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	statusv3 "github.com/envoyproxy/go-control-plane/envoy/service/status/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+)
+
+// StatusService answers Envoy's Client Status Discovery Service with Cache.Status. It shows every proxy's state: register it only on a server that
+// proxies cannot reach.
+type StatusService struct {
+	statusv3.UnimplementedClientStatusDiscoveryServiceServer
+	cache *Cache
+}
+
+// NewStatusService returns the service of a cache.
+func NewStatusService(c *Cache) *StatusService { return &StatusService{cache: c} }
+
+// FetchClientStatus returns every proxy. Node matchers are not served.
+func (s *StatusService) FetchClientStatus(_ context.Context, r *statusv3.ClientStatusRequest) (*statusv3.ClientStatusResponse, error) {
+	if len(r.GetNodeMatchers()) > 0 {
+		return nil, status.Error(codes.InvalidArgument, "node matchers are not served: ask for all proxies")
+	}
+	out := &statusv3.ClientStatusResponse{}
+	for _, p := range s.cache.Status() {
+		client, err := clientConfig(p)
+		if err != nil {
+			return nil, status.Error(codes.Internal, err.Error())
+		}
+		out.Config = append(out.Config, client)
+	}
+	return out, nil
+}
+
+// StreamClientStatus answers each request with the status at that time.
+func (s *StatusService) StreamClientStatus(stream statusv3.ClientStatusDiscoveryService_StreamClientStatusServer) error {
+	for {
+		r, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		out, err := s.FetchClientStatus(stream.Context(), r)
+		if err != nil {
+			return err
+		}
+		if err := stream.Send(out); err != nil {
+			return err
+		}
+	}
+}
+
+func clientConfig(p ProxyStatus) (*statusv3.ClientConfig, error) {
+	metadata, err := structpb.NewStruct(map[string]any{"workload": p.Workload, "uid": p.UID, "connected": p.Connected})
+	if err != nil {
+		return nil, fmt.Errorf("status of %s: %w", p.Node, err)
+	}
+	out := &statusv3.ClientConfig{Node: &corev3.Node{Id: p.Node, UserAgentName: p.Build, Metadata: metadata}}
+	for _, r := range p.Resources {
+		entry := &statusv3.ClientConfig_GenericXdsConfig{
+			TypeUrl: r.Type, Name: r.Name, VersionInfo: r.Enforced, ClientStatus: clientStatus(r), LastUpdated: timestamppb.New(r.Changed),
+		}
+		if r.Refused != "" {
+			entry.ErrorState = &adminv3.UpdateFailureState{VersionInfo: r.Refused, Details: r.Text, LastUpdateAttempt: timestamppb.New(r.Changed)}
+		}
+		if entry.XdsConfig, err = policiesAny(r.Policies, r.Desired); err != nil {
+			return nil, fmt.Errorf("status of %s: %w", p.Node, err)
+		}
+		out.GenericXdsConfigs = append(out.GenericXdsConfigs, entry)
+	}
+	return out, nil
+}
+
+func clientStatus(r ResourceStatus) adminv3.ClientResourceStatus {
+	switch r.State {
+	case StateEnforced:
+		return adminv3.ClientResourceStatus_ACKED
+	case StateRefused:
+		return adminv3.ClientResourceStatus_NACKED
+	case StatePending:
+	}
+	return adminv3.ClientResourceStatus_REQUESTED
+}
+
+// policiesAny carries the policies that the present content was built from, and its version.
+func policiesAny(refs []model.PolicyRef, version string) (*anypb.Any, error) {
+	list := make([]any, 0, len(refs))
+	for _, r := range refs {
+		list = append(list, map[string]any{"namespace": r.Namespace, "name": r.Name, "uid": r.UID, "generation": float64(r.Generation)})
+	}
+	content, err := structpb.NewStruct(map[string]any{"policies": list, "version": version})
+	if err != nil {
+		return nil, err
+	}
+	return anypb.New(content)
+}
+
+// StatusFrom reads a StatusService's answer.
+func StatusFrom(answer *statusv3.ClientStatusResponse) ([]ProxyStatus, error) {
+	var out []ProxyStatus
+	for _, client := range answer.GetConfig() {
+		fields := client.GetNode().GetMetadata().GetFields()
+		p := ProxyStatus{
+			Node: client.GetNode().GetId(), Build: client.GetNode().GetUserAgentName(), Workload: fields["workload"].GetStringValue(),
+			UID: fields["uid"].GetStringValue(), Connected: fields["connected"].GetBoolValue(),
+		}
+		for _, entry := range client.GetGenericXdsConfigs() {
+			r, err := resourceStatusFrom(entry)
+			if err != nil {
+				return nil, fmt.Errorf("status of %s: %w", p.Node, err)
+			}
+			p.Resources = append(p.Resources, r)
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+func resourceStatusFrom(entry *statusv3.ClientConfig_GenericXdsConfig) (ResourceStatus, error) {
+	r := ResourceStatus{
+		Type: entry.GetTypeUrl(), Name: entry.GetName(), State: StatePending, Enforced: entry.GetVersionInfo(), Changed: entry.GetLastUpdated().AsTime(),
+		Refused: entry.GetErrorState().GetVersionInfo(), Text: entry.GetErrorState().GetDetails(),
+	}
+	switch entry.GetClientStatus() {
+	case adminv3.ClientResourceStatus_ACKED:
+		r.State = StateEnforced
+	case adminv3.ClientResourceStatus_NACKED:
+		r.State = StateRefused
+	default:
+	}
+	var content structpb.Struct
+	if err := entry.GetXdsConfig().UnmarshalTo(&content); err != nil {
+		return r, fmt.Errorf("resource %q: %w", r.Name, err)
+	}
+	r.Desired = content.GetFields()["version"].GetStringValue()
+	for _, v := range content.GetFields()["policies"].GetListValue().GetValues() {
+		f := v.GetStructValue().GetFields()
+		r.Policies = append(r.Policies, model.PolicyRef{
+			Namespace: f["namespace"].GetStringValue(), Name: f["name"].GetStringValue(), UID: f["uid"].GetStringValue(),
+			Generation: int64(f["generation"].GetNumberValue()),
+		})
+	}
+	return r, nil
+}

@@ -1,0 +1,70 @@
+package xds
+
+import (
+	"path"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics counts what is served. No series names a proxy: ten thousand of them would.
+type Metrics struct {
+	streams prometheus.Gauge
+	pushes  *prometheus.CounterVec
+	bytes   *prometheus.CounterVec
+	acks    *prometheus.CounterVec
+	nacks   *prometheus.CounterVec
+}
+
+// NewMetrics registers the metrics.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	counter := func(name, help string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pilot_lite_" + name, Help: help}, []string{"type"})
+	}
+	m := &Metrics{
+		streams: prometheus.NewGauge(prometheus.GaugeOpts{Name: "pilot_lite_streams", Help: "Open xDS streams."}),
+		pushes:  counter("pushes_total", "Responses sent to proxies, by resource type."),
+		bytes:   counter("push_bytes_total", "Bytes of resources sent to proxies, by resource type."),
+		acks:    counter("acks_total", "Responses that proxies acknowledged, by resource type."),
+		nacks:   counter("nacks_total", "Responses that proxies refused, by resource type."),
+	}
+	r.MustRegister(m.streams, m.pushes, m.bytes, m.acks, m.nacks)
+	return m
+}
+
+func shortType(typeURL string) string { return path.Ext(typeURL)[1:] }
+
+func (m *Metrics) pushed(typeURL string, f *flight) {
+	if m == nil {
+		return
+	}
+	n := 0
+	for _, b := range f.bodies {
+		n += len(b.GetValue())
+	}
+	m.pushes.WithLabelValues(shortType(typeURL)).Inc()
+	m.bytes.WithLabelValues(shortType(typeURL)).Add(float64(n))
+}
+
+func (m *Metrics) acked(typeURL string) {
+	if m != nil {
+		m.acks.WithLabelValues(shortType(typeURL)).Inc()
+	}
+}
+
+func (m *Metrics) nacked(typeURL string) {
+	if m != nil {
+		m.nacks.WithLabelValues(shortType(typeURL)).Inc()
+	}
+}
+
+func (m *Metrics) opened() {
+	if m != nil {
+		m.streams.Inc()
+	}
+}
+
+func (m *Metrics) closed() {
+	if m != nil {
+		m.streams.Dec()
+	}
+}

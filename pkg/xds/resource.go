@@ -1,0 +1,102 @@
+package xds
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"sync"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+)
+
+// Type URLs of what is served.
+const (
+	ListenerType        = "type.googleapis.com/envoy.config.listener.v3.Listener"
+	ClusterType         = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+	ExtensionConfigType = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
+)
+
+// servedTypes in the order in which a proxy should learn of changes: what is referred to comes before what refers to it.
+func servedTypes() []string { return []string{ClusterType, ListenerType, ExtensionConfigType} }
+
+// Salter returns a copy of a slot whose bytes differ by a salt, in a field without effect.
+type Salter func(slot *corev3.TypedExtensionConfig, salt string) *corev3.TypedExtensionConfig
+
+// Resource is one xDS message with its version. It is marshalled once, whatever the number of proxies. Immutable; safe for concurrent use.
+type Resource struct {
+	Type, Name string
+	Version    string // a hash of the unsalted bytes
+	Policies   []model.PolicyRef
+
+	message proto.Message
+	plain   []byte
+	once    sync.Once
+	salted  *anypb.Any
+}
+
+// NewResource marshals a listenerv3.Listener, clusterv3.Cluster or corev3.TypedExtensionConfig.
+func NewResource(message proto.Message, policies []model.PolicyRef) (*Resource, error) {
+	r := &Resource{message: message, Policies: policies}
+	switch m := message.(type) {
+	case *listenerv3.Listener:
+		r.Type, r.Name = ListenerType, m.GetName()
+	case *clusterv3.Cluster:
+		r.Type, r.Name = ClusterType, m.GetName()
+	case *corev3.TypedExtensionConfig:
+		r.Type, r.Name = ExtensionConfigType, m.GetName()
+	default:
+		return nil, fmt.Errorf("resource of type %T: not served", message)
+	}
+	if r.Name == "" {
+		return nil, fmt.Errorf("resource of type %s: no name", r.Type)
+	}
+	body, err := marshal(message)
+	if err != nil {
+		return nil, fmt.Errorf("marshal %s %q: %w", r.Type, r.Name, err)
+	}
+	sum := sha256.Sum256(body)
+	r.plain, r.Version = body, hex.EncodeToString(sum[:12])
+	return r, nil
+}
+
+func marshal(m proto.Message) ([]byte, error) {
+	return proto.MarshalOptions{Deterministic: true}.Marshal(m)
+}
+
+// salting gives the slots of this process bytes of their own. Envoy remembers the hash of the last content that it was sent for a slot, even when it
+// refused it, and acknowledges the same bytes without applying them, whoever sends them: bytes that no other process sends cannot meet that memory.
+type salting struct {
+	salter Salter
+	salt   string
+}
+
+func newSalting(salter Salter) salting { return salting{salter: salter, salt: rand.Text()} }
+
+// body is the resource as it is sent to every proxy that did not refuse it.
+func (s *salting) body(r *Resource) *anypb.Any {
+	r.once.Do(func() { r.salted = s.with(r, s.salt) })
+	return r.salted
+}
+
+// fresh is the resource with bytes that nobody was ever sent.
+func (s *salting) fresh(r *Resource) *anypb.Any { return s.with(r, rand.Text()) }
+
+func (s *salting) with(r *Resource, salt string) *anypb.Any {
+	slot, isSlot := r.message.(*corev3.TypedExtensionConfig)
+	if !isSlot || s.salter == nil {
+		return &anypb.Any{TypeUrl: r.Type, Value: r.plain}
+	}
+	// A salt is text in a message that was marshalled before.
+	body, err := marshal(s.salter(slot, salt))
+	if err != nil {
+		return &anypb.Any{TypeUrl: r.Type, Value: r.plain}
+	}
+	return &anypb.Any{TypeUrl: r.Type, Value: body}
+}
