@@ -102,6 +102,22 @@ func (e *Envoy) Stop() {
 	<-e.done
 }
 
+// CPU is the processor time that the process has used, to a hundredth of a second.
+func (e *Envoy) CPU() time.Duration {
+	e.t.Helper()
+	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", e.cmd.Process.Pid))
+	if err != nil {
+		e.t.Fatalf("read the processor time: %v", err)
+	}
+	// After the command's name in parentheses, user and system time are the 12th and 13th field, in hundredths of a second (proc(5)).
+	fields := strings.Fields(string(content[bytes.LastIndexByte(content, ')')+1:]))
+	var user, system int64
+	if _, err := fmt.Sscan(fields[11]+" "+fields[12], &user, &system); err != nil {
+		e.t.Fatalf("read the processor time: %q: %v", content, err)
+	}
+	return time.Duration(user+system) * 10 * time.Millisecond
+}
+
 // Log is what Envoy printed, access logs on standard output included.
 func (e *Envoy) Log() string {
 	b, _ := os.ReadFile(filepath.Join(e.dir, "envoy.log"))

@@ -13,10 +13,10 @@ import (
 type dimension interface {
 	// place returns the keys under which the index holds a term, with the term as it stands there, and what of it the index cannot hold (or nil).
 	place(t *term) ([]placement, *term)
-	// lookup is the index itself.
-	lookup(entries map[string]*onMatch, next *onMatch) *onMatch
-	// odd holds of the requests that may satisfy a term under none of its keys; nil: there are none.
-	odd() *predicate
+	// lookup is the index itself, over the terms by key; dims is what indexes within it may use.
+	lookup(t tree, buckets map[string][]*term, dims []dimension, next *onMatch) *onMatch
+	// odd holds of the requests that may satisfy a term under none of its keys (nil: there are none), and what may index them instead.
+	odd() (*predicate, []dimension)
 }
 
 type placement struct {
@@ -87,16 +87,16 @@ func (d *pathDimension) place(t *term) ([]placement, *term) {
 	return byKeys(t, t.paths, func(x *term, ps []pattern) { x.paths = ps })
 }
 
-func (d *pathDimension) lookup(entries map[string]*onMatch, next *onMatch) *onMatch {
-	return byPrefix(d.in.path, entries, next)
+func (d *pathDimension) lookup(t tree, buckets map[string][]*term, dims []dimension, next *onMatch) *onMatch {
+	return byPrefix(d.in.path, t.entries(buckets, dims), next)
 }
 
 // odd: what an Allow admits is literal, so its keys always hold.
-func (d *pathDimension) odd() *predicate {
+func (d *pathDimension) odd() (*predicate, []dimension) {
 	if d.action == model.Allow {
-		return nil
+		return nil, nil
 	}
-	return where(d.in.path, regex(oddPath))
+	return where(d.in.path, regex(oddPath)), []dimension{deniedPaths(d.in)}
 }
 
 type hostDimension struct{ in *inputs }
@@ -105,11 +105,13 @@ func (d *hostDimension) place(t *term) ([]placement, *term) {
 	return byKeys(t, t.hosts, func(x *term, ps []pattern) { x.hosts = ps })
 }
 
-func (d *hostDimension) lookup(entries map[string]*onMatch, next *onMatch) *onMatch {
-	return byPrefix(d.in.authority, entries, next)
+func (d *hostDimension) lookup(t tree, buckets map[string][]*term, dims []dimension, next *onMatch) *onMatch {
+	return byPrefix(d.in.authority, t.entries(buckets, dims), next)
 }
 
-func (d *hostDimension) odd() *predicate { return where(d.in.authority, regex(oddHost)) }
+func (d *hostDimension) odd() (*predicate, []dimension) {
+	return where(d.in.authority, regex(oddHost)), []dimension{anyCaseHosts(d.in)}
+}
 
 type portDimension struct{ in *inputs }
 
@@ -126,11 +128,11 @@ func (d *portDimension) place(t *term) (placed []placement, rest *term) {
 	return placed, nil
 }
 
-func (d *portDimension) lookup(entries map[string]*onMatch, next *onMatch) *onMatch {
-	return byExact(d.in.port, entries, next)
+func (d *portDimension) lookup(t tree, buckets map[string][]*term, dims []dimension, next *onMatch) *onMatch {
+	return byExact(d.in.port, t.entries(buckets, dims), next)
 }
 
-func (d *portDimension) odd() *predicate { return nil }
+func (d *portDimension) odd() (*predicate, []dimension) { return nil, nil }
 
 // sourceDimension looks addresses up by their text, which is how Envoy hands them over.
 type sourceDimension struct {
@@ -156,11 +158,11 @@ func (d *sourceDimension) place(t *term) (placed []placement, rest *term) {
 	return placed, rest
 }
 
-func (d *sourceDimension) lookup(entries map[string]*onMatch, next *onMatch) *onMatch {
-	return byExact(d.in.source, entries, next)
+func (d *sourceDimension) lookup(t tree, buckets map[string][]*term, dims []dimension, next *onMatch) *onMatch {
+	return byExact(d.in.source, t.entries(buckets, dims), next)
 }
 
-func (d *sourceDimension) odd() *predicate { return nil }
+func (d *sourceDimension) odd() (*predicate, []dimension) { return nil, nil }
 
 // headerDimension is over the exact values of one header.
 type headerDimension struct {
@@ -180,16 +182,26 @@ func (d *headerDimension) place(t *term) ([]placement, *term) {
 	return nil, t
 }
 
-func (d *headerDimension) lookup(entries map[string]*onMatch, next *onMatch) *onMatch {
-	return byExact(d.in.header(d.name), entries, next)
+// listed is place for a radix, whose keys do not imply the condition.
+func (d *headerDimension) listed(t *term) ([]placement, *term) {
+	for _, h := range t.headers {
+		if h.name == d.name && h.exact != "" {
+			return []placement{{h.exact, t}}, nil
+		}
+	}
+	return nil, t
+}
+
+func (d *headerDimension) lookup(t tree, buckets map[string][]*term, dims []dimension, next *onMatch) *onMatch {
+	return byExact(d.in.header(d.name), t.entries(buckets, dims), next)
 }
 
 // odd: in a list of values a Deny looks for one of them.
-func (d *headerDimension) odd() *predicate {
+func (d *headerDimension) odd() (*predicate, []dimension) {
 	if d.action == model.Allow {
-		return nil
+		return nil, nil
 	}
-	return where(d.in.header(d.name), regex(`\C*,\C*`))
+	return where(d.in.header(d.name), regex(`\C*,\C*`)), []dimension{listedValues(d)}
 }
 
 type methodDimension struct {
@@ -216,14 +228,14 @@ func (d *methodDimension) place(t *term) (placed []placement, rest *term) {
 	return placed, nil
 }
 
-func (d *methodDimension) lookup(entries map[string]*onMatch, next *onMatch) *onMatch {
-	return byExact(d.in.method, entries, next)
+func (d *methodDimension) lookup(t tree, buckets map[string][]*term, dims []dimension, next *onMatch) *onMatch {
+	return byExact(d.in.method, t.entries(buckets, dims), next)
 }
 
 // odd: a Deny ignores the case of methods.
-func (d *methodDimension) odd() *predicate {
+func (d *methodDimension) odd() (*predicate, []dimension) {
 	if d.action == model.Allow {
-		return nil
+		return nil, nil
 	}
-	return where(d.in.method, regex(`\C*[a-z]\C*`))
+	return where(d.in.method, regex(`\C*[a-z]\C*`)), nil
 }

@@ -50,7 +50,7 @@ func (in *inputs) host(h model.Host) (pattern, error) {
 	if h.Wildcard {
 		return pattern{predicate: anyOf(ps...)}, nil
 	}
-	return pattern{predicate: anyOf(ps...), keys: shortest(names)}, nil
+	return pattern{predicate: anyOf(ps...), keys: shortest(names), values: shortest(names)}, nil
 }
 
 const (

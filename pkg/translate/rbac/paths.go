@@ -12,6 +12,7 @@ import (
 type pattern struct {
 	predicate *predicate
 	keys      []string
+	values    []string // what it compares with, for a radix; none where that cannot be listed
 }
 
 // Parts of generated path expressions. The input is the path with its query; an expression says where the path ends.
@@ -73,18 +74,23 @@ func (in *inputs) deniedPath(m model.PathMatch) (pattern, error) {
 	if len(segments) == 0 && m.Type == model.Prefix {
 		return pattern{predicate: where(in.path, regex(`\C*`))}, nil
 	}
+	out := pattern{keys: deniedKey(segments), values: []string{segmentEnd + strings.Join(segments, segmentEnd)}}
 	expr, complete := deniedSegments(segments)
 	switch {
 	case !complete:
-		return pattern{predicate: where(in.path, regex(expr+`\C*`)), keys: deniedKey(segments)}, errTooLarge
+		expr += `\C*`
 	case len(segments) == 0:
-		expr += separator
+		expr += separator + anyQuery
 	case m.Type == model.Prefix:
-		return pattern{predicate: where(in.path, regex(expr+`(?:[/?]\C*)?`)), keys: deniedKey(segments)}, nil
+		expr += `(?:[/?]\C*)?`
 	default:
-		expr += "(?:" + separator + ")?"
+		expr += "(?:" + separator + ")?" + anyQuery
 	}
-	return pattern{predicate: where(in.path, regex(expr+anyQuery)), keys: deniedKey(segments)}, nil
+	out.predicate = where(in.path, regex(expr))
+	if !complete {
+		return out, errTooLarge
+	}
+	return out, nil
 }
 
 // deniedSegments is the expression of a path's segments, with as many bytes of them as Envoy takes.

@@ -37,12 +37,8 @@ func (ss *sourceSets) of(s *Sources) *sourceSet {
 	set := &sourceSet{}
 	for _, a := range s.Addresses {
 		a = a.Unmap().WithZone("")
-		switch {
-		case !a.IsValid():
-		case oddText(a):
-			set.plain = append(set.plain, netip.PrefixFrom(a, a.BitLen()))
-		default:
-			set.addresses = append(set.addresses, a)
+		if a.IsValid() {
+			set.add(netip.PrefixFrom(a, a.BitLen()))
 		}
 	}
 	for _, b := range s.Blocks {
@@ -57,7 +53,7 @@ func (ss *sourceSets) of(s *Sources) *sourceSet {
 			}
 		}
 		if len(block.Except) == 0 {
-			set.plain = append(set.plain, cidr)
+			set.add(cidr)
 		} else {
 			set.blocks = append(set.blocks, block)
 		}
@@ -65,6 +61,15 @@ func (ss *sourceSets) of(s *Sources) *sourceSet {
 	return ss.intern(set)
 }
 
+func (s *sourceSet) add(p netip.Prefix) {
+	if p.IsSingleIP() && !oddText(p.Addr()) {
+		s.addresses = append(s.addresses, p.Addr())
+	} else {
+		s.plain = append(s.plain, p)
+	}
+}
+
+// intern returns the one set of these callers.
 func (ss *sourceSets) intern(set *sourceSet) *sourceSet {
 	if set.size() == 0 {
 		return nil

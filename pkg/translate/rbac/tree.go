@@ -1,7 +1,6 @@
 package rbac
 
 import (
-	"maps"
 	"slices"
 
 	"github.com/pilot-lite/pilot-lite/pkg/model"
@@ -105,13 +104,18 @@ func (t tree) index(d dimension, terms []*term, dims []dimension, next *onMatch)
 		}
 	}
 	others := slices.DeleteFunc(slices.Clone(dims), func(o dimension) bool { return o == d })
-	entries := make(map[string]*onMatch, len(buckets))
-	for _, key := range slices.Sorted(maps.Keys(buckets)) {
-		entries[key] = t.build(buckets[key], others, nil)
+	out := d.lookup(t, buckets, others, t.build(rest, dims, next))
+	if odd, instead := d.odd(); odd != nil {
+		return inOrder(out, &field{Predicate: odd, OnMatch: t.build(held, append(instead, others...), nil)})
 	}
-	out := d.lookup(entries, t.build(rest, dims, next))
-	if odd := d.odd(); odd != nil {
-		return inOrder(out, &field{Predicate: odd, OnMatch: t.build(held, others, nil)})
+	return out
+}
+
+// entries builds what stands under the keys of a map.
+func (t tree) entries(buckets map[string][]*term, dims []dimension) map[string]*onMatch {
+	out := make(map[string]*onMatch, len(buckets))
+	for key, terms := range buckets {
+		out[key] = t.build(terms, dims, nil)
 	}
 	return out
 }
