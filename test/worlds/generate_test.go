@@ -157,7 +157,7 @@ type target struct{ sent, seen string }
 func targets() []target {
 	same := []string{
 		"/", "/a", "/a/", "/a/b", "/ab", "/a.b", "/aXb", "/a?x=/b", "/a/b?y", "/a;p=1", "/a;p/b", "/a/;p", "/b", "/c", "/x.css", "/admin?x=.css", "/a:b", "/a%3Ab", "/a%3ab",
-		"/b/c/d", "/b/c/d/e", "/b/c", "/a%00", "/a%2", "/;x/a", "/a/b;q?z", "/a%252e",
+		"/b/c/d", "/b/c/d/e", "/b/c", "/a%2", "/;x/a", "/a/b;q?z", "/a%252e",
 	}
 	out := []target{{"//a", "/a"}, {"/x/../a", "/a"}, {"/%61", "/a"}, {"/a/./b", "/a/b"}, {"/a//b", "/a/b"}}
 	for _, s := range same {
