@@ -116,8 +116,8 @@ func TestPoliciesComeAndGo(t *testing.T) {
 	b.settle(t, p, stranger(), http.StatusOK)
 	standing.say(t, "still here\n")
 	standing.expect(t, "still here\n")
-	for _, stat := range []string{"listener_manager.listener_modified", "listener_manager.listener_in_place_updated", "listener_manager.total_listeners_draining"} {
-		if n := p.Stat(stat); n != 0 {
+	for _, stat := range []string{"listener_modified", "listener_in_place_updated", "total_listeners_draining"} {
+		if n := p.Stat("listener_manager." + stat); n != 0 {
 			t.Errorf("%s is %d", stat, n)
 		}
 	}
@@ -129,8 +129,9 @@ func TestServerFirstPort(t *testing.T) {
 	t.Parallel()
 	b := startBoundApps(t)
 	b.callee.Proxy.ServerFirst = []uint16{5432}
-	out := translate.Translate(world(b.callee, policy("friends", model.Allow, model.Rule{Name: "all", Peers: friends()})))
-	p := startProxy(t, resourcesOf(t, new(translate.Translator), world(b.callee, policy("friends", model.Allow, model.Rule{Name: "all", Peers: friends()}))))
+	ix := world(b.callee, policy("friends", model.Allow, model.Rule{Name: "all", Peers: friends()}))
+	out := translate.Translate(ix)
+	p := startProxy(t, resourcesOf(t, new(translate.Translator), ix))
 	b.settle(t, p, stranger(), http.StatusForbidden)
 	if got := friend().talk(t, b.dbPort, "", len("welcome\n"), soon); got.got != "welcome\n" {
 		t.Errorf("the friend got %+v", got)
@@ -189,7 +190,8 @@ func TestBoundPortsAreNotSockets(t *testing.T) {
 			{Port: 80, Listen: first, Application: one.address()}, {Port: first.Port(), Listen: second, Application: two.address()},
 		}
 	})
-	allowed := policy("allow", model.Allow, model.Rule{Name: "one port", Ports: []model.PortRange{{Protocol: model.TCP, From: first.Port(), To: first.Port()}}})
+	ports := []model.PortRange{{Protocol: model.TCP, From: first.Port(), To: first.Port()}}
+	allowed := policy("allow", model.Allow, model.Rule{Name: "one port", Ports: ports})
 	p := startProxy(t, resourcesOf(t, new(translate.Translator), world(callee, allowed)))
 	p.Eventually("the policy's port is open", func() error {
 		if got := friend().talk(t, second, "hello\n", len("hello\n"), soon); got.got != "hello\n" {

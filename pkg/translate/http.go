@@ -147,11 +147,13 @@ func routes(cluster string) *routev3.RouteConfiguration {
 	}
 }
 
-// preserveCase keeps the spelling of HTTP/1 header names and the reason phrase, since some applications look at them. RBAC compares names without case either way.
+// preserveCase keeps the spelling of HTTP/1 header names and the reason phrase, since some applications look at them. RBAC compares names without
+// case either way.
 func preserveCase() *corev3.Http1ProtocolOptions_HeaderKeyFormat {
 	return &corev3.Http1ProtocolOptions_HeaderKeyFormat{HeaderFormat: &corev3.Http1ProtocolOptions_HeaderKeyFormat_StatefulFormatter{
 		StatefulFormatter: &corev3.TypedExtensionConfig{
-			Name: "envoy.http.stateful_header_formatters.preserve_case", TypedConfig: pack(&preservecasev3.PreserveCaseFormatterConfig{ForwardReasonPhrase: true}),
+			Name:        "envoy.http.stateful_header_formatters.preserve_case",
+			TypedConfig: pack(&preservecasev3.PreserveCaseFormatterConfig{ForwardReasonPhrase: true}),
 		},
 	}}
 }

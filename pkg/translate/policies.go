@@ -56,7 +56,8 @@ func (r *run) resolve(p *model.Policy) *resolvedPolicy {
 		sources, somebody := r.sources(p.Namespace, rule.Peers)
 		if !somebody {
 			d := onPolicy(p, "peers-mean-nobody", model.SeverityNotice, ruleField(i)+".from")
-			d.Consequence, d.Remedy = "no pod that runs now is meant, so the rule matches nothing", "check the selectors, and that the callers carry a sidecar where accounts are named"
+			d.Consequence = "no pod that runs now is meant, so the rule matches nothing"
+			d.Remedy = "check the selectors, and that the callers carry a sidecar where accounts are named"
 			r.findings.add(d)
 			continue
 		}

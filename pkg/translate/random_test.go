@@ -44,7 +44,8 @@ func anyPolicy(t *rapid.T, name string) model.Policy {
 			r.Ports = rapid.SliceOfN(rapid.Custom(anyPort), 1, 3).Draw(t, "ports")
 		}
 		if rapid.Bool().Draw(t, "http") {
-			r.HTTP = []model.HTTPMatch{{Methods: []string{"GET"}}, {Paths: []model.PathMatch{{Type: model.Prefix, Value: "/" + rapid.SampledFrom([]string{"a", "b"}).Draw(t, "path")}}}}
+			path := rapid.SampledFrom([]string{"/a", "/b"}).Draw(t, "path")
+			r.HTTP = []model.HTTPMatch{{Methods: []string{"GET"}}, {Paths: []model.PathMatch{{Type: model.Prefix, Value: path}}}}
 		}
 		p.Ingress = append(p.Ingress, r)
 	}

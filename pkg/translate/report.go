@@ -33,9 +33,11 @@ func (r *run) reportSettings(w *model.Workload, governed bool) {
 	for _, p := range w.Ports {
 		if p.Conflict {
 			r.findings.add(model.Diagnostic{
-				Code: "port-protocol-conflict", Severity: model.SeverityWarning, Object: model.ObjectRef{Kind: "Service", Namespace: w.Namespace, Name: p.Service},
-				Consequence: "another Service gives port " + portText(p.Number) + " of workload " + w.Name + " another protocol, so it is plain TCP: http rules close it",
-				Remedy:      "give the port one appProtocol in all Services",
+				Code: "port-protocol-conflict", Severity: model.SeverityWarning,
+				Object: model.ObjectRef{Kind: "Service", Namespace: w.Namespace, Name: p.Service},
+				Consequence: "another Service gives port " + portText(p.Number) + " of workload " + w.Name +
+					" another protocol, so it is plain TCP: http rules close it",
+				Remedy: "give the port one appProtocol in all Services",
 			})
 		}
 		if len(w.Proxy.Bound) == 0 && reserved(p.Number) {
@@ -50,7 +52,8 @@ func (r *run) reportSettings(w *model.Workload, governed bool) {
 		d := model.Diagnostic{Severity: model.SeverityWarning, Object: about, Field: "metadata.annotations[" + v1alpha1.AnnotationServerFirst + "]"}
 		switch kind := kindOf(w, number); {
 		case kind == chainHTTP:
-			d.Code, d.Consequence, d.Remedy = "server-first-ignored", "port "+portText(number)+" speaks HTTP, whose server never speaks first", "take the port out of the list"
+			d.Code, d.Remedy = "server-first-ignored", "take the port out of the list"
+			d.Consequence = "port " + portText(number) + " speaks HTTP, whose server never speaks first"
 		case governed:
 			d.Code, d.Consequence = "server-first-port", "on port "+portText(number)+
 				" the application greets callers before the sidecar has decided about them; until a caller's first byte only the NetworkPolicy stands before it"
@@ -63,8 +66,9 @@ func (r *run) reportSettings(w *model.Workload, governed bool) {
 		if clashesWithEarlier(w.Proxy.Bound, i) {
 			r.findings.add(model.Diagnostic{
 				Code: "bound-port-clash", Severity: model.SeverityError, Object: about, Field: "metadata.annotations[" + v1alpha1.AnnotationBound + "]",
-				Consequence: "the entry of port " + portText(b.Port) + " is left out, as an earlier one has the same port or listens on the same port number " + portText(b.Listen.Port()),
-				Remedy:      "give every entry a port and a listening port of its own",
+				Consequence: "the entry of port " + portText(b.Port) + " is left out, as an earlier one has the same port or listens on the same port number " +
+					portText(b.Listen.Port()),
+				Remedy: "give every entry a port and a listening port of its own",
 			})
 		}
 	}
@@ -93,7 +97,8 @@ const howToSpeakHTTP = "have a Service name the port with appProtocol: http"
 func (r *run) reportHTTPRule(w *model.Workload, p *model.Policy, rule int, number uint16) {
 	if slices.Contains(w.Proxy.ExcludedInbound, number) {
 		d := onPolicy(p, "http-rule-on-excluded-port", model.SeverityError, ruleField(rule)+".ports")
-		d.Consequence = "port " + portText(number) + " is excluded from capture, so the sidecar decides nothing there, and the NetworkPolicy cannot tell requests apart"
+		d.Consequence = "port " + portText(number) +
+			" is excluded from capture, so the sidecar decides nothing there, and the NetworkPolicy cannot tell requests apart"
 		d.Remedy = "take the port out of " + v1alpha1.AnnotationExcludeInboundPorts
 		r.findings.of(w, d)
 		return

@@ -55,6 +55,8 @@ func slotSource(fallback proto.Message) *corev3.ExtensionConfigSource {
 // denyUnknown denies everything, under a name that tells "no configuration has come" from "no rule matches".
 func denyUnknown() *xdsmatcherv3.Matcher {
 	return &xdsmatcherv3.Matcher{OnNoMatch: &xdsmatcherv3.Matcher_OnMatch{OnMatch: &xdsmatcherv3.Matcher_OnMatch_Action{
-		Action: &xdscorev3.TypedExtensionConfig{Name: "action", TypedConfig: pack(&rbacconfigv3.Action{Name: model.OutcomeUnknown, Action: rbacconfigv3.RBAC_DENY})},
+		Action: &xdscorev3.TypedExtensionConfig{
+			Name: "action", TypedConfig: pack(&rbacconfigv3.Action{Name: model.OutcomeUnknown, Action: rbacconfigv3.RBAC_DENY}),
+		},
 	}}}
 }
