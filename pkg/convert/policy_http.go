@@ -9,11 +9,15 @@ import (
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
-// http converts request matches. A broken dimension of one belongs to a Deny here, and is left nil: any.
+// http converts request matches. A broken dimension of one belongs to a Deny here, and is left nil: any. An entry that is broken as a whole says
+// nothing at all, not even that requests are meant and not bytes: the whole list is then nil.
 func (c *policyConverter) http(field string, in []v1alpha1.HTTPMatch) []model.HTTPMatch {
 	out := make([]model.HTTPMatch, 0, len(in))
 	for i := range in {
 		m, at := &in[i], index(field, i)
+		if c.broken.at(at) {
+			return nil
+		}
 		var match model.HTTPMatch
 		if !c.broken.within(at + ".hosts") {
 			match.Hosts = convertAll(m.Hosts, host)

@@ -111,7 +111,7 @@ func TestBrokenParts(t *testing.T) {
 		{"port", "ingress: [{ports: [{port: 80}, {port: 0}], http: [{methods: [GET]}]}]", nil, []model.Rule{{Name: "0", HTTP: get}}},
 		{"udp with http", "ingress: [{ports: [{protocol: UDP}], http: [{methods: [GET]}]}]", nil, []model.Rule{{Name: "0", HTTP: get}}},
 		{"empty http", "ingress: [{ports: [{port: 80}], http: []}]", nil, []model.Rule{{Name: "0", Ports: port80}}},
-		{"empty entry", "ingress: [{http: [{methods: [GET]}, {}]}]", nil, []model.Rule{{Name: "0", HTTP: []model.HTTPMatch{get[0], {}}}}},
+		{"empty entry", "ingress: [{http: [{methods: [GET]}, {}]}]", nil, []model.Rule{{Name: "0"}}},
 		{
 			"path", "ingress: [{http: [{methods: [GET], paths: [{value: /a}, {value: b}]}]}]", nil, []model.Rule{{Name: "0", HTTP: get}},
 		},
