@@ -209,19 +209,26 @@ func size(re *syntax.Regexp) int {
 		n = 3
 	case syntax.OpAlternate:
 		n += 2 * len(re.Sub)
-	case syntax.OpCapture, syntax.OpPlus, syntax.OpQuest:
+	case syntax.OpCapture:
 		n += 2
 	case syntax.OpStar:
 		n += 4
-	case syntax.OpRepeat:
-		optional := max(re.Max-re.Min, 0)
-		if re.Max < 0 {
-			optional = 2 // the loop after the last copy
-		}
-		n = n*max(re.Min+optional, 1) + 2*optional
+	case syntax.OpPlus, syntax.OpQuest, syntax.OpRepeat:
+		n = copies(re)*(n+2) + 1
 	case syntax.OpConcat:
 	default: // an empty match, a word boundary
-		n++
+		n += 2
 	}
 	return min(n, enough)
+}
+
+// copies is how often an expression that is repeated may stand in the program.
+func copies(re *syntax.Regexp) int {
+	switch re.Op {
+	case syntax.OpQuest:
+		return 1
+	case syntax.OpPlus:
+		return 2
+	}
+	return max(re.Max, re.Min+1)
 }
