@@ -74,7 +74,7 @@ func (in *inputs) headerCondition(m model.HeaderMatch, action model.Action) (hea
 func (in *inputs) everyValue(input *extension, m model.HeaderMatch) (*predicate, error) {
 	if m.Type == model.Exact || m.Type == model.NotExact {
 		if m.Value == "" {
-			return where(input, regex("")), nil
+			return where(input, regex("(?:)")), nil // no expression may be empty
 		}
 		return where(input, exactly(m.Value)), nil
 	}

@@ -22,8 +22,10 @@ const (
 	hasParameters = `[^?]*;\C*`
 	// oddPath is a path whose segments are not simply what stands between its slashes.
 	oddPath = `[^?]*(?:;|//|\\)\C*`
-	// separator stands between segments: slashes, of which each may carry parameters of an empty segment.
-	separator = `(?:/(?:;[^/?]*)?)+`
+	// separator stands before a segment: a slash, and after it empty segments, which may have parameters.
+	separator = `/(?:(?:;[^/?]*)?/)*`
+	// trailer stands after the last segment.
+	trailer = `(?:/(?:;[^/?]*)?)*`
 	// parameters may follow a segment.
 	parameters = `(?:;[^/?]*)?`
 
@@ -80,11 +82,11 @@ func (in *inputs) deniedPath(m model.PathMatch) (pattern, error) {
 	case !complete:
 		expr += `\C*`
 	case len(segments) == 0:
-		expr += separator + anyQuery
+		expr += "/" + parameters + trailer + anyQuery
 	case m.Type == model.Prefix:
 		expr += `(?:[/?]\C*)?`
 	default:
-		expr += "(?:" + separator + ")?" + anyQuery
+		expr += trailer + anyQuery
 	}
 	out.predicate = where(in.path, regex(expr))
 	if !complete {
