@@ -1,8 +1,10 @@
 package validation_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
@@ -86,4 +88,35 @@ func (s *apiServer) create(t testing.TB, object map[string]any) (pruned []string
 		errs, _ = s.cel.Validate(t.Context(), nil, s.structural, object, nil, celconfig.RuntimeCELCostBudget)
 	}
 	return pruned, errs
+}
+
+// The checks of the largest policies stay within what the API server spends on one object.
+func TestLargestPoliciesAreAccepted(t *testing.T) {
+	t.Parallel()
+	server := newAPIServer(t)
+	repeat := func(n int, item string) string { return "[" + strings.Repeat(item+",", n-1) + item + "]" }
+	cidrs := repeat(32, "10.255.255.0/24")
+	paths := repeat(16, "{type: Exact, value: /"+strings.Repeat("a", 1023)+"}")
+	headers := repeat(16, "{name: "+strings.Repeat("x", 253)+", value: "+strings.Repeat("v", 253)+"}")
+	for name, rules := range map[string]string{
+		"peers":   repeat(64, "{from: "+repeat(32, "{ipBlock: {cidr: 10.0.0.0/8, except: "+cidrs+"}}")+"}"),
+		"ports":   repeat(64, "{ports: "+repeat(32, "{protocol: TCP, port: 60000, endPort: 65535}")+", http: [{methods: [GET]}]}"),
+		"named":   repeat(64, "{ports: "+repeat(32, "{port: a-long-name-123}")+"}"),
+		"paths":   repeat(64, "{http: [{paths: "+paths+"}]}"),
+		"headers": repeat(64, "{http: [{headers: "+headers+"}, {headers: "+headers+"}]}"),
+	} {
+		policy := "{apiVersion: policy.pilot-lite.io/v1alpha1, kind: L7Policy, metadata: {name: a}, spec: {ingress: " + rules + "}}"
+		t.Logf("%s: %d bytes", name, len(policy))
+		if _, errs := server.create(t, decode(t, []byte(policy))); len(errs) > 0 {
+			t.Errorf("%s: %.300v", name, errs.ToAggregate())
+		}
+	}
+	var names []string
+	for i := range 64 {
+		names = append(names, fmt.Sprintf("{name: %s%02d}", strings.Repeat("r", 251), i))
+	}
+	policy := "{apiVersion: policy.pilot-lite.io/v1alpha1, kind: L7Policy, metadata: {name: a}, spec: {ingress: [" + strings.Join(names, ", ") + "]}}"
+	if _, errs := server.create(t, decode(t, []byte(policy))); len(errs) > 0 {
+		t.Errorf("rule names: %v", errs.ToAggregate())
+	}
 }
