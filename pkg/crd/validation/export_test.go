@@ -1,5 +1,7 @@
 package validation
 
+import "regexp/syntax"
+
 // MaxExpressionSize is the bound up to which an expression passes.
 const MaxExpressionSize = maxExpressionSize
 
@@ -8,7 +10,7 @@ func ExpressionProblem(expr string) string {
 	if len(expr) > maxExpression {
 		return "long"
 	}
-	detail, _ := expressionProblem(expr)
+	detail, _ := expressionProblem(expr, func(*syntax.Regexp) (detail, remedy string) { return "", "" })
 	return detail
 }
 

@@ -106,7 +106,7 @@ func (c *checker) header(field string, h v1alpha1.HeaderMatch) {
 	case h.Value == "":
 		c.add(CheckHeaderValue, value, "give a value, or use Present or Absent", "the value is empty")
 	case h.Type == v1alpha1.HeaderRegularExpression || h.Type == v1alpha1.HeaderNotRegularExpression:
-		c.regularExpression(value, h.Value)
+		c.regularExpression(value, h.Value, c.headerExpressionProblem(h.Type))
 	case !c.short(value, h.Value, maxString):
 	case !onlyBytes(h.Value, func(b byte) bool { return b == '\t' || b >= 0x20 && b < 0x7f }):
 		c.add(CheckHeaderValue, value, "use visible ASCII characters, spaces and tabs", "%s holds a control or non-ASCII character", quote(h.Value))
@@ -130,7 +130,7 @@ func (c *checker) headerName(field, name string) {
 func (c *checker) path(field string, p v1alpha1.PathMatch) {
 	value := child(field, "value")
 	if p.Type == v1alpha1.PathRegularExpression {
-		c.regularExpression(value, p.Value)
+		c.regularExpression(value, p.Value, pathExpressionProblem)
 		return
 	}
 	if !slices.Contains([]v1alpha1.PathMatchType{"", v1alpha1.PathExact, v1alpha1.PathPrefix}, p.Type) {

@@ -3,8 +3,11 @@ package validation
 import (
 	"iter"
 	"regexp/syntax"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
 )
 
 const (
@@ -18,17 +21,18 @@ const (
 )
 
 // regularExpression checks an expression that Envoy will match whole with RE2. The length comes first: nothing else looks at a long one.
-func (c *checker) regularExpression(field, expr string) {
+// The last check knows what the expression is for.
+func (c *checker) regularExpression(field, expr string, last func(*syntax.Regexp) (detail, remedy string)) {
 	if !c.short(field, expr, maxExpression) {
 		return
 	}
-	if detail, remedy := expressionProblem(expr); detail != "" {
+	if detail, remedy := expressionProblem(expr, last); detail != "" {
 		c.add(CheckRegularExpression, field, remedy, "%s %s", quote(expr), detail)
 	}
 }
 
 // expressionProblem says what is wrong with an expression of bounded length.
-func expressionProblem(expr string) (detail, remedy string) {
+func expressionProblem(expr string, last func(*syntax.Regexp) (detail, remedy string)) (detail, remedy string) {
 	if expr == "" {
 		return "is empty", "give an expression"
 	}
@@ -46,7 +50,50 @@ func expressionProblem(expr string) (detail, remedy string) {
 	if programSize(expr) > maxExpressionSize {
 		return "is too complex for a proxy", "repeat less: x{100} costs as much as x written a hundred times"
 	}
+	return last(parsed)
+}
+
+// pathExpressionProblem refuses what no path could match: a Deny that never holds would be a trap.
+func pathExpressionProblem(re *syntax.Regexp) (detail, remedy string) {
+	if first := firstLiteral(re); first != 0 && first != '/' {
+		return "does not begin with a slash, and every path does", "begin with /"
+	}
+	if hasLiteral(re, "?#") {
+		return "holds a ? or # of its own, and neither query nor fragment is compared", "end the expression before it"
+	}
 	return "", ""
+}
+
+// headerExpressionProblem: where every value of a repeated header must match, values are told apart by commas, and none holds one.
+func (c *checker) headerExpressionProblem(t v1alpha1.HeaderMatchType) func(*syntax.Regexp) (detail, remedy string) {
+	everyValue := t == v1alpha1.HeaderRegularExpression
+	if c.deny {
+		everyValue = !everyValue
+	}
+	return func(re *syntax.Regexp) (detail, remedy string) {
+		if everyValue && hasLiteral(re, ",") {
+			return "holds a comma, and each value of a list is compared by itself", "write an expression for one value, or use Exact or NotExact for a whole list"
+		}
+		return "", ""
+	}
+}
+
+// firstLiteral is the byte that every match begins with, or 0 where that is not plain to see.
+func firstLiteral(re *syntax.Regexp) rune {
+	switch re.Op {
+	case syntax.OpLiteral:
+		return re.Rune[0]
+	case syntax.OpConcat, syntax.OpCapture, syntax.OpPlus:
+		return firstLiteral(re.Sub[0])
+	}
+	return 0
+}
+
+func hasLiteral(re *syntax.Regexp, chars string) bool {
+	if re.Op == syntax.OpLiteral && strings.ContainsAny(string(re.Rune), chars) {
+		return true
+	}
+	return slices.ContainsFunc(re.Sub, func(sub *syntax.Regexp) bool { return hasLiteral(sub, chars) })
 }
 
 // TrimAnchors takes off the ^ before and the $ after a whole expression: it is compared whole anyway, and inside what the translation writes
@@ -154,12 +201,7 @@ func hasAnchor(re *syntax.Regexp) bool {
 	case syntax.OpBeginLine, syntax.OpEndLine, syntax.OpBeginText, syntax.OpEndText:
 		return true
 	}
-	for _, sub := range re.Sub {
-		if hasAnchor(sub) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(re.Sub, hasAnchor)
 }
 
 // programSize bounds from above the size of RE2's program for an expression that parses, and for the same with one character taken out of each of
