@@ -1,0 +1,227 @@
+package filesource
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// document is one object of a file as it was written, with its lines.
+type document struct {
+	number int // of the YAML document in its file, from 1
+	node   *yaml.Node
+	json   []byte
+}
+
+// maxNodes bounds what aliases may blow a document up to.
+const maxNodes = 1_000_000
+
+// split parses a file into its documents; a List counts as its items.
+func split(content []byte) ([]document, error) {
+	var out []document
+	decoder := yaml.NewDecoder(bytes.NewReader(content))
+	for number := 1; ; number++ {
+		var root yaml.Node
+		err := decoder.Decode(&root)
+		if errors.Is(err, io.EOF) {
+			return out, nil
+		}
+		if err != nil {
+			return nil, &positionError{line: yamlErrorLine(err), err: fmt.Errorf("document %d is not YAML: %s", number, strings.TrimPrefix(err.Error(), "yaml: "))}
+		}
+		body := &root
+		if body.Kind == yaml.DocumentNode && len(body.Content) == 1 {
+			body = body.Content[0]
+		}
+		if body.Kind == 0 || body.ShortTag() == "!!null" {
+			continue // an empty document
+		}
+		docs, err := items(number, body)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, docs...)
+	}
+}
+
+// items are the objects of one document: itself, or the items of a List.
+func items(number int, node *yaml.Node) ([]document, error) {
+	if node.Kind != yaml.MappingNode {
+		return nil, &positionError{line: node.Line, err: fmt.Errorf("document %d is no object: write apiVersion, kind and metadata", number)}
+	}
+	list := child(node, "items")
+	if kind := scalar(child(node, "kind")); list != nil && list.Kind == yaml.SequenceNode && strings.HasSuffix(kind, "List") {
+		var out []document
+		for _, item := range list.Content {
+			inherit(node, item, strings.TrimSuffix(kind, "List"))
+			docs, err := items(number, item)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, docs...)
+		}
+		return out, nil
+	}
+	budget := maxNodes
+	body, err := toJSON(node, &budget)
+	if err != nil {
+		return nil, err
+	}
+	return []document{{number: number, node: node, json: body}}, nil
+}
+
+// inherit gives an item of a typed list (PodList) the kind that the list implies: an API server leaves it out.
+func inherit(list, item *yaml.Node, kind string) {
+	if item.Kind != yaml.MappingNode || kind == "" {
+		return
+	}
+	if child(item, "kind") == nil {
+		item.Content = append(item.Content, text("kind", item.Line), text(kind, item.Line))
+	}
+	if version := child(list, "apiVersion"); version != nil && child(item, "apiVersion") == nil {
+		item.Content = append(item.Content, text("apiVersion", item.Line), version)
+	}
+}
+
+func text(value string, line int) *yaml.Node {
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: value, Line: line}
+}
+
+// child is the value of a mapping's key, nil where it has none.
+func child(node *yaml.Node, key string) *yaml.Node {
+	if node == nil || node.Kind != yaml.MappingNode {
+		return nil
+	}
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		if node.Content[i].Value == key {
+			return node.Content[i+1]
+		}
+	}
+	return nil
+}
+
+func scalar(node *yaml.Node) string {
+	if node == nil || node.Kind != yaml.ScalarNode {
+		return ""
+	}
+	return node.Value
+}
+
+// toJSON writes a node as JSON. A key that is written twice is an error: which of the two was meant nobody knows.
+func toJSON(node *yaml.Node, budget *int) ([]byte, error) {
+	if *budget--; *budget < 0 {
+		return nil, &positionError{line: node.Line, err: errors.New("too many aliases: write the values out")}
+	}
+	switch node.Kind {
+	case yaml.AliasNode:
+		return toJSON(node.Alias, budget)
+	case yaml.MappingNode:
+		return mappingToJSON(node, budget)
+	case yaml.SequenceNode:
+		out := []byte{'['}
+		for i, item := range node.Content {
+			if i > 0 {
+				out = append(out, ',')
+			}
+			body, err := toJSON(item, budget)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, body...)
+		}
+		return append(out, ']'), nil
+	}
+	var value any
+	if err := node.Decode(&value); err != nil {
+		return nil, &positionError{line: node.Line, err: err}
+	}
+	if node.ShortTag() == "!!timestamp" || node.ShortTag() == "!!binary" {
+		value = node.Value
+	}
+	out, err := json.Marshal(value)
+	if err != nil {
+		return nil, &positionError{line: node.Line, err: fmt.Errorf("the value %q has no JSON form", node.Value)}
+	}
+	return out, nil
+}
+
+func mappingToJSON(node *yaml.Node, budget *int) ([]byte, error) {
+	out := []byte{'{'}
+	seen := map[string]int{}
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		key := node.Content[i]
+		if key.Kind != yaml.ScalarNode || key.ShortTag() == "!!merge" {
+			return nil, &positionError{line: key.Line, err: errors.New("a key that is no plain word: write each field out")}
+		}
+		if first, twice := seen[key.Value]; twice {
+			return nil, &positionError{line: key.Line, err: fmt.Errorf("the key %q stands on line %d already: remove one of the two", key.Value, first)}
+		}
+		seen[key.Value] = key.Line
+		body, err := toJSON(node.Content[i+1], budget)
+		if err != nil {
+			return nil, err
+		}
+		if len(out) > 1 {
+			out = append(out, ',')
+		}
+		out = append(append(appendKey(out, key.Value), ':'), body...)
+	}
+	return append(out, '}'), nil
+}
+
+// line is where a field path such as "spec.ingress[0].ports" stands, or the nearest thing around it.
+func (d *document) line(field string) int {
+	node := d.node
+	for step := range strings.FieldsFuncSeq(field, func(r rune) bool { return r == '.' || r == '[' || r == ']' }) {
+		for node.Kind == yaml.AliasNode {
+			node = node.Alias
+		}
+		next := child(node, step)
+		if i, err := strconv.Atoi(step); err == nil && node.Kind == yaml.SequenceNode && i < len(node.Content) {
+			next = node.Content[i]
+		}
+		if next == nil {
+			break
+		}
+		node = next
+	}
+	return node.Line
+}
+
+// positionError is an error with the line that it stands on.
+type positionError struct {
+	line int
+	err  error
+}
+
+func (e *positionError) Error() string { return e.err.Error() }
+func (e *positionError) Unwrap() error { return e.err }
+
+// yamlErrorLine reads the line out of the YAML library's message, which has no field for it.
+func yamlErrorLine(err error) int {
+	_, rest, found := strings.Cut(err.Error(), "line ")
+	if !found {
+		return 1
+	}
+	digits, _, _ := strings.Cut(rest, ":")
+	n, convErr := strconv.Atoi(digits)
+	if convErr != nil {
+		return 1
+	}
+	return n
+}
+
+// appendKey writes a key as a JSON string.
+func appendKey(out []byte, key string) []byte {
+	quoted, err := json.Marshal(key)
+	if err != nil { // a string always has a JSON form
+		return append(out, '"', '"')
+	}
+	return append(out, quoted...)
+}

@@ -1,0 +1,248 @@
+package filesource
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+
+	"github.com/pilot-lite/pilot-lite/pkg/convert"
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+)
+
+const (
+	// rescanInterval is for file systems that tell of no changes.
+	rescanInterval = 2 * time.Second
+	// settleTime is how long a file that is written in place must rest before it is read: an editor first cuts it to nothing, and a policy that is
+	// half there must neither vanish nor be called bad.
+	settleTime = 60 * time.Millisecond
+)
+
+// Config configures a Source.
+type Config struct {
+	Paths  []string // files and folders
+	Logger *slog.Logger
+}
+
+// Source follows files. It keeps the last good contents of a file that turns bad, and everything when a folder cannot be read; a file that is removed
+// from a readable folder is gone. It has no snapshot until every file was good once. Safe for concurrent use.
+type Source struct {
+	paths   []string
+	logger  *slog.Logger
+	changed chan struct{}
+
+	mu       sync.Mutex
+	files    map[string]*file
+	count    generations
+	world    *convert.World
+	snapshot *model.Snapshot
+	problems []model.Diagnostic
+}
+
+// file is one file's last good contents, and what was seen last.
+type file struct {
+	seen stamp
+	good *contents
+	bad  *contents // the last reading, where it had problems
+}
+
+// stamp tells one state of a file from another.
+type stamp struct {
+	inode    uint64
+	size     int64
+	modified time.Time
+}
+
+// New returns a source; Run makes it read.
+func New(c Config) *Source {
+	return &Source{paths: slices.Clone(c.Paths), logger: c.Logger, changed: make(chan struct{}, 1), files: map[string]*file{}, count: generations{}}
+}
+
+// Changed receives a value after the snapshot changed; several changes may be one value.
+func (s *Source) Changed() <-chan struct{} { return s.changed }
+
+// Snapshot is the present snapshot; false until every file was good once.
+func (s *Source) Snapshot() (*model.Snapshot, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.snapshot, s.snapshot != nil
+}
+
+// Problems are what is wrong now: the last good state of the files that they name is in force.
+func (s *Source) Problems() []model.Diagnostic {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.problems)
+}
+
+// Run reads, and follows edits until ctx is done.
+func (s *Source) Run(ctx context.Context) error {
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		return fmt.Errorf("watch files: %w", err)
+	}
+	defer func() { _ = watcher.Close() }()
+	tick := time.NewTicker(rescanInterval)
+	defer tick.Stop()
+	settle := time.NewTimer(0) // the first reading
+	defer settle.Stop()
+	for {
+		touched := ""
+		select {
+		case <-ctx.Done():
+			return nil
+		case e := <-watcher.Events:
+			touched = e.Name
+		case err := <-watcher.Errors:
+			s.logger.Warn("watching files failed: they are looked at every two seconds", "error", err)
+		case <-tick.C:
+		case <-settle.C:
+		}
+		if s.scan(watcher, touched) {
+			settle.Reset(settleTime)
+		}
+	}
+}
+
+// scan looks at every file, reads those that changed, and says whether one has yet to settle.
+func (s *Source) scan(watcher *fsnotify.Watcher, touched string) (unsettled bool) {
+	found, problems := s.list(watcher)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	changed, sameParts := false, s.world != nil
+	for _, path := range found {
+		f, again := s.look(path, touched)
+		unsettled = unsettled || again
+		if f == nil {
+			continue
+		}
+		old := s.files[path]
+		s.files[path] = f
+		changed = true
+		if old == nil || old.good == nil || f.good == nil || !(old.good == f.good || sameWorld(old.good, f.good)) {
+			sameParts = sameParts && f.good == nil
+		}
+	}
+	if len(problems) == 0 {
+		for path := range s.files {
+			if !slices.Contains(found, path) {
+				delete(s.files, path)
+				changed, sameParts = true, false
+			}
+		}
+	}
+	if unsettled && s.snapshot == nil {
+		return true // the first snapshot has everything
+	}
+	if !changed && s.snapshot != nil && len(problems) == 0 && s.sameProblems(nil) {
+		return unsettled
+	}
+	s.rebuild(problems, changed, sameParts)
+	return unsettled
+}
+
+// list returns the files of all paths and watches their folders. A path that cannot be read is a problem, and leaves its files as they were.
+func (s *Source) list(watcher *fsnotify.Watcher) ([]string, []model.Diagnostic) {
+	var out []string
+	var problems []model.Diagnostic
+	for _, root := range s.paths {
+		found, err := list(root)
+		if err != nil {
+			problems = append(problems, model.Diagnostic{
+				Code: "unreadable-path", Severity: model.SeverityError, Object: model.ObjectRef{Kind: "File", Name: root, Source: root},
+				Consequence: err.Error() + ": what was read from it last stays in force", Remedy: "put it back, or make it readable",
+			})
+		}
+		out = append(out, found...)
+		dirs := map[string]bool{filepath.Dir(root): true}
+		if info, err := os.Stat(root); err == nil && info.IsDir() {
+			dirs[root] = true
+		}
+		for _, path := range found {
+			dirs[filepath.Dir(path)] = true
+		}
+		for dir := range dirs {
+			if !slices.Contains(watcher.WatchList(), dir) {
+				_ = watcher.Add(dir) // what cannot be watched is looked at every two seconds
+			}
+		}
+	}
+	return out, problems
+}
+
+// look reads a file if it changed. A file that was replaced is whole; one that is written in place is left until it has rested.
+func (s *Source) look(path, touched string) (f *file, again bool) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, !errors.Is(err, os.ErrNotExist)
+	}
+	now := stamp{size: info.Size(), modified: info.ModTime()}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		now.inode = st.Ino
+	}
+	old := s.files[path]
+	if old != nil && old.seen == now && touched != path {
+		return nil, false
+	}
+	inPlace := old != nil && old.seen.inode == now.inode || old == nil && s.snapshot != nil
+	if inPlace && time.Since(now.modified) < settleTime {
+		return nil, true
+	}
+	c := readFile(path)
+	f = &file{seen: now, good: c}
+	if len(c.problems) > 0 {
+		f.good, f.bad = nil, c
+		if old != nil {
+			f.good = old.good
+		}
+	}
+	return f, false
+}
+
+// rebuild makes the snapshot of the last good contents. While a file was never good, or an object stands twice, the one before stays in force.
+func (s *Source) rebuild(problems []model.Diagnostic, changed, sameParts bool) {
+	files := map[string]*contents{}
+	missing := len(problems) > 0 && s.snapshot == nil
+	for path, f := range s.files {
+		if f.bad != nil {
+			problems = append(problems, f.bad.problems...)
+		}
+		if f.good != nil {
+			files[path] = f.good
+		} else if s.snapshot == nil {
+			missing = true
+		}
+	}
+	var reuse *convert.World
+	if sameParts {
+		reuse = s.world
+	}
+	world, r := join(files, s.count, reuse)
+	problems = append(problems, r.Problems...)
+	if !s.sameProblems(problems) {
+		for _, p := range problems {
+			s.logger.Error("a file is not in force as it stands; its last good state is", "problem", p.String())
+		}
+		s.problems = problems
+	}
+	if missing || len(r.Problems) > 0 || !changed && s.snapshot != nil {
+		return
+	}
+	s.world, s.snapshot = world, r.Snapshot
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (s *Source) sameProblems(problems []model.Diagnostic) bool {
+	return slices.Equal(s.problems, problems)
+}
