@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -156,19 +157,7 @@ func sameResources(a, b []*Resource) bool {
 		return false
 	}
 	for i := range a {
-		if a[i] != b[i] && (a[i].Type != b[i].Type || a[i].Name != b[i].Name || a[i].Version != b[i].Version || !samePolicies(a[i], b[i])) {
-			return false
-		}
-	}
-	return true
-}
-
-func samePolicies(a, b *Resource) bool {
-	if len(a.Policies) != len(b.Policies) {
-		return false
-	}
-	for i := range a.Policies {
-		if a.Policies[i] != b.Policies[i] {
+		if a[i] != b[i] && (a[i].Type != b[i].Type || a[i].Name != b[i].Name || a[i].Version != b[i].Version || !slices.Equal(a[i].Policies, b[i].Policies)) {
 			return false
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"sync"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -35,15 +36,28 @@ type Resource struct {
 	Version    string // a hash of the unsalted bytes
 	Policies   []model.PolicyRef
 
+	*encoding
+}
+
+// encoding is a message's marshalled form, which resources with the same message share.
+type encoding struct {
 	message proto.Message
 	plain   []byte
 	once    sync.Once
 	salted  *anypb.Any
 }
 
+// WithPolicies is the resource, as built from other policies.
+func (r *Resource) WithPolicies(policies []model.PolicyRef) *Resource {
+	if slices.Equal(r.Policies, policies) {
+		return r
+	}
+	return &Resource{Type: r.Type, Name: r.Name, Version: r.Version, Policies: policies, encoding: r.encoding}
+}
+
 // NewResource marshals a listenerv3.Listener, clusterv3.Cluster or corev3.TypedExtensionConfig.
 func NewResource(message proto.Message, policies []model.PolicyRef) (*Resource, error) {
-	r := &Resource{message: message, Policies: policies}
+	r := &Resource{Policies: policies, encoding: &encoding{message: message}}
 	switch m := message.(type) {
 	case *listenerv3.Listener:
 		r.Type, r.Name = ListenerType, m.GetName()

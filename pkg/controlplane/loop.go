@@ -1,0 +1,195 @@
+// Package controlplane is the loop that joins a source, the translation and the xDS cache. Input: a Source. Output: updates of a Sink. One entry
+// point: Loop.Run.
+package controlplane
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+	"github.com/pilot-lite/pilot-lite/pkg/translate"
+	"github.com/pilot-lite/pilot-lite/pkg/xds"
+)
+
+// Source gives snapshots.
+type Source interface {
+	// Changed receives a value after the snapshot changed; several changes may be one value.
+	Changed() <-chan struct{}
+	// Snapshot is the present snapshot; false until there is a first complete one.
+	Snapshot() (*model.Snapshot, bool)
+}
+
+// Sink takes the complete state.
+type Sink interface {
+	Set(u xds.Update)
+}
+
+var _ Sink = (*xds.Cache)(nil)
+
+// minInterval lies between two rebuilds: what arrives meanwhile is one rebuild. There is no debounce: the first change is rebuilt at once.
+const minInterval = 2 * time.Millisecond
+
+// Loop rebuilds everything after each change, on one goroutine. After a rebuild that panics the last good output stays, and Degraded says so.
+type Loop struct {
+	source  Source
+	sink    Sink
+	logger  *slog.Logger
+	metrics *Metrics
+
+	indexer    model.Indexer
+	translator translate.Translator
+	resources  map[proto.Message]*xds.Resource
+
+	mu       sync.Mutex
+	sequence int64
+	moved    chan struct{} // closed when sequence moves on
+	degraded bool
+	output   *translate.Output
+}
+
+// New returns a loop; Run starts it.
+func New(source Source, sink Sink, logger *slog.Logger, metrics *Metrics) *Loop {
+	return &Loop{source: source, sink: sink, logger: logger, metrics: metrics, resources: map[proto.Message]*xds.Resource{}, moved: make(chan struct{})}
+}
+
+// Run rebuilds until ctx is done.
+func (l *Loop) Run(ctx context.Context) {
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-pause.C:
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.source.Changed():
+			l.rebuild()
+		}
+		pause.Reset(minInterval)
+	}
+}
+
+// Degraded says whether the last rebuild failed, so that an older output is in force.
+func (l *Loop) Degraded() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.degraded
+}
+
+// Output is what the last good rebuild made; nil before the first.
+func (l *Loop) Output() *translate.Output {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.output
+}
+
+// WaitFor returns the number of rebuilds when there were at least n, or when ctx is done.
+func (l *Loop) WaitFor(ctx context.Context, n int64) int64 {
+	for {
+		l.mu.Lock()
+		sequence, moved := l.sequence, l.moved
+		l.mu.Unlock()
+		if sequence >= n {
+			return sequence
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return sequence
+		}
+	}
+}
+
+// rebuild is one round: everything, from the present snapshot.
+func (l *Loop) rebuild() {
+	start := time.Now()
+	output, err := l.build()
+	l.mu.Lock()
+	l.sequence++
+	l.degraded = err != nil
+	if err == nil && output != nil {
+		l.output = output
+	}
+	close(l.moved)
+	l.moved = make(chan struct{})
+	l.mu.Unlock()
+	l.metrics.rebuilt(time.Since(start), output, err)
+	switch {
+	case err != nil:
+		l.logger.Error("a rebuild failed: the last good configuration stays in force", "error", err)
+	case output != nil:
+		l.logger.Info("rebuilt", "workloads", len(output.Workloads), "companions", len(output.Companions), "diagnostics", len(output.Diagnostics), "duration", time.Since(start))
+	}
+}
+
+// build translates the snapshot and hands it to the sink. One recover stands around it: a defect on one object must not take the server with it.
+func (l *Loop) build() (output *translate.Output, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			// What was half built must not be taken for built.
+			l.translator, l.indexer = translate.Translator{}, model.Indexer{}
+		}
+	}()
+	snapshot, complete := l.source.Snapshot()
+	if !complete {
+		return nil, nil
+	}
+	output = l.translator.Translate(l.indexer.Index(snapshot))
+	update, err := l.update(output)
+	if err != nil {
+		return nil, err
+	}
+	l.sink.Set(update)
+	return output, nil
+}
+
+// update makes resources of an output's messages. A message that was there before is the same resource, which is marshalled already.
+func (l *Loop) update(output *translate.Output) (xds.Update, error) {
+	u := xds.Update{Workloads: make(map[string][]*xds.Resource, len(output.Workloads)), Nodes: map[string]xds.Node{}}
+	next := make(map[proto.Message]*xds.Resource, len(l.resources))
+	for _, w := range output.Workloads {
+		resources := make([]*xds.Resource, 0, len(w.Resources))
+		for _, r := range w.Resources {
+			resource, err := l.resource(next, r)
+			if err != nil {
+				return u, fmt.Errorf("workload %s: %w", w.Workload.Key, err)
+			}
+			resources = append(resources, resource)
+		}
+		u.Workloads[w.Workload.Key] = resources
+		for _, p := range w.Workload.Pods {
+			id := p.Namespace + "/" + p.Name
+			u.Nodes[id] = xds.Node{ID: id, UID: p.UID, Workload: w.Workload.Key}
+		}
+	}
+	l.resources = next
+	return u, nil
+}
+
+// resource: workloads share messages, whose policies may differ; the marshalled form is the message's.
+func (l *Loop) resource(next map[proto.Message]*xds.Resource, r translate.Resource) (*xds.Resource, error) {
+	for _, known := range []*xds.Resource{next[r.Message], l.resources[r.Message]} {
+		if known == nil {
+			continue
+		}
+		resource := known.WithPolicies(r.Policies)
+		next[r.Message] = resource
+		return resource, nil
+	}
+	resource, err := xds.NewResource(r.Message, r.Policies)
+	if err != nil {
+		return nil, err
+	}
+	next[r.Message] = resource
+	return resource, nil
+}
