@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"slices"
 	"strconv"
 
 	"k8s.io/apimachinery/pkg/labels"
@@ -16,12 +17,10 @@ import (
 func Policy(p *v1alpha1.L7Policy) (model.Policy, []model.Diagnostic) {
 	findings := validation.Findings(p)
 	c := &policyConverter{action: model.Allow, broken: brokenFields(findings)}
-	for _, e := range findings {
-		c.shut = c.shut || effectOf(c.action, partOf(e.Field)) == effectShutPolicy
-	}
 	if p.Spec.Action != "" && p.Spec.Action != v1alpha1.ActionAllow {
 		c.action = model.Deny // an unknown action too: it denies everything
 	}
+	c.shut = slices.ContainsFunc(findings, func(e *validation.Error) bool { return partOf(e.Field) == partFrame })
 	out := model.Policy{
 		PolicyRef: model.PolicyRef{Namespace: p.Namespace, Name: p.Name, UID: string(p.UID), Generation: p.Generation},
 		Action:    c.action,

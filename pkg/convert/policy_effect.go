@@ -13,12 +13,14 @@ import (
 type effect string
 
 const (
-	effectKept       effect = "the part decides nothing by itself, and the rest of the policy stands"
-	effectEnforced   effect = "the policy is enforced"
-	effectDropRule   effect = "the rule is left out, and what it would have allowed stays denied"
-	effectWiden      effect = "the rule denies whatever this field holds"
-	effectShutRules  effect = "nothing is allowed, or everything denied, in this direction"
-	effectShutPolicy effect = "the policy isolates what it selects and allows nothing; a Deny denies everything"
+	effectKept        effect = "it decides nothing by itself, and the policy stands"
+	effectEnforced    effect = "the policy is enforced"
+	effectDropRule    effect = "the rule is left out, and what it would have allowed stays denied"
+	effectWiden       effect = "the rule denies whatever stands here in a request"
+	effectAllowNone   effect = "no rule of this direction allows anything"
+	effectDenyAll     effect = "everything is denied in this direction"
+	effectShutByAllow effect = "the policy isolates every pod that it could have meant, and allows nothing"
+	effectShutByDeny  effect = "the policy denies everything, to every pod that it could have meant"
 )
 
 // part is a kind of place in a policy.
@@ -37,22 +39,24 @@ const (
 // one stood. Where the frame is broken there is no rule to lose or widen, and nobody knows whom the rules were for: everything shuts, for every
 // pod that the policy could have meant.
 func effectOf(action model.Action, p part) effect {
+	byAction := func(allow, deny effect) effect {
+		if action == model.Deny {
+			return deny
+		}
+		return allow
+	}
 	switch p {
 	case partLabel:
 		return effectKept
 	case partEnforcement:
 		return effectEnforced
-	case partFrame:
-		return effectShutPolicy
-	case partRules:
-		return effectShutRules
 	case partDimension:
-		if action == model.Deny {
-			return effectWiden
-		}
-		return effectDropRule
+		return byAction(effectDropRule, effectWiden)
+	case partRules:
+		return byAction(effectAllowNone, effectDenyAll)
+	case partFrame:
 	}
-	return effectShutPolicy
+	return byAction(effectShutByAllow, effectShutByDeny)
 }
 
 // partOf says what kind of place a field is.
