@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	statusv3 "github.com/envoyproxy/go-control-plane/envoy/service/status/v3"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"google.golang.org/grpc"
+
+	"github.com/pilot-lite/pilot-lite/pkg/controlplane"
+	"github.com/pilot-lite/pilot-lite/pkg/filesource"
+	"github.com/pilot-lite/pilot-lite/pkg/xds"
+)
+
+const adminTimeout = 10 * time.Second
+
+// adminParts are what the admin interface shows.
+type adminParts struct {
+	cache    *xds.Cache
+	loop     *controlplane.Loop
+	source   *filesource.Source
+	registry *prometheus.Registry
+}
+
+// admin serves health, metrics and the status service on one address, which only this machine can reach: it shows every proxy's state.
+type admin struct {
+	listener net.Listener
+	server   *http.Server
+	grpc     *grpc.Server
+}
+
+func newAdmin(ctx context.Context, address string, parts adminParts) (*admin, error) {
+	l, err := xds.Listen(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	if err := xds.LocalOnly(l.Addr()); err != nil {
+		return nil, errors.Join(fmt.Errorf("--admin-address: %w", err), l.Close())
+	}
+	a := &admin{listener: l, grpc: grpc.NewServer()}
+	statusv3.RegisterClientStatusDiscoveryServiceServer(a.grpc, xds.NewStatusService(parts.cache))
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", parts.ready)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(parts.registry, promhttp.HandlerOpts{}))
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true) // gRPC in clear text, on a socket that stays on this machine
+	a.server = &http.Server{
+		Protocols: protocols, ReadHeaderTimeout: adminTimeout,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+				a.grpc.ServeHTTP(w, r)
+				return
+			}
+			mux.ServeHTTP(w, r)
+		}),
+	}
+	return a, nil
+}
+
+// ready: proxies can be served, and from the newest state.
+func (p adminParts) ready(w http.ResponseWriter, _ *http.Request) {
+	switch {
+	case !p.cache.Complete():
+		w.WriteHeader(http.StatusServiceUnavailable)
+		fmt.Fprintln(w, "not ready: not every file was read without an error yet")
+		for _, problem := range p.source.Problems() {
+			fmt.Fprintln(w, problem.String())
+		}
+	case p.loop.Degraded():
+		w.WriteHeader(http.StatusServiceUnavailable)
+		fmt.Fprintln(w, "degraded: the last rebuild failed, and an older configuration is in force; see the log")
+	default:
+		fmt.Fprintln(w, "ok")
+	}
+}
+
+func (a *admin) address() string { return a.listener.Addr().String() }
+
+func (a *admin) serve() error {
+	if err := a.server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("admin: %w", err)
+	}
+	return nil
+}
+
+func (a *admin) stop(ctx context.Context) error {
+	a.grpc.Stop()
+	if err := a.server.Shutdown(ctx); err != nil {
+		return fmt.Errorf("stop admin: %w", err)
+	}
+	return nil
+}

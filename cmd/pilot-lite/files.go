@@ -1,0 +1,55 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pilot-lite/pilot-lite/pkg/filesource"
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+)
+
+// fileOptions are the files that a command reads.
+type fileOptions struct{ paths []string }
+
+func (o *fileOptions) bind(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVarP(&o.paths, "filename", "f", nil, `file or folder with the YAML that kubectl apply takes; repeatable; "-" is standard input`)
+}
+
+func (o *fileOptions) load(s streams) (*filesource.Result, error) {
+	if len(o.paths) == 0 {
+		return nil, errors.New("no files: name files or folders with -f")
+	}
+	return filesource.Load(o.paths, s.in)
+}
+
+// printDiagnostics prints one line each, and says whether one of them is an error.
+func printDiagnostics(w io.Writer, found []model.Diagnostic) (hasErrors bool, err error) {
+	for _, d := range found {
+		if _, err := fmt.Fprintln(w, d.String()); err != nil {
+			return false, err
+		}
+		hasErrors = hasErrors || d.Severity == model.SeverityError
+	}
+	return hasErrors, nil
+}
+
+// outputFormat is yaml, json or text.
+type outputFormat string
+
+const (
+	formatYAML outputFormat = "yaml"
+	formatJSON outputFormat = "json"
+	formatText outputFormat = "text"
+)
+
+func (f outputFormat) check(allowed ...outputFormat) error {
+	for _, a := range allowed {
+		if f == a {
+			return nil
+		}
+	}
+	return fmt.Errorf("output format %q: choose one of %v", string(f), allowed)
+}

@@ -1,0 +1,94 @@
+// Command pilot-lite is an Envoy xDS control plane for L7 sidecar policy. Exit codes: 0 fine, 1 a finding or a failure, 2 wrong usage.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set by the linker (make build).
+var version = "dev" //nolint:gochecknoglobals // the linker can set nothing else
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr})
+	stop()
+	os.Exit(code)
+}
+
+// streams are a command's standard streams.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// Exit codes.
+const (
+	exitFine    = 0
+	exitFinding = 1
+	exitUsage   = 2
+)
+
+// errFinding ends a command that printed what it found.
+var errFinding = errors.New("finding") //nolint:gochecknoglobals // a sentinel
+
+// failure is an error of the world, not of the command line.
+type failure struct{ err error }
+
+func (f failure) Error() string { return f.err.Error() }
+func (f failure) Unwrap() error { return f.err }
+
+func run(ctx context.Context, args []string, s streams) int {
+	cmd := newRootCmd(s)
+	cmd.SetArgs(args)
+	err := cmd.ExecuteContext(ctx)
+	var failed failure
+	switch {
+	case err == nil:
+		return exitFine
+	case errors.Is(err, errFinding):
+		return exitFinding
+	case errors.As(err, &failed):
+		fmt.Fprintln(s.err, "pilot-lite: "+err.Error())
+		return exitFinding
+	}
+	fmt.Fprintln(s.err, "pilot-lite: "+err.Error())
+	fmt.Fprintln(s.err, `See "pilot-lite --help" and "pilot-lite COMMAND --help".`)
+	return exitUsage
+}
+
+func newRootCmd(s streams) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "pilot-lite",
+		Short: "L7 sidecar policy for Kubernetes workloads: one policy, two fences",
+		Long: `pilot-lite turns policies (who may call this workload, and with which HTTP requests) into the RBAC configuration of Envoy sidecars, streamed over
+xDS, and companion NetworkPolicies.
+
+Exit codes: 0 fine, 1 a finding or a failure, 2 wrong usage.`,
+		SilenceUsage: true, SilenceErrors: true,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetIn(s.in)
+	root.SetOut(s.out)
+	root.SetErr(s.err)
+	root.AddCommand(newServeCmd(s), newTranslateCmd(s), newValidateCmd(s), newBootstrapCmd(s), newStatusCmd(s), newVersionCmd(s))
+	return root
+}
+
+func newVersionCmd(s streams) *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Example: "  pilot-lite version", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintln(s.out, "pilot-lite "+version)
+			return err
+		},
+	}
+}

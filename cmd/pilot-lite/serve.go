@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pilot-lite/pilot-lite/pkg/controlplane"
+	"github.com/pilot-lite/pilot-lite/pkg/filesource"
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+	"github.com/pilot-lite/pilot-lite/pkg/translate"
+	"github.com/pilot-lite/pilot-lite/pkg/translate/rbac"
+	"github.com/pilot-lite/pilot-lite/pkg/xds"
+)
+
+const (
+	defaultXDSAddress   = "127.0.0.1:15010"
+	defaultAdminAddress = "127.0.0.1:15014"
+	// stopTime is how long a stop may take.
+	stopTime = 10 * time.Second
+)
+
+type serveOptions struct {
+	paths                     []string
+	meshConfig                string
+	xdsAddress, adminAddress  string
+	tlsCert, tlsKey, tokenKey string
+	logFormat, logLevel       string
+}
+
+func newServeCmd(s streams) *cobra.Command {
+	var o serveOptions
+	cmd := &cobra.Command{
+		Use:   "serve --from DIR",
+		Short: "Serve proxies from files, and follow edits",
+		Long: `Reads the YAML that kubectl apply takes, serves every proxy its workload's configuration over xDS, and follows edits. A file that turns bad keeps its last
+good state in force. Nothing is served before everything was read once.
+
+Without a certificate the xDS address must be a loopback address or a UNIX socket. With one, every proxy needs the token that "pilot-lite bootstrap" writes.
+The admin address has /healthz, /readyz, /metrics and the status service, and is never open to the network.`,
+		Example: "  pilot-lite serve --from policies/\n  pilot-lite serve --from policies/ --xds-address 0.0.0.0:15012 --tls-cert cert.pem --tls-key key.pem --token-key token.key",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context(), s) },
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&o.paths, "from", nil, "file or folder to serve; repeatable")
+	f.StringArrayVarP(&o.paths, "filename", "f", nil, "the same as --from")
+	f.StringVar(&o.meshConfig, "mesh-config", "", "file with the MeshConfig, if it is not among the files")
+	f.StringVar(&o.xdsAddress, "xds-address", defaultXDSAddress, "where proxies connect: HOST:PORT or unix:PATH")
+	f.StringVar(&o.adminAddress, "admin-address", defaultAdminAddress, "health, metrics and status: a loopback HOST:PORT or unix:PATH")
+	f.StringVar(&o.tlsCert, "tls-cert", "", "PEM file of the certificate to serve xDS with")
+	f.StringVar(&o.tlsKey, "tls-key", "", "PEM file of its key")
+	f.StringVar(&o.tokenKey, "token-key", "", "file with at least 32 secret bytes, from which the proxies' tokens are made")
+	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
+	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	return cmd
+}
+
+func (o *serveOptions) check() error {
+	switch {
+	case len(o.paths) == 0:
+		return errors.New("nothing to serve: name a file or folder with --from; serving from a cluster is not there yet")
+	case (o.tlsCert == "") != (o.tlsKey == ""):
+		return errors.New("--tls-cert and --tls-key go together")
+	case o.tlsCert != "" && o.tokenKey == "":
+		return errors.New("--tls-cert without --token-key: any client could name itself any proxy; make a key with: head -c 32 /dev/urandom > token.key")
+	}
+	for _, p := range o.paths {
+		if p == "-" {
+			return errors.New(`standard input cannot be followed: name files or folders`)
+		}
+		if _, err := os.Stat(p); err != nil {
+			return fmt.Errorf("--from: %w", err)
+		}
+	}
+	return nil
+}
+
+func (o *serveOptions) logger(s streams) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(o.logLevel)); err != nil {
+		return nil, fmt.Errorf("--log-level %q: choose debug, info, warn or error", o.logLevel)
+	}
+	options := &slog.HandlerOptions{Level: level}
+	switch o.logFormat {
+	case "text":
+		return slog.New(slog.NewTextHandler(s.err, options)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(s.err, options)), nil
+	}
+	return nil, fmt.Errorf("--log-format %q: choose text or json", o.logFormat)
+}
+
+func (o *serveOptions) security() (xds.ServerConfig, error) {
+	var c xds.ServerConfig
+	if o.tlsCert != "" {
+		certificate, err := tls.LoadX509KeyPair(o.tlsCert, o.tlsKey)
+		if err != nil {
+			return c, fmt.Errorf("load the certificate: %w", err)
+		}
+		c.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"}}
+	}
+	if o.tokenKey != "" {
+		key, err := readKey(o.tokenKey)
+		if err != nil {
+			return c, err
+		}
+		if c.Authenticator, err = xds.NewTokenAuthenticator(key); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+func (o *serveOptions) run(ctx context.Context, s streams) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	logger, err := o.logger(s)
+	if err != nil {
+		return err
+	}
+	security, err := o.security()
+	if err != nil {
+		return err
+	}
+	security.Logger = logger.With("component", "xds")
+	paths := o.paths
+	if o.meshConfig != "" {
+		paths = append(paths, o.meshConfig)
+	}
+	shut, err := shutSlots()
+	if err != nil {
+		return failure{err}
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	source := filesource.New(filesource.Config{Paths: paths, Logger: logger.With("component", "files")})
+	cache := xds.NewCache(xds.Config{Salter: translate.Salt, Shut: shut, Logger: security.Logger, Metrics: xds.NewMetrics(registry)})
+	loop := controlplane.New(source, cache, logger.With("component", "loop"), controlplane.NewMetrics(registry))
+	server, err := xds.NewServer(cache, security)
+	if err != nil {
+		return err
+	}
+	listener, err := xds.Listen(ctx, o.xdsAddress)
+	if err != nil {
+		return failure{err}
+	}
+	admin, err := newAdmin(ctx, o.adminAddress, adminParts{cache: cache, loop: loop, source: source, registry: registry})
+	if err != nil {
+		return failure{errors.Join(err, listener.Close())}
+	}
+	logger.Info("serving", "version", version, "xds", listener.Addr().String(), "admin", admin.address())
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return source.Run(ctx) })
+	group.Go(func() error { loop.Run(ctx); return nil })
+	group.Go(func() error { return server.Serve(listener) })
+	group.Go(admin.serve)
+	group.Go(func() error {
+		<-ctx.Done()
+		logger.Info("stopping")
+		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
+		defer cancel()
+		server.Stop(stopping)
+		return admin.stop(stopping)
+	})
+	if err := group.Wait(); err != nil {
+		return failure{err}
+	}
+	return nil
+}
+
+// shutSlots are the slots of a proxy whose pod is gone: those of a workload that an Allow without rules isolates.
+func shutSlots() ([]*xds.Resource, error) {
+	slots := rbac.Compile(rbac.Input{Policies: []rbac.Policy{{Action: model.Allow}}})
+	var out []*xds.Resource
+	for _, slot := range []*translate.Resource{{Message: slots.HTTP}, {Message: slots.TCP}} {
+		r, err := xds.NewResource(slot.Message, nil)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}

@@ -1,0 +1,172 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	statusv3 "github.com/envoyproxy/go-control-plane/envoy/service/status/v3"
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+	"github.com/pilot-lite/pilot-lite/pkg/xds"
+)
+
+const statusTimeout = 10 * time.Second
+
+type statusOptions struct{ address, format string }
+
+func newStatusCmd(s streams) *cobra.Command {
+	var o statusOptions
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show what each proxy runs, and what it refused",
+		Long: `Asks a running server for every proxy and every resource: enforced (the proxy acknowledged the present content), pending, or refused, with the proxy's own
+text. Then every policy: on how many of the expected proxies its present generation is enforced. Exit code 1 when something was refused.`,
+		Example: "  pilot-lite status\n  pilot-lite status --address unix:/run/pilot-lite/admin -o json",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context(), s) },
+	}
+	cmd.Flags().StringVar(&o.address, "address", defaultAdminAddress, "the server's admin address: HOST:PORT or unix:PATH")
+	cmd.Flags().StringVarP(&o.format, "output", "o", string(formatText), "text or json")
+	return cmd
+}
+
+func (o *statusOptions) run(ctx context.Context, s streams) error {
+	if err := outputFormat(o.format).check(formatText, formatJSON); err != nil {
+		return err
+	}
+	proxies, err := fetchStatus(ctx, o.address)
+	if err != nil {
+		return failure{err}
+	}
+	policies := countPolicies(proxies)
+	if outputFormat(o.format) == formatJSON {
+		err = printStatusJSON(s.out, proxies, policies)
+	} else {
+		err = printStatusText(s.out, proxies, policies)
+	}
+	if err != nil {
+		return failure{err}
+	}
+	for _, p := range proxies {
+		for _, r := range p.Resources {
+			if r.State == xds.StateRefused {
+				return errFinding
+			}
+		}
+	}
+	return nil
+}
+
+func fetchStatus(ctx context.Context, address string) ([]xds.ProxyStatus, error) {
+	target := "passthrough:///" + address
+	if path, isUnix := strings.CutPrefix(address, "unix:"); isUnix {
+		target = "unix:" + strings.TrimPrefix(path, "//")
+	}
+	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", address, err)
+	}
+	defer func() { _ = conn.Close() }()
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	answer, err := statusv3.NewClientStatusDiscoveryServiceClient(conn).FetchClientStatus(ctx, &statusv3.ClientStatusRequest{})
+	if err != nil {
+		return nil, fmt.Errorf("ask %s: %w; is the server running, and is that its --admin-address?", address, err)
+	}
+	return xds.StatusFrom(answer)
+}
+
+// policyCount is how far one policy is in force.
+type policyCount struct {
+	Policy     string `json:"policy"`
+	Generation int64  `json:"generation"`
+	Expected   int    `json:"expected"`
+	Enforced   int    `json:"enforced"`
+	Refused    int    `json:"refused"`
+	Pending    int    `json:"pending"`
+}
+
+// countPolicies counts, for each policy, the proxies by the worst state among the resources that it is part of.
+func countPolicies(proxies []xds.ProxyStatus) []policyCount {
+	counts := map[model.PolicyRef]*policyCount{}
+	for _, p := range proxies {
+		worst := map[model.PolicyRef]xds.State{}
+		for _, r := range p.Resources {
+			for _, ref := range r.Policies {
+				if old, ok := worst[ref]; !ok || old == xds.StateEnforced || r.State == xds.StateRefused {
+					worst[ref] = r.State
+				}
+			}
+		}
+		for ref, state := range worst {
+			c := counts[ref]
+			if c == nil {
+				c = &policyCount{Policy: ref.Namespace + "/" + ref.Name, Generation: ref.Generation}
+				counts[ref] = c
+			}
+			c.Expected++
+			switch state {
+			case xds.StateEnforced:
+				c.Enforced++
+			case xds.StateRefused:
+				c.Refused++
+			case xds.StatePending:
+				c.Pending++
+			}
+		}
+	}
+	out := make([]policyCount, 0, len(counts))
+	for _, c := range counts {
+		out = append(out, *c)
+	}
+	slices.SortFunc(out, func(a, b policyCount) int { return cmp.Compare(a.Policy, b.Policy) })
+	return out
+}
+
+func printStatusJSON(w io.Writer, proxies []xds.ProxyStatus, policies []policyCount) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(map[string]any{"proxies": proxies, "policies": policies})
+}
+
+func printStatusText(w io.Writer, proxies []xds.ProxyStatus, policies []policyCount) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "PROXY\tCONNECTED\tENVOY\tRESOURCE\tSTATE\tVERSION\tTEXT")
+	for _, p := range proxies {
+		connected := "no"
+		if p.Connected {
+			connected = "yes"
+		}
+		if len(p.Resources) == 0 {
+			fmt.Fprintf(t, "%s\t%s\t%s\t-\tshut\t-\tno pod of that name is known\n", p.Node, connected, cmp.Or(p.Build, "-"))
+		}
+		for _, r := range p.Resources {
+			text := oneLine(r.Text)
+			if r.State == xds.StateEnforced {
+				text = ""
+			}
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", p.Node, connected, cmp.Or(p.Build, "-"), r.Name, r.State, cmp.Or(r.Enforced, "-"), text)
+		}
+	}
+	fmt.Fprintln(t)
+	fmt.Fprintln(t, "POLICY\tGENERATION\tENFORCED\tPENDING\tREFUSED")
+	for _, p := range policies {
+		fmt.Fprintf(t, "%s\t%d\t%d/%d\t%d\t%d\n", p.Policy, p.Generation, p.Enforced, p.Expected, p.Pending, p.Refused)
+	}
+	return t.Flush()
+}
+
+// oneLine is a proxy's text on one line, without control characters: it is somebody else's.
+func oneLine(text string) string {
+	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }), " ")
+}

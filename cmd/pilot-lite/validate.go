@@ -1,0 +1,41 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+	"github.com/pilot-lite/pilot-lite/pkg/translate"
+)
+
+func newValidateCmd(s streams) *cobra.Command {
+	var files fileOptions
+	cmd := &cobra.Command{
+		Use:   "validate -f FILE...",
+		Short: "Check policies and everything that they meet",
+		Long: `Reads files and folders, checks every policy as the API server and the control plane would, and translates them. Every finding is one line: file and line,
+severity, object, field, consequence, remedy, code. Exit code 1 when one of them is an error.`,
+		Example: "  pilot-lite validate -f policies/\n  kubectl get l7p -A -o yaml | pilot-lite validate -f -",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			loaded, err := files.load(s)
+			if err != nil {
+				return err
+			}
+			index := model.NewIndex(loaded.Snapshot)
+			output := translate.Translate(index)
+			bad, err := printDiagnostics(s.out, append(loaded.Problems, output.Diagnostics...))
+			if err != nil {
+				return failure{err}
+			}
+			if bad {
+				return errFinding
+			}
+			_, err = fmt.Fprintf(s.out, "ok: %d policies, %d workloads\n", len(loaded.Snapshot.Policies), len(index.Workloads))
+			return err
+		},
+	}
+	files.bind(cmd)
+	return cmd
+}
