@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/hashicorp/go-multierror"
 
@@ -22,9 +21,9 @@ func withPath(action v1alpha1.Action, paths ...v1alpha1.PathMatch) *v1alpha1.L7P
 	return p
 }
 
-// What is hostile is refused by its size, before anything looks into it, in one finding that does not repeat it.
+// What is hostile is refused by its size, before anything looks into it, in one finding that does not repeat it. Counted in allocations, since a
+// busy machine makes any time long; BenchmarkLongExpression tells the time.
 func TestHostileInputIsCheap(t *testing.T) {
-	t.Parallel()
 	regex := func(s string) *v1alpha1.L7Policy {
 		return withPath("", v1alpha1.PathMatch{Type: v1alpha1.PathRegularExpression, Value: s})
 	}
@@ -46,16 +45,13 @@ func TestHostileInputIsCheap(t *testing.T) {
 		"1 MiB path":          withPath("", v1alpha1.PathMatch{Value: strings.Repeat("/a", megabyte/2)}),
 		"100,000 paths":       withPath("", make([]v1alpha1.PathMatch, 100_000)...),
 	} {
-		start := time.Now()
 		err := validation.Validate(p)
-		took := time.Since(start)
 		var all *multierror.Error
 		if !errors.As(err, &all) || len(all.Errors) != 1 || len(err.Error()) > 400 {
 			t.Errorf("%s: want one short finding, got: %.500v", name, err)
 		}
-		// The bound is generous for a busy machine: compiling any of the large ones takes longer.
-		if took > 50*time.Millisecond {
-			t.Errorf("%s: took %v", name, took)
+		if allocations := testing.AllocsPerRun(1, func() { _ = validation.Validate(p) }); allocations > 1000 {
+			t.Errorf("%s: %v allocations", name, allocations)
 		}
 	}
 }

@@ -113,10 +113,11 @@ func TrimAnchors(expr string) string {
 // tokenProblem refuses, token by token, what RE2 and Go read differently, what would reach beyond the group that the expression is put in, and
 // what costs much in few bytes. It runs before the parser, which then sees ASCII and known escapes only.
 func tokenProblem(expr string) (detail, remedy string) {
+	if !onlyBytes(expr, func(b byte) bool { return b >= 0x20 && b < 0x7f }) {
+		return "holds a control or non-ASCII character", `use ASCII; requests have other characters as escapes, for example %C3%A9`
+	}
 	for t := range tokens(expr) {
 		switch rest := expr[t.at:]; {
-		case rest[0] < 0x20 || rest[0] >= 0x7f:
-			return "holds a control or non-ASCII character", `use ASCII; requests have other characters as escapes, for example %C3%A9`
 		case rest == `\`:
 			return "ends with a backslash", `write \\ for a backslash`
 		case rest[0] == '\\':
