@@ -141,21 +141,21 @@ func printStatusJSON(w io.Writer, proxies []xds.ProxyStatus, policies []policyCo
 
 func printStatusText(w io.Writer, proxies []xds.ProxyStatus, policies []policyCount) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "PROXY\tCONNECTED\tENVOY\tRESOURCE\tSTATE\tVERSION\tTEXT")
+	fmt.Fprintln(t, "PROXY\tCONNECTED\tENVOY\tTYPE\tRESOURCE\tSTATE\tVERSION\tTEXT")
 	for _, p := range proxies {
 		connected := "no"
 		if p.Connected {
 			connected = "yes"
 		}
 		if len(p.Resources) == 0 {
-			fmt.Fprintf(t, "%s\t%s\t%s\t-\tshut\t-\tno pod of that name is known\n", p.Node, connected, cmp.Or(p.Build, "-"))
+			fmt.Fprintf(t, "%s\t%s\t%s\t-\t-\tshut\t-\tno pod of that name is known\n", p.Node, connected, cmp.Or(p.Build, "-"))
 		}
 		for _, r := range p.Resources {
 			text := oneLine(r.Text)
 			if r.State == xds.StateEnforced {
 				text = ""
 			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", p.Node, connected, cmp.Or(p.Build, "-"), r.Name, r.State, cmp.Or(r.Enforced, "-"), text)
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", p.Node, connected, cmp.Or(p.Build, "-"), kindOf(r.Type), r.Name, r.State, cmp.Or(r.Enforced, "-"), text)
 		}
 	}
 	fmt.Fprintln(t)
@@ -164,6 +164,19 @@ func printStatusText(w io.Writer, proxies []xds.ProxyStatus, policies []policyCo
 		fmt.Fprintf(t, "%s\t%d\t%d/%d\t%d\t%d\n", p.Policy, p.Generation, p.Enforced, p.Expected, p.Pending, p.Refused)
 	}
 	return t.Flush()
+}
+
+// kindOf is what a resource type is called.
+func kindOf(typeURL string) string {
+	switch typeURL {
+	case xds.ListenerType:
+		return "listener"
+	case xds.ClusterType:
+		return "cluster"
+	case xds.ExtensionConfigType:
+		return "slot"
+	}
+	return typeURL
 }
 
 // oneLine is a proxy's text on one line, without control characters: it is somebody else's.

@@ -22,6 +22,7 @@ import (
 	"github.com/pilot-lite/pilot-lite/pkg/eval"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 	"github.com/pilot-lite/pilot-lite/pkg/translate"
+	"github.com/pilot-lite/pilot-lite/pkg/xds/protoyaml"
 )
 
 func TestMain(m *testing.M) {
@@ -156,7 +157,7 @@ type document struct {
 
 func (d *document) add(w *model.Workload, m proto.Message) {
 	d.t.Helper()
-	text, err := marshalYAML(m)
+	text, err := protoyaml.Marshal(m)
 	if err != nil {
 		d.t.Fatal(err)
 	}

@@ -121,6 +121,14 @@ func kindOf(w *model.Workload, number uint16) chainKind {
 
 func reserved(port uint16) bool { return port >= model.ReservedFirst && port <= model.ReservedLast }
 
+// has says whether a chain of one of these kinds stands in the listeners. The default chain of captured mode is TCP.
+func (in *inbound) has(kinds ...chainKind) bool {
+	if len(in.Bound) == 0 && slices.Contains(kinds, chainTCP) {
+		return true
+	}
+	return slices.ContainsFunc(in.Chains, func(c chain) bool { return slices.Contains(kinds, c.Kind) })
+}
+
 // build makes the clusters, then the listeners.
 func (in *inbound) build() resources {
 	if len(in.Bound) == 0 {
