@@ -192,7 +192,7 @@ func ports(in []v1alpha1.Port) []model.PortRange {
 		case p.Port == nil:
 		case p.Port.Type == intstr.String:
 			m.Name = p.Port.StrVal
-		default:
+		default: // validation holds numbers within 1 to 65535
 			m.From, m.To = uint16(p.Port.IntVal), uint16(p.Port.IntVal)
 			if p.EndPort != nil {
 				m.To = uint16(*p.EndPort)

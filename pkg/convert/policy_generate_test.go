@@ -34,7 +34,8 @@ func genCall(t *rapid.T) call {
 		port:   pick[uint16](t, "port", 80, 81, 9080), udp: pick(t, "udp", false, false, true),
 	}
 	if !c.udp && pick(t, "http", true, true, false) {
-		c.host, c.method, c.path, c.header = pick(t, "host", "a", "b"), pick(t, "method", "GET", "POST"), pick(t, "path", "/", "/a", "/b"), pick(t, "header", "", "a", "b")
+		c.host, c.method = pick(t, "host", "a", "b"), pick(t, "method", "GET", "POST")
+		c.path, c.header = pick(t, "path", "/", "/a", "/b"), pick(t, "header", "", "a", "b")
 	}
 	return c
 }
@@ -46,7 +47,10 @@ func genPolicy(t *rapid.T) *v1alpha1.L7Policy {
 	}}
 	p.Name = "p"
 	for i := range rapid.IntRange(0, 3).Draw(t, "ingress") {
-		r := v1alpha1.IngressRule{From: some(t, "from", 0, func() v1alpha1.Peer { return genPeer(t) }), HTTP: some(t, "http", 0, func() v1alpha1.HTTPMatch { return genMatch(t) })}
+		r := v1alpha1.IngressRule{
+			From: some(t, "from", 0, func() v1alpha1.Peer { return genPeer(t) }),
+			HTTP: some(t, "http", 0, func() v1alpha1.HTTPMatch { return genMatch(t) }),
+		}
 		r.Ports = some(t, "ports", 0, func() v1alpha1.Port { return genPort(t, r.HTTP == nil) })
 		if pick(t, "named", true, false) {
 			r.Name = v1alpha1.RuleName(fmt.Sprint("r", i))

@@ -139,8 +139,11 @@ func TestBrokenParts(t *testing.T) {
 				if got.Accepted || !got.IsolatesIngress {
 					t.Errorf("%s: accepted %t, governs ingress %t", action, got.Accepted, got.IsolatesIngress)
 				}
-				if len(found) != 1 || found[0].Severity != model.SeverityError || found[0].Code == "" || found[0].Field == "" || found[0].Consequence == "" || found[0].Remedy == "" {
-					t.Errorf("%s: want one complete diagnostic, got: %v", action, found)
+				if len(found) != 1 {
+					t.Fatalf("%s: want one diagnostic, got: %v", action, found)
+				}
+				if d := found[0]; d.Severity != model.SeverityError || d.Code == "" || d.Field == "" || d.Consequence == "" || d.Remedy == "" {
+					t.Errorf("%s: not complete: %+v", action, d)
 				}
 			}
 		})

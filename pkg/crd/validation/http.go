@@ -9,7 +9,7 @@ import (
 )
 
 func (c *checker) http(field string, matches []v1alpha1.HTTPMatch) {
-	c.written(field, matches == nil, len(matches))
+	written(c, field, matches)
 	if !c.fits(field, len(matches), maxHTTP) {
 		return
 	}
@@ -31,7 +31,7 @@ func (c *checker) httpMatch(field string, m *v1alpha1.HTTPMatch) {
 
 // each checks the elements of a list within its limit.
 func each[T any](c *checker, field string, list []T, check func(field string, v T)) {
-	c.written(field, list == nil, len(list))
+	written(c, field, list)
 	if !c.fits(field, len(list), maxEach) {
 		return
 	}

@@ -37,7 +37,7 @@ func (c *checker) peer(field string, p *v1alpha1.Peer) {
 		c.selector(child(field, "namespaceSelector"), p.NamespaceSelector)
 	}
 	accounts := child(field, "serviceAccounts")
-	c.written(accounts, p.ServiceAccounts == nil, len(p.ServiceAccounts))
+	written(c, accounts, p.ServiceAccounts)
 	if !c.fits(accounts, len(p.ServiceAccounts), maxEach) {
 		return
 	}

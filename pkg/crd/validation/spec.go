@@ -127,7 +127,8 @@ func onlyBytes(s string, good func(byte) bool) bool {
 }
 
 func (c *checker) selector(field string, s *v1alpha1.LabelSelector) {
-	if !c.fits(child(field, "matchLabels"), len(s.MatchLabels), maxLabels) || !c.fits(child(field, "matchExpressions"), len(s.MatchExpressions), maxSelections) {
+	if !c.fits(child(field, "matchLabels"), len(s.MatchLabels), maxLabels) ||
+		!c.fits(child(field, "matchExpressions"), len(s.MatchExpressions), maxSelections) {
 		return
 	}
 	before := len(c.found)

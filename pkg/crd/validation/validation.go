@@ -123,8 +123,8 @@ func (c *checker) short(field, s string, most int) bool {
 }
 
 // written says whether a list that is there holds anything: an empty list reads as "none" and would mean "any".
-func (c *checker) written(field string, isNil bool, length int) {
-	if !isNil && length == 0 {
+func written[T any](c *checker, field string, list []T) {
+	if list != nil && len(list) == 0 {
 		c.add(CheckEmptyList, field, "remove the field if anything may match, else list what does", "the list is empty")
 	}
 }
