@@ -125,6 +125,7 @@ func (g *generator) callee(t *testing.T, s *model.Snapshot, i int) *callee {
 		}
 		size := pick(g, sizes...)
 		g.narrow = size > 10 // many wide rules would match everything
+		g.focus = pick(g, "path", "path", "host", "header", "source")
 		for k := range size {
 			p.Ingress = append(p.Ingress, g.rule(c, fmt.Sprint(k), p.Action))
 		}
@@ -138,7 +139,10 @@ type generator struct {
 	*rand.Rand
 	seed   uint64
 	narrow bool     // draw rules that match little
+	focus  string   // what narrow rules tell requests apart by
 	paths  []string // that rules name
+	hosts  []string
+	values []string
 }
 
 func pick[T any](g *generator, from ...T) T { return from[g.IntN(len(from))] }
@@ -157,7 +161,9 @@ func some[T any](g *generator, draw func() T) []T {
 
 func (g *generator) rule(c *callee, name string, action model.Action) model.Rule {
 	r := model.Rule{Name: name}
-	if g.IntN(3) > 0 {
+	if g.narrow && g.focus == "source" {
+		r.Peers = some(g, g.smallBlock)
+	} else if g.IntN(3) > 0 {
 		r.Peers = some(g, g.peer)
 	}
 	if g.IntN(2) == 0 {
@@ -186,8 +192,27 @@ func (g *generator) peer() model.Peer {
 	return model.Peer{Namespaces: everywhere, Pods: labels.SelectorFromSet(labels.Set{"app": fmt.Sprintf("caller-%d", g.IntN(callers+1))})}
 }
 
+// smallBlock is one of many sets of few callers.
+func (g *generator) smallBlock() model.Peer {
+	block := &model.IPBlock{CIDR: netip.PrefixFrom(callerAddress(g.IntN(callers)), 29+g.IntN(4)).Masked()}
+	for range g.IntN(4) {
+		block.Except = append(block.Except, netip.PrefixFrom(callerAddress(g.IntN(40)), 32))
+	}
+	return model.Peer{Block: block}
+}
+
 func (g *generator) match(action model.Action) model.HTTPMatch {
 	var m model.HTTPMatch
+	switch {
+	case g.narrow && g.focus == "host":
+		name := fmt.Sprintf("h%d.test", g.IntN(60))
+		g.hosts = append(g.hosts, name)
+		return model.HTTPMatch{Hosts: []model.Host{{Name: name, Aliases: []string{name + ".svc"}, Wildcard: g.IntN(12) == 0}}}
+	case g.narrow && g.focus == "header":
+		value := fmt.Sprintf("t%d", g.IntN(60))
+		g.values = append(g.values, value)
+		return model.HTTPMatch{Headers: []model.HeaderMatch{{Name: "x-tenant", Type: pick(g, model.Exact, model.Exact, model.Exact, model.Regex), Value: value}}}
+	}
 	if g.IntN(8) > 0 || g.narrow && g.IntN(8) > 0 {
 		m.Paths = some(g, g.pathMatch)
 	}
@@ -263,6 +288,10 @@ func (g *generator) request(c *callee) model.Request {
 		return r
 	}
 	r.HTTP = &model.HTTPRequest{Method: pick(g, "GET", "GET", "POST", "DELETE"), Host: g.authority(), Path: g.target()}
+	if len(g.values) > 0 && g.IntN(3) == 0 {
+		value := pick(g, g.values...)
+		r.HTTP.Headers = append(r.HTTP.Headers, model.Header{Name: "x-tenant", Value: pick(g, value, value, "a, "+value, value+",b", value+"0")})
+	}
 	for range pick(g, 0, 0, 1, 1, 2) {
 		r.HTTP.Headers = append(r.HTTP.Headers, model.Header{Name: pick(g, "x-role", "x-tenant"), Value: pick(g, g.headerValue(), g.headerValue(), "a,b", "a, b", "b ,a", "")})
 	}
@@ -271,6 +300,9 @@ func (g *generator) request(c *callee) model.Request {
 
 func (g *generator) authority() string {
 	name := pick(g, g.host().Name, "sub.good.test", "evilgood.test", "cart.shop", "10.96.0.1", "[fd00::1]", "other")
+	if len(g.hosts) > 0 && g.IntN(3) == 0 {
+		name = pick(g, "", "", "", "x.", "x") + pick(g, g.hosts...) + pick(g, "", "", "", ".svc", ".svc.x")
+	}
 	if !strings.HasPrefix(name, "[") {
 		name += pick(g, "", "", "", ".")
 	}
