@@ -35,7 +35,7 @@ func Policy(p *v1alpha1.L7Policy) (model.Policy, []model.Diagnostic) {
 	if out.IsolatesEgress {
 		out.Egress = c.rules("spec.egress", egressRules(p.Spec.Egress))
 	}
-	return out, append(c.report(p, findings), c.ungoverned(p, &out)...)
+	return out, append(c.report(p, findings), warnings(p, &out)...)
 }
 
 // policyConverter converts one policy.

@@ -114,20 +114,23 @@ func (c *policyConverter) report(p *v1alpha1.L7Policy, findings []*validation.Er
 	return out
 }
 
-// ungoverned tells rules that stand in a direction which the policy does not govern.
-func (c *policyConverter) ungoverned(p *v1alpha1.L7Policy, converted *model.Policy) []model.Diagnostic {
+// warnings tells what a policy says to no effect.
+func warnings(p *v1alpha1.L7Policy, converted *model.Policy) []model.Diagnostic {
 	var out []model.Diagnostic
-	add := func(field string) {
+	add := func(code, field, consequence, remedy string) {
 		out = append(out, model.Diagnostic{
-			Code: "rules-not-governed", Severity: model.SeverityWarning, Object: policyObject(p), Field: field,
-			Consequence: "policyTypes does not list the direction: these rules have no effect", Remedy: "add the direction to spec.policyTypes, or remove the rules",
+			Code: code, Severity: model.SeverityWarning, Object: policyObject(p), Field: field, Consequence: consequence, Remedy: remedy,
 		})
 	}
+	const notGoverned, govern = "policyTypes does not list the direction: these rules have no effect", "add the direction to spec.policyTypes, or remove the rules"
 	if !converted.IsolatesIngress && len(p.Spec.Ingress) > 0 {
-		add("spec.ingress")
+		add("rules-not-governed", "spec.ingress", notGoverned, govern)
 	}
 	if !converted.IsolatesEgress && len(p.Spec.Egress) > 0 {
-		add("spec.egress")
+		add("rules-not-governed", "spec.egress", notGoverned, govern)
+	}
+	if converted.Action == model.Deny && len(converted.Ingress) == 0 && len(converted.Egress) == 0 {
+		add("deny-without-rules", "spec", "a Deny denies what its rules match, and there is none: it denies nothing", "add rules; the rule {} denies everything")
 	}
 	return out
 }

@@ -219,6 +219,20 @@ func TestDirections(t *testing.T) {
 	}
 }
 
+// A Deny without rules denies nothing, unlike an Allow, which then allows nothing: that is said.
+func TestDenyWithoutRules(t *testing.T) {
+	t.Parallel()
+	got, found := convert.Policy(policy(t, "{action: Deny, ingress: []}"))
+	if !got.Accepted || len(got.Ingress) > 0 || len(found) != 1 || found[0].Code != "deny-without-rules" || found[0].Severity != model.SeverityWarning {
+		t.Errorf("got %+v and %v", got, found)
+	}
+	for _, spec := range []string{"{}", "{action: Deny, ingress: [{}]}", "{action: Deny, egress: [{}]}"} {
+		if _, found := convert.Policy(policy(t, spec)); len(found) > 0 {
+			t.Errorf("%s: %v", spec, found)
+		}
+	}
+}
+
 // A host that names a Service has every spelling of it, a short one in the policy's namespace only.
 func TestHostAliases(t *testing.T) {
 	t.Parallel()
