@@ -4,5 +4,3 @@
 // +kubebuilder:object:generate=true
 // +groupName=policy.pilot-lite.io
 package v1alpha1
-
-//go:generate go run sigs.k8s.io/controller-tools/cmd/controller-gen@v0.23.0 object crd paths=. output:crd:dir=../../../manifests/crd
