@@ -53,6 +53,9 @@ func mixes() []mix {
 	host := func(i int) model.Rule {
 		return one(model.HTTPMatch{Hosts: []model.Host{{Name: fmt.Sprintf("h%d.shop.test", i)}}})
 	}
+	wildcard := func(i int) model.Rule {
+		return one(model.HTTPMatch{Hosts: []model.Host{{Name: fmt.Sprintf("h%d.shop.test", i), Wildcard: true}}})
+	}
 	hostOf := func(i int) string { return get("/", fmt.Sprintf("h%d.shop.test:8080", i), "") }
 	header := func(i int) model.Rule {
 		return one(model.HTTPMatch{Headers: []model.HeaderMatch{{Name: "x-tenant", Type: model.Exact, Value: fmt.Sprintf("t%d", i)}}})
@@ -78,6 +81,8 @@ func mixes() []mix {
 		{"paths", model.Allow, exact, item},
 		{"prefixes", model.Allow, prefix, below},
 		{"hosts", model.Allow, host, hostOf},
+		{"hosts-upper-case", model.Allow, host, func(i int) string { return get("/", fmt.Sprintf("H%d.shop.test:8080", i), "") }},
+		{"wildcards", model.Allow, wildcard, func(i int) string { return get("/", fmt.Sprintf("x.h%d.shop.test:8080", i), "") }},
 		{"headers", model.Allow, header, tenant},
 		{"peers-none", model.Allow, peer, nobody},
 		{"mixed-none", model.Allow, mixed, nobody},
@@ -85,6 +90,7 @@ func mixes() []mix {
 		{"deny-prefixes", model.Deny, prefix, below},
 		{"deny-hosts", model.Deny, host, hostOf},
 		{"deny-mixed-none", model.Deny, mixed, nobody},
+		{"deny-headers-list", model.Deny, header, func(i int) string { return get("/", "cart", fmt.Sprintf("x-tenant: a,t%d\r\n", i)) }},
 		{"deny-paths-parameters", model.Deny, exact, func(i int) string { return get(fmt.Sprintf("/api/v1/item%d;x", i), "cart", "") }},
 	}
 }

@@ -125,7 +125,7 @@ func (g *generator) callee(t *testing.T, s *model.Snapshot, i int) *callee {
 		}
 		size := pick(g, sizes...)
 		g.narrow = size > 10 // many wide rules would match everything
-		g.focus = pick(g, "path", "path", "host", "header", "source")
+		g.focus = pick(g, "path", "path", "host", "wildcard", "header", "source")
 		for k := range size {
 			p.Ingress = append(p.Ingress, g.rule(c, fmt.Sprint(k), p.Action))
 		}
@@ -208,6 +208,10 @@ func (g *generator) match(action model.Action) model.HTTPMatch {
 		name := fmt.Sprintf("h%d.test", g.IntN(60))
 		g.hosts = append(g.hosts, name)
 		return model.HTTPMatch{Hosts: []model.Host{{Name: name, Aliases: []string{name + ".svc"}, Wildcard: g.IntN(12) == 0}}}
+	case g.narrow && g.focus == "wildcard":
+		name := fmt.Sprintf("h%d.test", g.IntN(60))
+		g.hosts = append(g.hosts, "x."+name)
+		return model.HTTPMatch{Hosts: []model.Host{{Name: name, Wildcard: g.IntN(9) > 0}}}
 	case g.narrow && g.focus == "header":
 		value := fmt.Sprintf("t%d", g.IntN(60))
 		g.values = append(g.values, value)

@@ -32,7 +32,7 @@ func (c *compiler) dimensions(terms []*term, action model.Action) []dimension {
 	for _, name := range commonHeaders(terms) {
 		out = append(out, &headerDimension{in: c.in, name: name, action: action})
 	}
-	return append(out, &methodDimension{in: c.in, action: action})
+	return append(out, &methodDimension{in: c.in, action: action}, wildcardHosts(c.in))
 }
 
 // commonHeaders are the few header names that most terms compare exactly.
@@ -50,29 +50,45 @@ func commonHeaders(terms []*term) []string {
 	return names[:min(few, len(names))]
 }
 
-// byKeys places patterns under their keys: alternatives with one key stand together.
-func byKeys(t *term, patterns []pattern, set func(*term, []pattern)) (placed []placement, rest *term) {
+// alternatives is the dimension of a term that patterns make up.
+type alternatives struct {
+	of  func(*term) []pattern
+	set func(*term, []pattern)
+}
+
+func paths() alternatives {
+	return alternatives{func(t *term) []pattern { return t.paths }, func(t *term, ps []pattern) { t.paths = ps }}
+}
+
+func hosts() alternatives {
+	return alternatives{func(t *term) []pattern { return t.hosts }, func(t *term, ps []pattern) { t.hosts = ps }}
+}
+
+// place puts patterns under their keys: alternatives with one key stand together.
+func (a alternatives) place(t *term, keys func(pattern) []string) (placed []placement, rest *term) {
+	patterns := a.of(t)
 	if patterns == nil {
 		return nil, t
 	}
 	held := map[string][]pattern{}
 	var left []pattern
 	for _, p := range patterns {
-		if len(p.keys) == 0 {
+		ks := keys(p)
+		if len(ks) == 0 {
 			left = append(left, p)
 		}
-		for _, k := range p.keys {
+		for _, k := range ks {
 			held[k] = append(held[k], p)
 		}
 	}
 	for _, k := range slices.Sorted(maps.Keys(held)) {
 		inner := *t
-		set(&inner, held[k])
+		a.set(&inner, held[k])
 		placed = append(placed, placement{k, &inner})
 	}
 	if left != nil {
 		inner := *t
-		set(&inner, left)
+		a.set(&inner, left)
 		rest = &inner
 	}
 	return placed, rest
@@ -84,7 +100,7 @@ type pathDimension struct {
 }
 
 func (d *pathDimension) place(t *term) ([]placement, *term) {
-	return byKeys(t, t.paths, func(x *term, ps []pattern) { x.paths = ps })
+	return paths().place(t, func(p pattern) []string { return p.keys })
 }
 
 func (d *pathDimension) lookup(t tree, buckets map[string][]*term, dims []dimension, next *onMatch) *onMatch {
@@ -102,7 +118,7 @@ func (d *pathDimension) odd() (*predicate, []dimension) {
 type hostDimension struct{ in *inputs }
 
 func (d *hostDimension) place(t *term) ([]placement, *term) {
-	return byKeys(t, t.hosts, func(x *term, ps []pattern) { x.hosts = ps })
+	return hosts().place(t, func(p pattern) []string { return p.keys })
 }
 
 func (d *hostDimension) lookup(t tree, buckets map[string][]*term, dims []dimension, next *onMatch) *onMatch {

@@ -13,6 +13,8 @@ const (
 	hostTail = `\.?(?::[0-9]*)?`
 	// oddHost is an authority that is not in lower case, which clients send.
 	oddHost = `\C*[A-Z]\C*`
+	// hostTailProgram is what the expressions around a name add to its program.
+	hostTailProgram = 16
 )
 
 // host compares without case, port and trailing dot. The authority itself is left as it was sent, since applications see it.
@@ -25,38 +27,31 @@ func (in *inputs) host(h model.Host) (pattern, error) {
 	}
 	slices.Sort(names)
 	names = slices.Compact(names)
-	var ps []*predicate
-	for chunk := range slices.Chunk(names, hostsPerExpression) {
-		expr, program := "", 0
-		for i, n := range chunk {
-			if n == "" || !validText(n) || 3*len(n) > maxProgram {
-				return pattern{}, errTooLarge
-			}
-			if i > 0 {
-				expr += "|"
-			}
-			expr += quote(n)
-			program += 2 * len(n)
-		}
-		if program+hostTailProgram > maxProgram {
+	ps := make([]*predicate, 0, len(names))
+	for _, n := range names {
+		switch {
+		case n == "" || !validText(n):
+			return pattern{}, errNotText
+		case 2*len(n)+hostTailProgram > maxProgram:
 			return pattern{}, errTooLarge
 		}
-		expr = "(?:" + expr + ")" + hostTail
+		expr := quote(n) + hostTail
 		if h.Wildcard {
 			expr = `\C+\.` + expr
 		}
 		ps = append(ps, where(in.authority, regex("(?i)"+expr)))
 	}
 	if h.Wildcard {
-		return pattern{predicate: anyOf(ps...)}, nil
+		return pattern{predicate: anyOf(ps...), suffix: backwards(names[0])}, nil
 	}
 	return pattern{predicate: anyOf(ps...), keys: shortest(names), values: shortest(names)}, nil
 }
 
-const (
-	hostsPerExpression = 1
-	hostTailProgram    = 16
-)
+func backwards(s string) string {
+	b := []byte(s)
+	slices.Reverse(b)
+	return string(b)
+}
 
 // authorityForm is a name in lower case, an IPv6 address in brackets.
 func authorityForm(name string) string {

@@ -13,6 +13,7 @@ type pattern struct {
 	predicate *predicate
 	keys      []string
 	values    []string // what it compares with, for a radix; none where that cannot be listed
+	suffix    string   // what every value ends with, backwards, for a radix
 }
 
 // Parts of generated path expressions. The input is the path with its query; an expression says where the path ends.

@@ -7,7 +7,8 @@ import (
 )
 
 // radix is a dimension for requests that no map can look up, since one value may be spelt in many ways: at each level a handful of expressions
-// for the next byte of the values tell their terms apart. It costs a request the length of the value, not the number of terms.
+// for the next byte of the values tell their terms apart. It costs a request the length of the value, not the number of terms. The keys do not
+// imply what they stand for: terms keep their predicates.
 type radix struct {
 	input *extension
 	// placed is place of dimension; the keys are the values that the term compares with.
@@ -60,17 +61,7 @@ func commonPrefix(a, b string) string {
 	return a[:n]
 }
 
-// spellings places the alternatives of a dimension by every value that they compare with.
-func spellings(t *term, patterns []pattern, set func(*term, []pattern)) ([]placement, *term) {
-	keyed := make([]pattern, len(patterns))
-	for i, p := range patterns {
-		keyed[i] = pattern{predicate: p.predicate, keys: p.values, values: p.values}
-	}
-	if patterns == nil {
-		keyed = nil
-	}
-	return byKeys(t, keyed, set)
-}
+func byValues(p pattern) []string { return p.values }
 
 // segmentEnd stands between segments in the values of denied paths. No path holds the byte.
 const segmentEnd = "\x00"
@@ -80,7 +71,7 @@ func deniedPaths(in *inputs) *radix {
 	return &radix{
 		input: in.path,
 		placed: func(t *term) ([]placement, *term) {
-			return spellings(t, t.paths, func(x *term, ps []pattern) { x.paths = ps })
+			return paths().place(t, byValues)
 		},
 		begins: deniedBeginning,
 	}
@@ -103,9 +94,24 @@ func anyCaseHosts(in *inputs) *radix {
 	return &radix{
 		input: in.authority,
 		placed: func(t *term) ([]placement, *term) {
-			return spellings(t, t.hosts, func(x *term, ps []pattern) { x.hosts = ps })
+			return hosts().place(t, byValues)
 		},
 		begins: func(prefix string) string { return "(?i)" + quote(prefix) + `\C*` },
+	}
+}
+
+// wildcardHosts holds the names that wildcards end with. No map looks suffixes up, so this serves every request.
+func wildcardHosts(in *inputs) *radix {
+	bySuffix := func(p pattern) []string {
+		if p.suffix == "" {
+			return nil
+		}
+		return []string{p.suffix}
+	}
+	return &radix{
+		input:  in.authority,
+		placed: func(t *term) ([]placement, *term) { return hosts().place(t, bySuffix) },
+		begins: func(prefix string) string { return `(?i)\C*` + quote(backwards(prefix)) + hostTail },
 	}
 }
 
