@@ -19,7 +19,10 @@ import (
 const (
 	nameLabel        = "kubernetes.io/metadata.name"
 	defaultNamespace = "default"
-	// ManagedByLabel and ManagedBy mark what pilot-lite makes: such a NetworkPolicy is a companion, and nobody's input.
+)
+
+// ManagedByLabel with the value ManagedBy marks what pilot-lite makes: such a NetworkPolicy is a companion, and nobody's input.
+const (
 	ManagedByLabel = "app.kubernetes.io/managed-by"
 	ManagedBy      = "pilot-lite"
 )

@@ -127,8 +127,10 @@ func (s *Source) scan(watcher *fsnotify.Watcher, touched string) (unsettled bool
 		old := s.files[path]
 		s.files[path] = f
 		changed = true
-		if old == nil || old.good == nil || f.good == nil || !(old.good == f.good || sameWorld(old.good, f.good)) {
-			sameParts = sameParts && f.good == nil
+		switch {
+		case f.good == nil, old != nil && old.good == f.good: // nothing of it is in force, or the same as before
+		case old == nil, old.good == nil, !sameWorld(old.good, f.good):
+			sameParts = false
 		}
 	}
 	if len(problems) == 0 {

@@ -130,7 +130,7 @@ type PolicyRef struct {
 	Generation           int64
 }
 
-// Action, as in the API.
+// Action says what a policy does with what its rules match, as in the API.
 type Action string
 
 // Actions.

@@ -3,6 +3,7 @@ package translate_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,6 +12,7 @@ import (
 
 	"github.com/pilot-lite/pilot-lite/pkg/convert"
 	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
+	"github.com/pilot-lite/pilot-lite/pkg/model"
 	"github.com/pilot-lite/pilot-lite/pkg/translate"
 )
 
@@ -48,8 +50,12 @@ func FuzzTranslate(f *testing.F) {
 					t.Error(err)
 				}
 			}
-			if slots != 3 {
-				t.Errorf("workload %s has %d slots, want 3", w.Workload.Key, slots)
+			want := 3 // HTTP, TCP, connect
+			if !slices.ContainsFunc(w.Workload.Ports, func(p model.WorkloadPort) bool { return p.Protocol == model.AppHTTP }) {
+				want = 2
+			}
+			if slots != want {
+				t.Errorf("workload %s has %d slots, want %d", w.Workload.Key, slots, want)
 			}
 		}
 	})

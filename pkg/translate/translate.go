@@ -91,10 +91,21 @@ func (r *run) workload(w *model.Workload, policies []*resolvedPolicy) []Resource
 	}
 	if isGoverned(policies) {
 		out = r.appendConnects(out, connectOnFirstByte, refs)
-		return append(out, Resource{slots.HTTP, refs}, Resource{slots.TCP, refs})
+		return r.appendRBAC(out, slots, refs)
 	}
-	out = append(out, Resource{slots.HTTP, refs}, Resource{slots.TCP, refs})
+	out = r.appendRBAC(out, slots, refs)
 	return r.appendConnects(out, connectAtOnce, refs)
+}
+
+// appendRBAC adds the slots that a chain holds. No proxy would ask for another, and its enforcement would be waited for without end.
+func (r *run) appendRBAC(out []Resource, slots rbac.Slots, refs []model.PolicyRef) []Resource {
+	if r.inbound.has(chainHTTP) {
+		out = append(out, Resource{slots.HTTP, refs})
+	}
+	if r.inbound.has(chainTCP, chainServerFirst) {
+		out = append(out, Resource{slots.TCP, refs})
+	}
+	return out
 }
 
 // isGoverned says whether any policy decides about the workload's connections: one that is only tried out does not.

@@ -16,11 +16,11 @@ import (
 type State string
 
 const (
-	// StateEnforced: the proxy runs the present content.
+	// StateEnforced says that the proxy runs the present content.
 	StateEnforced State = "enforced"
-	// StatePending: the proxy has not answered for the present content yet.
+	// StatePending says that the proxy has not answered for the present content yet.
 	StatePending State = "pending"
-	// StateRefused: the proxy refused the present content and runs what it had before.
+	// StateRefused says that the proxy refused the present content and runs what it had before.
 	StateRefused State = "refused"
 )
 

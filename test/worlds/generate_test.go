@@ -3,6 +3,7 @@ package worlds_test
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 
 	"k8s.io/apimachinery/pkg/labels"
 	"pgregory.net/rapid"
@@ -57,7 +58,7 @@ func drawPolicies(t *rapid.T) []model.Policy {
 	var out []model.Policy
 	for i := range rapid.IntRange(0, 4).Draw(t, "policies") {
 		p := model.Policy{
-			PolicyRef: model.PolicyRef{Namespace: "shop", Name: fmt.Sprintf("p%d", i), UID: fmt.Sprint(i), Generation: 1}, Accepted: true,
+			PolicyRef: model.PolicyRef{Namespace: "shop", Name: fmt.Sprintf("p%d", i), UID: strconv.Itoa(i), Generation: 1}, Accepted: true,
 			Action:   rapid.SampledFrom([]model.Action{model.Allow, model.Allow, model.Deny}).Draw(t, "action"),
 			DryRun:   rapid.IntRange(0, 9).Draw(t, "dryRun") == 0,
 			Selector: labels.SelectorFromSet(labels.Set{"app": "cart"}), IsolatesIngress: true,
@@ -65,7 +66,7 @@ func drawPolicies(t *rapid.T) []model.Policy {
 		// Both sides of the size at which a list of rules becomes a tree are drawn.
 		rules := rapid.SampledFrom([]int{0, 1, 2, 3, 5, 60}).Draw(t, "rules")
 		for r := range rules {
-			p.Ingress = append(p.Ingress, drawRule(t, fmt.Sprint(r)))
+			p.Ingress = append(p.Ingress, drawRule(t, strconv.Itoa(r)))
 		}
 		out = append(out, p)
 	}

@@ -69,7 +69,7 @@ func newMesh(t *testing.T) *mesh {
 	shut := rbac.Compile(rbac.Input{Policies: []rbac.Policy{{Action: model.Allow}}})
 	m := &mesh{
 		bound: []model.BoundPort{{Port: httpPort, Listen: socket(), Application: web}, {Port: tcpPort, Listen: socket(), Application: echo}},
-		cache: xds.NewCache(xds.Config{Salter: translate.Salt, Shut: resources(t, shut.HTTP, shut.TCP), Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}),
+		cache: xds.NewCache(xds.Config{Salter: translate.Salt, Shut: resources(t, shut.HTTP, shut.TCP), Logger: slog.New(slog.DiscardHandler)}),
 	}
 	server, err := xds.NewServer(m.cache, xds.ServerConfig{})
 	if err != nil {

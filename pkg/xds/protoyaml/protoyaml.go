@@ -5,8 +5,8 @@ package protoyaml
 import (
 	"fmt"
 
-	"github.com/golang/protobuf/jsonpb" //nolint:staticcheck // its output is stable between builds, and required by ADR 5
-	legacy "github.com/golang/protobuf/proto"
+	"github.com/golang/protobuf/jsonpb"       //nolint:staticcheck // its output is stable between builds, and required by ADR 5
+	legacy "github.com/golang/protobuf/proto" //nolint:staticcheck // jsonpb takes no other
 	"google.golang.org/protobuf/proto"
 	"sigs.k8s.io/yaml"
 )
