@@ -47,12 +47,7 @@ func compareOnce(t *testing.T, seed uint64) {
 	for i := range worlds {
 		callees = append(callees, g.callee(t, snapshot, i))
 	}
-	for i := range callers {
-		snapshot.Pods = append(snapshot.Pods, model.Pod{
-			Namespace: "callers", Name: fmt.Sprintf("caller-%d", i), Labels: map[string]string{"app": fmt.Sprintf("caller-%d", i), "team": fmt.Sprint(i % 2)},
-			Addresses: []netip.Addr{callerAddress(i)},
-		})
-	}
+	addCallers(snapshot)
 	ix := model.NewIndex(snapshot)
 	envoy := startProxy(t, ix)
 	allowed := 0
@@ -74,6 +69,7 @@ func compareOnce(t *testing.T, seed uint64) {
 	envoy.Stop()
 }
 
+// describe lists a workload's policies, and of many rules only the one that decided.
 func describe(policies []model.Policy, namespace, decider string) string {
 	var out strings.Builder
 	for i := range policies {
@@ -92,6 +88,15 @@ func describe(policies []model.Policy, namespace, decider string) string {
 
 const callers = 6
 
+func addCallers(s *model.Snapshot) {
+	for i := range callers {
+		s.Pods = append(s.Pods, model.Pod{
+			Namespace: "callers", Name: fmt.Sprintf("caller-%d", i), Labels: map[string]string{"app": fmt.Sprintf("caller-%d", i), "team": fmt.Sprint(i % 2)},
+			Addresses: []netip.Addr{callerAddress(i)},
+		})
+	}
+}
+
 func callerAddress(i int) netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 1, byte(i + 1)}) }
 
 // callee is a workload with two HTTP ports and one TCP port.
@@ -100,30 +105,44 @@ type callee struct {
 	base      uint16
 	app       *app
 	listen    map[uint16]netip.AddrPort
+	known     generator // what its rules name
 }
 
+// callee draws a workload's policies, and puts a proxy in front of it.
 func (g *generator) callee(t *testing.T, s *model.Snapshot, i int) *callee {
 	t.Helper()
-	c := &callee{namespace: fmt.Sprintf("w%d", i), base: uint16(1000 + 10*i), app: startApp(t), listen: map[uint16]netip.AddrPort{}}
+	c := g.unbound(s, i)
+	c.app = startApp(t)
+	pod := &s.Pods[len(s.Pods)-1]
+	for _, p := range pod.Ports {
+		c.listen[p.Number] = ownSocket(t, 20, int(p.Number-firstPort))
+		pod.Proxy.Bound = append(pod.Proxy.Bound, model.BoundPort{Port: p.Number, Listen: c.listen[p.Number], Application: c.app.address()})
+	}
+	return c
+}
+
+const firstPort uint16 = 1000
+
+// unbound draws a workload and its policies.
+func (g *generator) unbound(s *model.Snapshot, i int) *callee {
+	c := &callee{namespace: fmt.Sprintf("w%d", i), base: firstPort + uint16(10*i), listen: map[uint16]netip.AddrPort{}}
 	pod := model.Pod{Namespace: c.namespace, Name: "callee", Labels: map[string]string{"app": "callee"}}
 	svc := model.Service{Namespace: c.namespace, Name: "callee", Selector: pod.Labels}
 	for n := range uint16(3) {
 		port := c.base + n
-		c.listen[port] = ownSocket(t, 20, int(port-1000))
 		pod.Ports = append(pod.Ports, model.ContainerPort{Number: port, Protocol: model.TCP})
-		pod.Proxy.Bound = append(pod.Proxy.Bound, model.BoundPort{Port: port, Listen: c.listen[port], Application: c.app.address()})
 		if n < 2 {
 			svc.Ports = append(svc.Ports, model.ServicePort{Name: fmt.Sprintf("http-%d", n), Port: port, Protocol: model.TCP, TargetPort: port})
 		}
 	}
 	s.Pods, s.Services = append(s.Pods, pod), append(s.Services, svc)
-	sizes := []int{1, 2, 3, 20, 60, 150}
+	g.paths, g.hosts, g.values = nil, nil, nil
 	for n := range 1 + g.IntN(4) {
 		p := model.Policy{
 			PolicyRef: model.PolicyRef{Namespace: c.namespace, Name: fmt.Sprintf("p%d", n)}, Action: pick(g, model.Allow, model.Deny), IsolatesIngress: true,
 			Selector: labels.SelectorFromSet(pod.Labels), Accepted: true, DryRun: g.IntN(8) == 0,
 		}
-		size := pick(g, sizes...)
+		size := pick(g, 1, 2, 3, 20, 60, 150)
 		g.narrow = size > 10 // many wide rules would match everything
 		g.focus = pick(g, "path", "path", "host", "wildcard", "header", "source")
 		for k := range size {
@@ -131,6 +150,7 @@ func (g *generator) callee(t *testing.T, s *model.Snapshot, i int) *callee {
 		}
 		s.Policies = append(s.Policies, p)
 	}
+	c.known = *g
 	return c
 }
 
@@ -287,6 +307,7 @@ func (g *generator) headerMatch() model.HeaderMatch {
 }
 
 func (g *generator) request(c *callee) model.Request {
+	g.paths, g.hosts, g.values = c.known.paths, c.known.hosts, c.known.values
 	r := model.Request{Source: callerAddress(g.IntN(callers)), Port: c.base + uint16(pick(g, 0, 0, 0, 1, 1, 2))}
 	if r.Port == c.base+2 {
 		return r

@@ -24,7 +24,7 @@ type header struct {
 	exact     string // an index may look this value up; "" where it cannot
 }
 
-// header builds a condition, whose positive form holds for every value of the header in an Allow and for any in a Deny. The negative form of
+// headerCondition builds a condition, whose positive form holds for every value of the header in an Allow and for any in a Deny. The negative form of
 // each is the negation of the other's positive form.
 func (in *inputs) headerCondition(m model.HeaderMatch, action model.Action) (header, error) {
 	name := strings.ToLower(m.Name)

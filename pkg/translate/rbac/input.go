@@ -1,5 +1,6 @@
 // Package rbac compiles the policies of one workload into the two RBAC filter configurations that its sidecar runs: the HTTP slot and the TCP
-// slot. Input: an Input, in which every peer is already a set of addresses. Output: one TypedExtensionConfig per slot. One entry point: Compile.
+// slot. Input: an Input, in which every peer is already a set of addresses. Output: one TypedExtensionConfig per slot. One entry point: Compile;
+// Salt makes a copy of what it returns with other bytes and the same meaning.
 package rbac
 
 import (
@@ -33,7 +34,7 @@ type Policy struct {
 // Rule matches when its sources, ports and http do.
 type Rule struct {
 	Name    string
-	Sources *Sources          // nil: anyone. Never empty: a rule whose peers mean nobody is left out by the caller
+	Sources *Sources          // nil: anyone; empty: nobody, and the rule matches nothing
 	Ports   []model.PortRange // TCP numbers only, named ports resolved; nil: every port (for an Allow: but the reserved ones)
 	HTTP    []model.HTTPMatch // nil: any
 }
@@ -44,7 +45,8 @@ type Sources struct {
 	Blocks    []model.IPBlock
 }
 
-// PortMap maps a policy's port to the port that the socket really has (bound mode). Ports that are not listed are themselves.
+// PortMap maps a policy's port to the port that the socket really has (bound mode). Sockets that are not listed have the port that policies name.
+// Where one socket port stands for several policy ports (on different addresses), an Allow must name all of them, a Deny any.
 type PortMap struct{ Policy, Socket uint16 }
 
 // Slots are the two configurations of one workload.

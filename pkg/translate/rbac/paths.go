@@ -36,6 +36,8 @@ const (
 // allowedPath compares literally: whoever is let through must be so by every reading of the path.
 func (in *inputs) allowedPath(m model.PathMatch) (pattern, error) {
 	switch {
+	case m.Type != model.Regex && (!validText(m.Value) || strings.ContainsAny(m.Value, "?#")):
+		return pattern{}, errNotText // a query or fragment is no part of a path, and would be compared as one
 	case m.Type == model.Regex:
 		r, err := rewrite(m.Value, model.Allow, '?')
 		if err == nil && r.program+8 > maxProgram {

@@ -99,7 +99,7 @@ func (c *compiler) ruleTerms(p *Policy, r *Rule, l layer) []*term {
 	}
 	var out []*term
 	for i := range r.HTTP {
-		lower := &lowering{c: c, policy: p, where: "rule " + r.Name + ": http[" + strconv.Itoa(i) + "]"}
+		lower := &lowering{c: c, policy: p, place: "rule " + r.Name + ": http[" + strconv.Itoa(i) + "]"}
 		if t, ok := lower.entry(base, &r.HTTP[i]); ok {
 			out = append(out, t)
 		}
@@ -112,7 +112,7 @@ func (c *compiler) ruleTerms(p *Policy, r *Rule, l layer) []*term {
 type lowering struct {
 	c      *compiler
 	policy *Policy
-	where  string
+	place  string // for people
 }
 
 func (lo *lowering) entry(t term, m *model.HTTPMatch) (*term, bool) {
@@ -163,12 +163,12 @@ func (lo *lowering) entry(t term, m *model.HTTPMatch) (*term, bool) {
 }
 
 // alternatives builds the patterns of one dimension. Nothing left means any for a Deny, and for an Allow that the entry matches nothing.
-func (lo *lowering) alternatives(field string, n int, build func(int) (pattern, error)) ([]pattern, bool) {
+func (lo *lowering) alternatives(part string, n int, build func(int) (pattern, error)) ([]pattern, bool) {
 	var out []pattern
 	for i := range n {
 		p, err := build(i)
 		if err != nil {
-			lo.report(field+"["+strconv.Itoa(i)+"]", err)
+			lo.report(part+"["+strconv.Itoa(i)+"]", err)
 		}
 		switch {
 		case p.predicate != nil:
@@ -180,14 +180,14 @@ func (lo *lowering) alternatives(field string, n int, build func(int) (pattern, 
 	return out, out != nil || lo.policy.Action == model.Deny
 }
 
-func (lo *lowering) report(field string, err error) {
+func (lo *lowering) report(part string, err error) {
 	consequence := "it is left out, so that nothing is let through by it: "
 	if lo.policy.Action == model.Deny {
 		consequence = "the rule denies more than it says: "
 	}
 	lo.c.diagnose(model.Diagnostic{
 		Code: "not-expressible", Severity: model.SeverityError,
-		Object: model.ObjectRef{Kind: "L7Policy", Namespace: lo.policy.Ref.Namespace, Name: lo.policy.Ref.Name}, Field: "spec.ingress: " + lo.where + "." + field,
+		Object: model.ObjectRef{Kind: "L7Policy", Namespace: lo.policy.Ref.Namespace, Name: lo.policy.Ref.Name}, Field: "spec.ingress: " + lo.place + "." + part,
 		Consequence: consequence + err.Error(), Remedy: "write a shorter or simpler value",
 	})
 }

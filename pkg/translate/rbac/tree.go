@@ -18,6 +18,10 @@ const (
 // tree arranges terms with one verdict so that a request meets few of them. An index over one dimension narrows the candidates, and the place
 // where a term stands still holds all of the term that its keys do not imply: an index can miss a term, never make one hold. A subtree that
 // does not match falls through to what follows it, so that unions need no cross product.
+//
+// What a request costs does not grow with the number of rules that differ in paths, hosts, ports, methods, exact headers or callers' addresses,
+// and grows with its logarithm where they differ in address blocks. Rules that differ only in expressions without a literal beginning, in
+// negations, or in ranges of more than 16 ports are tried one by one.
 type tree struct {
 	in     *inputs
 	action model.Action
