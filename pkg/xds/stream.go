@@ -2,6 +2,7 @@ package xds
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -41,7 +42,8 @@ type flight struct {
 	resources []*Resource
 	removed   []string
 	bodies    []*anypb.Any
-	version   string // state of the world: what the proxy holds once it has applied this
+	version   string            // state of the world: what the proxy holds once it has applied this
+	before    map[string]string // what the proxy was told before
 	nonce     func() string
 }
 
@@ -73,6 +75,7 @@ func (c *Cache) answer(s *stream, sub *subscription) {
 	if f == nil {
 		return
 	}
+	f.before = maps.Clone(sub.told)
 	for _, r := range f.resources {
 		f.bodies = append(f.bodies, c.body(r))
 		sub.told[r.Name] = r.Version

@@ -66,6 +66,10 @@ func (c *Cache) CreateWatch(req *cache.Request, view cache.Subscription, out cha
 	if first && req.GetVersionInfo() != "" {
 		c.resume(s, sub, req.GetVersionInfo())
 	}
+	if f := sub.flying; f != nil && f.nonce() == "" {
+		// The server drops a response that it has not sent when another request comes in: it is said again.
+		sub.flying, sub.told = nil, f.before
+	}
 	if f := sub.flying; f != nil && req.GetResponseNonce() != "" && req.GetResponseNonce() == f.nonce() {
 		c.answered(s, sub, refusal(req.GetErrorDetail()))
 	}

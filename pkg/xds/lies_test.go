@@ -1,0 +1,280 @@
+package xds_test
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/pilot-lite/pilot-lite/internal/envoytest"
+	"github.com/pilot-lite/pilot-lite/pkg/bootstrap"
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+	"github.com/pilot-lite/pilot-lite/pkg/translate"
+	"github.com/pilot-lite/pilot-lite/pkg/translate/rbac"
+	"github.com/pilot-lite/pilot-lite/pkg/xds"
+
+	"net/netip"
+)
+
+// proxied is a real Envoy that runs what a replica serves at an address: a listener and clusters of the translator's, and the test's slots.
+type proxied struct {
+	*envoytest.Envoy
+	t    *testing.T
+	path string
+	url  string
+	base []proto.Message // listeners and clusters
+}
+
+func newProxied(t *testing.T, protocol bootstrap.Protocol) *proxied {
+	t.Helper()
+	const address = "127.78.0.1"
+	port := func() netip.AddrPort {
+		return netip.AddrPortFrom(netip.MustParseAddr(address), uint16(envoytest.FreePort(t, address)))
+	}
+	web, db := port(), port()
+	ix := model.NewIndex(&model.Snapshot{
+		Services: []model.Service{{Namespace: "shop", Name: "cart", Selector: map[string]string{"app": "cart"}, Ports: []model.ServicePort{{Name: "http", Protocol: model.TCP, TargetPort: 80}}}},
+		Pods: []model.Pod{{
+			Namespace: "shop", Name: "cart", Labels: map[string]string{"app": "cart"},
+			Ports: []model.ContainerPort{{Number: 80, Protocol: model.TCP}, {Number: 5432, Protocol: model.TCP}},
+			Proxy: model.ProxySettings{Bound: []model.BoundPort{{Port: 80, Listen: web, Application: port()}, {Port: 5432, Listen: db, Application: port()}}},
+		}},
+	})
+	p := &proxied{t: t, path: socket(t), url: "http://" + web.String()}
+	for _, r := range translate.Translate(ix).Workloads[0].Resources {
+		if _, isSlot := r.Message.(interface{ GetTypedConfig() any }); !isSlot && len(p.base) < 4 {
+			p.base = append(p.base, r.Message)
+		}
+	}
+	admin := envoytest.AdminSocket(t)
+	b, err := bootstrap.Build(bootstrap.Config{Namespace: "shop", Pod: "cart", Server: p.path, Admin: "unix:" + admin, Protocol: protocol})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := protojson.Marshal(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Envoy = envoytest.Start(t, string(text), admin)
+	return p
+}
+
+// state is an update with the listeners and clusters, and a content for each of the two slots.
+func (p *proxied) state(forHTTP, forTCP content) xds.Update {
+	p.t.Helper()
+	return update(p.t, append(append([]proto.Message{}, p.base...), slot(p.t, rbac.HTTPSlot, forHTTP), slot(p.t, rbac.TCPSlot, forTCP))...)
+}
+
+// answers waits until a request gets a status code. There is no application: what is allowed gets 503.
+func (p *proxied) answers(want int) {
+	p.t.Helper()
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	p.Eventually(fmt.Sprintf("requests get %d", want), func() error {
+		resp, err := client.Get(p.url)
+		if err != nil {
+			return err
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != want {
+			return fmt.Errorf("got %d", resp.StatusCode)
+		}
+		return nil
+	})
+}
+
+const (
+	denied   = http.StatusForbidden
+	admitted = http.StatusServiceUnavailable
+)
+
+// scenario is a way in which an ACK lies: Envoy remembers the hash of content that it refused, and ACKs the same bytes without running them.
+type scenario struct {
+	name string
+	// run drives the proxy to the last replica, at which the refused content is sent again.
+	run func(p *proxied, s xds.Salter) *replica
+	// runs is what requests get all along.
+	runs int
+}
+
+func scenarios() []scenario {
+	return []scenario{
+		{"refused, reconnect, same bytes", func(p *proxied, s xds.Salter) *replica {
+			r := refusedAfterGood(p, s)
+			r.reconnect()
+			return r
+		}, admitted},
+		{"refused before anything was accepted, then restart", func(p *proxied, s xds.Salter) *replica {
+			r := start(p.t, p.path, s)
+			r.cache.Set(p.state(refuse, deny))
+			r.eventually(rbac.HTTPSlot, xds.StateRefused)
+			return next(p, r, s)
+		}, denied},
+		{"refused, restart", func(p *proxied, s xds.Salter) *replica {
+			return next(p, refusedAfterGood(p, s), s)
+		}, admitted},
+		{"refused by one replica, then two others", func(p *proxied, s xds.Salter) *replica {
+			b := next(p, refusedAfterGood(p, s), s)
+			if s != nil {
+				b.eventually(rbac.HTTPSlot, xds.StateRefused)
+			}
+			return next(p, b, s)
+		}, admitted},
+	}
+}
+
+// refusedAfterGood leaves the proxy with good content in force and bad content refused.
+func refusedAfterGood(p *proxied, s xds.Salter) *replica {
+	r := start(p.t, p.path, s)
+	r.cache.Set(p.state(allow, deny))
+	r.eventually(rbac.HTTPSlot, xds.StateEnforced)
+	r.cache.Set(p.state(refuse, deny))
+	r.eventually(rbac.HTTPSlot, xds.StateRefused)
+	return r
+}
+
+// next is another process that takes the address over and wants the refused content too.
+func next(p *proxied, r *replica, s xds.Salter) *replica {
+	r.stop()
+	n := start(p.t, p.path, s)
+	n.cache.Set(p.state(refuse, deny))
+	return n
+}
+
+// What a proxy refused is never counted as enforced, however it is asked again.
+func TestARefusalStaysARefusal(t *testing.T) {
+	t.Parallel()
+	for _, s := range scenarios() {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			p := newProxied(t, bootstrap.DeltaGRPC)
+			r := s.run(p, salter(true))
+			r.eventually(rbac.HTTPSlot, xds.StateRefused)
+			p.answers(s.runs)
+			r.cache.Set(p.state(deny, deny)) // and what is good again is in force again
+			r.eventually(rbac.HTTPSlot, xds.StateEnforced)
+			p.answers(denied)
+		})
+	}
+}
+
+// Why there is a salt: without one Envoy acknowledges what it refused, and does not run it. Should this test fail, Envoy has mended its ways, and the
+// salt can go.
+func TestWithoutASaltAcknowledgementsLie(t *testing.T) {
+	t.Parallel()
+	for _, s := range scenarios() {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			p := newProxied(t, bootstrap.DeltaGRPC)
+			r := s.run(p, salter(false))
+			r.eventually(rbac.HTTPSlot, xds.StateEnforced) // the lie
+			p.answers(s.runs)
+		})
+	}
+}
+
+// A bad slot takes no other with it, in either protocol: each travels alone.
+func TestABadSlotDoesNotTakeItsNeighbourWithIt(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range []bootstrap.Protocol{bootstrap.DeltaGRPC, bootstrap.StateOfTheWorld} {
+		t.Run(string(protocol), func(t *testing.T) {
+			t.Parallel()
+			p := newProxied(t, protocol)
+			r := start(t, p.path, salter(true))
+			r.cache.Set(p.state(allow, deny))
+			r.eventually(rbac.HTTPSlot, xds.StateEnforced)
+			r.eventually(rbac.TCPSlot, xds.StateEnforced)
+			p.answers(admitted)
+
+			r.cache.Set(p.state(refuse, allow)) // the bad one is sent first
+			r.eventually(rbac.HTTPSlot, xds.StateRefused)
+			r.eventually(rbac.TCPSlot, xds.StateEnforced)
+			p.answers(admitted)
+			if got := r.status(rbac.HTTPSlot); got.Text == "" || got.Enforced == got.Desired {
+				t.Errorf("the refusal lacks its text, or claims to be enforced: %+v", got)
+			}
+
+			r.cache.Set(p.state(deny, refuse)) // and the good one first
+			r.eventually(rbac.HTTPSlot, xds.StateEnforced)
+			r.eventually(rbac.TCPSlot, xds.StateRefused)
+			p.answers(denied)
+		})
+	}
+}
+
+// A cluster that Envoy refuses takes those of the same response with it: they are sent again one by one.
+func TestWhatSharedARefusedResponseIsSentAgain(t *testing.T) {
+	t.Parallel()
+	p := newProxied(t, bootstrap.DeltaGRPC)
+	r := start(t, p.path, salter(true))
+	bad := &clusterv3.Cluster{Name: "bad", ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_ORIGINAL_DST}} // lacks its lb_policy
+	messages := append([]proto.Message{bad}, p.base...)
+	r.cache.Set(update(t, append(messages, slot(t, rbac.HTTPSlot, allow), slot(t, rbac.TCPSlot, deny))...))
+	r.eventually(rbac.HTTPSlot, xds.StateEnforced)
+	p.answers(admitted)
+	p.Eventually("the good clusters are enforced, the bad one is refused", func() error {
+		for _, s := range r.cache.Status()[0].Resources {
+			want := xds.StateEnforced
+			if s.Name == "bad" {
+				want = xds.StateRefused
+			}
+			if s.State != want {
+				return fmt.Errorf("%s is %s: %s", s.Name, s.State, s.Text)
+			}
+		}
+		return nil
+	})
+}
+
+// A control plane that dies leaves enforcement as it was, and its return changes nothing and sends nothing that the proxy has.
+func TestReturnOfTheControlPlaneSendsNothing(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range []bootstrap.Protocol{bootstrap.DeltaGRPC, bootstrap.StateOfTheWorld} {
+		t.Run(string(protocol), func(t *testing.T) {
+			t.Parallel()
+			p := newProxied(t, protocol)
+			r := start(t, p.path, salter(true))
+			r.cache.Set(p.state(allow, deny))
+			r.eventually(rbac.HTTPSlot, xds.StateEnforced)
+			r.eventually(rbac.TCPSlot, xds.StateEnforced)
+			p.answers(admitted)
+			before := p.Stat("extension_config_discovery.http_filter." + rbac.HTTPSlot + ".config_reload")
+			r.stop()
+			p.answers(admitted)
+
+			again := start(t, p.path, salter(true))
+			again.cache.Set(p.state(allow, deny))
+			again.eventually(rbac.HTTPSlot, xds.StateEnforced)
+			again.eventually(rbac.TCPSlot, xds.StateEnforced)
+			if n := p.Stat("listener_manager.listener_modified"); n != 0 {
+				t.Errorf("%d listeners were modified", n)
+			}
+			if after := p.Stat("extension_config_discovery.http_filter." + rbac.HTTPSlot + ".config_reload"); after != before {
+				t.Errorf("the slot was loaded %d times, then %d", before, after)
+			}
+			p.answers(admitted)
+		})
+	}
+}
+
+// A proxy whose pod is gone from a complete snapshot is shut: its slots deny, its listeners stay.
+func TestAProxyWhosePodIsGoneIsShut(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range []bootstrap.Protocol{bootstrap.DeltaGRPC, bootstrap.StateOfTheWorld} {
+		t.Run(string(protocol), func(t *testing.T) {
+			t.Parallel()
+			p := newProxied(t, protocol)
+			r := start(t, p.path, salter(true))
+			r.cache.Set(p.state(allow, allow))
+			r.eventually(rbac.HTTPSlot, xds.StateEnforced)
+			p.answers(admitted)
+			r.cache.Set(xds.Update{})
+			p.answers(denied)
+			r.cache.Set(p.state(allow, allow))
+			p.answers(admitted)
+		})
+	}
+}
