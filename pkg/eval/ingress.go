@@ -157,5 +157,12 @@ func (e *evaluation) httpMatches(action model.Action, matches []model.HTTPMatch)
 	return slices.ContainsFunc(matches, func(m model.HTTPMatch) bool { return reading.matches(&m, e.request.HTTP) })
 }
 
-// lower is for names that are compared without case.
-func lower(s string) string { return strings.ToLower(s) }
+// lower is for names that are compared without case. ASCII only: other letters have no case in a host name, and a Kelvin sign is no k.
+func lower(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'A' && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return r
+	}, s)
+}
