@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -46,10 +47,8 @@ const (
 )
 
 func (f outputFormat) check(allowed ...outputFormat) error {
-	for _, a := range allowed {
-		if f == a {
-			return nil
-		}
+	if slices.Contains(allowed, f) {
+		return nil
 	}
 	return fmt.Errorf("output format %q: choose one of %v", string(f), allowed)
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // version is set by the linker (make build).
-var version = "dev" //nolint:gochecknoglobals // the linker can set nothing else
+var version = "dev"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -37,7 +37,7 @@ const (
 )
 
 // errFinding ends a command that printed what it found.
-var errFinding = errors.New("finding") //nolint:gochecknoglobals // a sentinel
+var errFinding = errors.New("finding")
 
 // failure is an error of the world, not of the command line.
 type failure struct{ err error }

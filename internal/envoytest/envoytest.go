@@ -48,7 +48,7 @@ type Envoy struct {
 // AdminSocket returns a fresh path for the admin interface, short enough for a UNIX socket.
 func AdminSocket(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "pl")
+	dir, err := os.MkdirTemp("", "pl") //nolint:usetesting // t.TempDir is too long for a socket
 	if err != nil {
 		t.Fatalf("make a directory: %v", err)
 	}

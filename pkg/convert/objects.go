@@ -2,6 +2,7 @@ package convert
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -33,9 +34,7 @@ func namespaceOf(m *metav1.ObjectMeta) string { return cmp.Or(m.Namespace, defau
 // Namespace converts a Namespace. Its name label is what the API server sets on every namespace, whatever is written.
 func Namespace(ns *corev1.Namespace) model.Namespace {
 	set := make(map[string]string, len(ns.Labels)+1)
-	for k, v := range ns.Labels {
-		set[k] = v
-	}
+	maps.Copy(set, ns.Labels)
 	set[nameLabel] = ns.Name
 	return model.Namespace{Name: ns.Name, Labels: set}
 }

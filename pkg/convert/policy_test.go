@@ -106,7 +106,8 @@ func TestBrokenParts(t *testing.T) {
 	}{
 		{
 			"peer", "ingress: [{from: [{}], ports: [{port: 80}]}, {ports: [{port: 80}]}]",
-			[]model.Rule{{Name: "1", Ports: port80}}, []model.Rule{{Name: "0", Ports: port80}, {Name: "1", Ports: port80}},
+			[]model.Rule{{Name: "1", Ports: port80}},
+			[]model.Rule{{Name: "0", Ports: port80}, {Name: "1", Ports: port80}},
 		},
 		{"port", "ingress: [{ports: [{port: 80}, {port: 0}], http: [{methods: [GET]}]}]", nil, []model.Rule{{Name: "0", HTTP: get}}},
 		{"udp with http", "ingress: [{ports: [{protocol: UDP}], http: [{methods: [GET]}]}]", nil, []model.Rule{{Name: "0", HTTP: get}}},
@@ -121,7 +122,8 @@ func TestBrokenParts(t *testing.T) {
 		},
 		{
 			"name", "ingress: [{name: a, ports: [{port: 80}]}, {name: a, ports: [{port: 80}]}]",
-			[]model.Rule{{Name: "a", Ports: port80}, {Name: "1", Ports: port80}}, []model.Rule{{Name: "a", Ports: port80}, {Name: "1", Ports: port80}},
+			[]model.Rule{{Name: "a", Ports: port80}, {Name: "1", Ports: port80}},
+			[]model.Rule{{Name: "a", Ports: port80}, {Name: "1", Ports: port80}},
 		},
 		{"too many rules", "ingress: [{}" + strings.Repeat(", {ports: [{port: 80}]}", 10_000) + "]", nil, []model.Rule{{Name: "0"}}},
 		{"selector", "{podSelector: {matchLabels: {app: '?'}}, ingress: [{ports: [{port: 80}]}]}", nil, []model.Rule{{Name: "0"}}},

@@ -38,9 +38,17 @@ func TestAnAllowNeverReachesFurtherThanTheSameDeny(t *testing.T) {
 
 func drawPath(t *rapid.T) model.PathMatch {
 	return rapid.SampledFrom([]model.PathMatch{
-		{Type: model.Exact, Value: "/a"}, {Type: model.Exact, Value: "/"}, {Type: model.Exact, Value: "/a%3Bb"}, {Type: model.Exact, Value: "/a/b"},
-		{Type: model.Prefix, Value: "/"}, {Type: model.Prefix, Value: "/a"}, {Type: model.Prefix, Value: "/a/"}, {Type: model.Prefix, Value: "/a.b"},
-		{Type: model.Regex, Value: "/a|/b"}, {Type: model.Regex, Value: "/.*"}, {Type: model.Regex, Value: "(?i)/A[^b]"},
+		{Type: model.Exact, Value: "/a"},
+		{Type: model.Exact, Value: "/"},
+		{Type: model.Exact, Value: "/a%3Bb"},
+		{Type: model.Exact, Value: "/a/b"},
+		{Type: model.Prefix, Value: "/"},
+		{Type: model.Prefix, Value: "/a"},
+		{Type: model.Prefix, Value: "/a/"},
+		{Type: model.Prefix, Value: "/a.b"},
+		{Type: model.Regex, Value: "/a|/b"},
+		{Type: model.Regex, Value: "/.*"},
+		{Type: model.Regex, Value: "(?i)/A[^b]"},
 	}).Draw(t, "path")
 }
 

@@ -46,9 +46,8 @@ func read(path string, content []byte) *contents {
 	c := &contents{objects: map[string]string{}}
 	docs, err := split(content)
 	if err != nil {
-		var at *positionError
 		line := 1
-		if errors.As(err, &at) {
+		if at, ok := errors.AsType[*positionError](err); ok {
 			line = at.line
 		}
 		c.problem(path, line, model.ObjectRef{Kind: "File", Name: path}, "", err.Error(), "write objects as kubectl apply takes them", "unreadable-file")

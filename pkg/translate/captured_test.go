@@ -170,6 +170,7 @@ func at(ip string, port uint16) netip.AddrPort { return netip.AddrPortFrom(addr(
 // A workload that no policy governs answers on every port as before, declared or not, over IPv4 and IPv6, also where the application speaks first.
 // The sidecar's own ports are refused.
 func testCapturedOpen(t *testing.T, from outside) {
+	t.Helper()
 	web := startHTTPApp(t, ":8080")
 	startTCPApp(t, ":5432", "welcome\n")
 	startTCPApp(t, ":7777", "undeclared\n")
@@ -208,6 +209,7 @@ func testCapturedOpen(t *testing.T, from outside) {
 
 // Policies hold by the port and the address that the caller has, on declared and on other ports.
 func testCapturedGoverned(t *testing.T, from outside) {
+	t.Helper()
 	web := startHTTPApp(t, ":8080")
 	db := startTCPApp(t, ":5432", "welcome\n")
 	other := startTCPApp(t, ":7777", "undeclared\n")

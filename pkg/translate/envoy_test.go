@@ -36,7 +36,7 @@ type proxy struct {
 // startProxy runs an Envoy that is given the resources of one workload.
 func startProxy(t *testing.T, resources []translate.Resource) *proxy {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "pl")
+	dir, err := os.MkdirTemp("", "pl") //nolint:usetesting // t.TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -59,8 +59,8 @@ func (m *mutator) fill(v reflect.Value) {
 	}
 	switch v.Kind() {
 	case reflect.Struct:
-		for i := range v.NumField() {
-			m.fill(v.Field(i))
+		for _, field := range v.Fields() {
+			m.fill(field)
 		}
 	case reflect.Pointer:
 		if m.here() {

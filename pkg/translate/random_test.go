@@ -17,15 +17,22 @@ import (
 
 func anyPeer(t *rapid.T) model.Peer {
 	return rapid.SampledFrom([]model.Peer{
-		friends()[0], {Pods: selector("app", "stranger")}, {Pods: selector("app", "nobody")}, {},
+		friends()[0],
+		{Pods: selector("app", "stranger")},
+		{Pods: selector("app", "nobody")},
+		{},
 		{Block: &model.IPBlock{CIDR: netip.MustParsePrefix("127.0.0.0/8"), Except: []netip.Prefix{netip.MustParsePrefix("127.0.0.3/32")}}},
 	}).Draw(t, "peer")
 }
 
 func anyPort(t *rapid.T) model.PortRange {
 	return rapid.SampledFrom([]model.PortRange{
-		{Protocol: model.TCP, From: 8080, To: 8080}, {Protocol: model.TCP, From: 5000, To: 9000}, {Protocol: model.TCP, Name: "db"},
-		{Protocol: model.TCP, Name: "none"}, {Protocol: model.UDP, From: 53, To: 53}, {Protocol: model.TCP},
+		{Protocol: model.TCP, From: 8080, To: 8080},
+		{Protocol: model.TCP, From: 5000, To: 9000},
+		{Protocol: model.TCP, Name: "db"},
+		{Protocol: model.TCP, Name: "none"},
+		{Protocol: model.UDP, From: 53, To: 53},
+		{Protocol: model.TCP},
 	}).Draw(t, "port")
 }
 

@@ -3,6 +3,7 @@ package translate_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -160,7 +161,8 @@ func (c caller) talk(t *testing.T, address netip.AddrPort, say string, want int,
 	}
 	buffer := make([]byte, want)
 	n, err := io.ReadFull(bufio.NewReader(conn), buffer)
-	netErr, isNet := err.(net.Error)
+	var netErr net.Error
+	isNet := errors.As(err, &netErr)
 	return conversation{got: string(buffer[:n]), closed: err != nil && (!isNet || !netErr.Timeout())}
 }
 

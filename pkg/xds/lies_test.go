@@ -3,6 +3,7 @@ package xds_test
 import (
 	"fmt"
 	"net/http"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -16,8 +17,6 @@ import (
 	"github.com/pilot-lite/pilot-lite/pkg/translate"
 	"github.com/pilot-lite/pilot-lite/pkg/translate/rbac"
 	"github.com/pilot-lite/pilot-lite/pkg/xds"
-
-	"net/netip"
 )
 
 // proxied is a real Envoy that runs what a replica serves at an address: a listener and clusters of the translator's, and the test's slots.

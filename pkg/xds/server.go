@@ -3,6 +3,7 @@ package xds
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -50,7 +51,7 @@ type Server struct {
 // NewServer returns a server; Serve starts it.
 func NewServer(c *Cache, config ServerConfig) (*Server, error) {
 	if config.TLS != nil && config.Authenticator == nil {
-		return nil, fmt.Errorf("serve over TLS without an authenticator: any client could name itself any node; give a token key")
+		return nil, errors.New("serve over TLS without an authenticator: any client could name itself any node; give a token key")
 	}
 	if config.SendTimeout == 0 {
 		config.SendTimeout = sendTimeout

@@ -204,6 +204,7 @@ func (r *deltaResponse) GetDeltaRequest() *discoveryv3.DeltaDiscoveryRequest { r
 func (r *deltaResponse) GetSystemVersion() (string, error) {
 	return r.response.GetSystemVersionInfo(), nil
 }
+
 func (r *deltaResponse) GetResponseVersion() string              { return r.response.GetSystemVersionInfo() }
 func (r *deltaResponse) GetNextVersionMap() map[string]string    { return r.told }
 func (r *deltaResponse) GetReturnedResources() map[string]string { return r.told }
@@ -231,6 +232,7 @@ func (r *sotwResponse) GetDiscoveryResponse() (*discoveryv3.DiscoveryResponse, e
 }
 func (r *sotwResponse) GetRequest() *discoveryv3.DiscoveryRequest { return r.request }
 func (r *sotwResponse) GetVersion() (string, error)               { return r.response.GetVersionInfo(), nil }
-func (r *sotwResponse) GetResponseVersion() string                { return r.response.GetVersionInfo() }
-func (r *sotwResponse) GetReturnedResources() map[string]string   { return r.told }
-func (r *sotwResponse) GetContext() context.Context               { return context.Background() }
+
+func (r *sotwResponse) GetResponseVersion() string              { return r.response.GetVersionInfo() }
+func (r *sotwResponse) GetReturnedResources() map[string]string { return r.told }
+func (r *sotwResponse) GetContext() context.Context             { return context.Background() }

@@ -80,9 +80,15 @@ func drawRule(t *rapid.T, name string) model.Rule {
 	}
 	if rapid.IntRange(0, 2).Draw(t, "hasPorts") == 0 {
 		r.Ports = rapid.SliceOfN(rapid.SampledFrom([]model.PortRange{
-			{Protocol: model.TCP, From: httpPort, To: httpPort}, {Protocol: model.TCP, From: tcpPort, To: tcpPort}, {Protocol: model.TCP, Name: "web"},
-			{Protocol: model.TCP, From: 8000, To: 8079}, {Protocol: model.TCP, From: 8080, To: 8090}, {Protocol: model.TCP, From: 1, To: 65535},
-			{Protocol: model.UDP, From: httpPort, To: httpPort}, {Protocol: model.TCP, Name: "none"}, {Protocol: model.TCP},
+			{Protocol: model.TCP, From: httpPort, To: httpPort},
+			{Protocol: model.TCP, From: tcpPort, To: tcpPort},
+			{Protocol: model.TCP, Name: "web"},
+			{Protocol: model.TCP, From: 8000, To: 8079},
+			{Protocol: model.TCP, From: 8080, To: 8090},
+			{Protocol: model.TCP, From: 1, To: 65535},
+			{Protocol: model.UDP, From: httpPort, To: httpPort},
+			{Protocol: model.TCP, Name: "none"},
+			{Protocol: model.TCP},
 		}), 1, 2).Draw(t, "ports")
 	}
 	if rapid.IntRange(0, 3).Draw(t, "hasHTTP") > 0 {

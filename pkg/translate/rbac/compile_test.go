@@ -223,8 +223,12 @@ func FuzzCompile(f *testing.F) {
 					{Paths: []model.PathMatch{{Type: model.Exact, Value: path + n}, {Type: model.Prefix, Value: path}, {Type: model.Regex, Value: expr}}},
 					{Methods: []string{method, method + n}, Hosts: []model.Host{{Name: host + n, Aliases: []string{value}}, {Name: host, Wildcard: true}}},
 					{Headers: []model.HeaderMatch{
-						{Name: name, Type: model.Exact, Value: value + n}, {Name: name, Type: model.Regex, Value: expr}, {Name: name, Type: model.NotExact, Value: value},
-						{Name: name, Type: model.NotRegex, Value: expr}, {Name: name, Type: model.Present}, {Name: name, Type: model.MatchType(value)},
+						{Name: name, Type: model.Exact, Value: value + n},
+						{Name: name, Type: model.Regex, Value: expr},
+						{Name: name, Type: model.NotExact, Value: value},
+						{Name: name, Type: model.NotRegex, Value: expr},
+						{Name: name, Type: model.Present},
+						{Name: name, Type: model.MatchType(value)},
 					}},
 				},
 			})

@@ -62,9 +62,7 @@ func TestBypassCorpus(t *testing.T) {
 	fixtures := make([]*fixture, len(cases))
 	for i := range cases {
 		fixtures[i] = newFixture(t, snapshot, cases[i].ID, uint16(1000+i))
-		for _, p := range cases[i].Policy.policies(t, fixtures[i].namespace) {
-			snapshot.Policies = append(snapshot.Policies, p)
-		}
+		snapshot.Policies = append(snapshot.Policies, cases[i].Policy.policies(t, fixtures[i].namespace)...)
 	}
 	slices.SortFunc(snapshot.Policies, func(a, b model.Policy) int {
 		return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name)

@@ -221,7 +221,7 @@ func (g *generator) smallBlock() model.Peer {
 	return model.Peer{Block: block}
 }
 
-func (g *generator) match(action model.Action) model.HTTPMatch {
+func (g *generator) match(_ model.Action) model.HTTPMatch {
 	var m model.HTTPMatch
 	switch {
 	case g.narrow && g.focus == "host":

@@ -152,8 +152,10 @@ func block(head, lastHead, free int) string {
 	if lastHead > head {
 		out = out[:len(out)-1] + "[" + out[len(out)-1:] + "-" + strconv.Itoa(lastHead%10) + "]"
 	}
+	var outSb155 strings.Builder
 	for ; free > 1; free /= 10 {
-		out += "[0-9]"
+		outSb155.WriteString("[0-9]")
 	}
+	out += outSb155.String()
 	return out
 }

@@ -136,7 +136,7 @@ func envoyProgramSizes(t *testing.T, exprs map[string]int) map[string]int {
 	for expr := range exprs {
 		policy.Permissions = append(policy.Permissions, &rbacconfigv3.Permission{Rule: &rbacconfigv3.Permission_RequestedServerName{
 			RequestedServerName: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{
-				EngineType: &matcherv3.RegexMatcher_GoogleRe2{GoogleRe2: &matcherv3.RegexMatcher_GoogleRE2{}}, Regex: expr,
+				EngineType: &matcherv3.RegexMatcher_GoogleRe2{GoogleRe2: &matcherv3.RegexMatcher_GoogleRE2{}}, Regex: expr, //nolint:staticcheck // what is deprecated is what is tested
 			}}},
 		}})
 	}

@@ -1,6 +1,8 @@
 package rbac
 
 import (
+	"slices"
+
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -36,8 +38,8 @@ func Salt(slot *corev3.TypedExtensionConfig, salt string) *corev3.TypedExtension
 		way, body = append(way, onNoMatchField, actionField, nameField), nil
 	}
 	tail := []byte(salt)
-	for i := len(way) - 1; i >= 0; i-- {
-		tail = protowire.AppendBytes(protowire.AppendTag(nil, way[i], protowire.BytesType), tail)
+	for _, w := range slices.Backward(way) {
+		tail = protowire.AppendBytes(protowire.AppendTag(nil, w, protowire.BytesType), tail)
 	}
 	value := make([]byte, 0, len(content.GetValue())+len(tail))
 	value = append(append(value, content.GetValue()...), tail...)
