@@ -47,6 +47,7 @@ func (c callbacks) closed(id int64, delta bool) {
 		return
 	}
 	delete(c.cache.streams, key)
+	delete(c.cache.requests, s.handed)
 	c.cache.metrics.closed()
 	if s.node == "" {
 		return
@@ -74,6 +75,9 @@ func (c callbacks) request(id int64, delta bool, node *corev3.Node, req any) err
 	} else if got := node.GetId(); got != "" && got != s.node {
 		return status.Errorf(codes.InvalidArgument, "the node id changed from %q in mid-stream", s.node)
 	}
+	// The servers do not hand every request over: one with a stale nonce is dropped. One a stream is kept.
+	delete(c.cache.requests, s.handed)
+	s.handed = req
 	c.cache.requests[req] = s
 	return nil
 }

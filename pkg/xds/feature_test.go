@@ -216,6 +216,12 @@ func TestStreamsThatAreNotTakenSeriously(t *testing.T) {
 	large.subscribe(node, xds.ExtensionConfigType, nil, string(make([]byte, 5<<20)))
 	large.fails("ResourceExhausted")
 
+	curious := connect(t, r.path)
+	for i := range 20 {
+		curious.subscribe(node, fmt.Sprintf("type.googleapis.com/no.such.Type%d", i), nil, "a")
+	}
+	curious.fails("ResourceExhausted")
+
 	unknown := connect(t, r.path)
 	unknown.subscribe(node, "type.googleapis.com/no.such.Type", nil, "a")
 	unknown.subscribe(node, xds.ClusterType, nil)

@@ -18,6 +18,7 @@ type stream struct {
 	build  string // what the proxy says of its version
 	delta  bool
 	types  map[string]*subscription
+	handed any // the request that was handed over last
 }
 
 // streamKey names a stream: the two protocols' servers count their own.

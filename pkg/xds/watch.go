@@ -13,8 +13,11 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// maxNames bounds what a stream may subscribe to of one type by name: far more than a sidecar has, far less than would hurt.
-const maxNames = 1000
+// What a stream may subscribe to: names of one type, and types. Far more than a sidecar has, far less than would hurt.
+const (
+	maxNames = 1000
+	maxTypes = 16
+)
 
 // CreateDeltaWatch takes a request of an incremental stream: what it acknowledges, what it subscribes to, and the wish to be answered.
 func (c *Cache) CreateDeltaWatch(req *cache.DeltaRequest, view cache.Subscription, out chan cache.DeltaResponse) (func(), error) {
@@ -26,6 +29,9 @@ func (c *Cache) CreateDeltaWatch(req *cache.DeltaRequest, view cache.Subscriptio
 		return nil, status.Error(codes.Internal, "a request came on no stream")
 	}
 	sub, first := s.subscription(req.GetTypeUrl())
+	if sub == nil {
+		return nil, errTooManyTypes()
+	}
 	if first {
 		// What the proxy says it holds, from an earlier stream to this or another replica.
 		maps.Copy(sub.told, req.GetInitialResourceVersions())
@@ -60,6 +66,9 @@ func (c *Cache) CreateWatch(req *cache.Request, view cache.Subscription, out cha
 		return nil, status.Error(codes.Internal, "a request came on no stream")
 	}
 	sub, first := s.subscription(req.GetTypeUrl())
+	if sub == nil {
+		return nil, errTooManyTypes()
+	}
 	if err := sub.subscribe(view); err != nil {
 		return nil, err
 	}
@@ -75,6 +84,10 @@ func (c *Cache) CreateWatch(req *cache.Request, view cache.Subscription, out cha
 	}
 	sub.respond = func(f *flight) { out <- newSotwResponse(req, f, maps.Clone(sub.told)) }
 	return c.open(s, sub), nil
+}
+
+func errTooManyTypes() error {
+	return status.Errorf(codes.ResourceExhausted, "a stream is served at most %d resource types", maxTypes)
 }
 
 // resume believes a reconnecting state-of-the-world proxy that it holds the present state, if the version that it names is that of the present state.
@@ -118,9 +131,13 @@ func (c *Cache) open(s *stream, sub *subscription) func() {
 	}
 }
 
+// subscription is the stream's of a type, and whether this is its first request; nil where the stream has too many.
 func (s *stream) subscription(typeURL string) (*subscription, bool) {
 	if sub := s.types[typeURL]; sub != nil {
 		return sub, false
+	}
+	if len(s.types) >= maxTypes {
+		return nil, false
 	}
 	sub := &subscription{typeURL: typeURL, told: map[string]string{}, solo: map[string]struct{}{}}
 	s.types[typeURL] = sub
