@@ -19,8 +19,15 @@ type document struct {
 	json   []byte
 }
 
-// maxNodes bounds what aliases may blow a document up to.
-const maxNodes = 1_000_000
+// What a document may come to once its aliases are written out.
+const (
+	maxNodes = 1_000_000
+	maxBytes = 4 * maxFileBytes
+	maxDepth = 100
+)
+
+// budget is what is left of it.
+type budget struct{ nodes, bytes, depth int }
 
 // split parses a file into its documents; a List counts as its items.
 func split(content []byte) ([]document, error) {
@@ -68,8 +75,7 @@ func items(number int, node *yaml.Node) ([]document, error) {
 		}
 		return out, nil
 	}
-	budget := maxNodes
-	body, err := toJSON(node, &budget)
+	body, err := toJSON(node, &budget{nodes: maxNodes, bytes: maxBytes, depth: maxDepth})
 	if err != nil {
 		return nil, err
 	}
@@ -114,22 +120,26 @@ func scalar(node *yaml.Node) string {
 }
 
 // toJSON writes a node as JSON. A key that is written twice is an error: which of the two was meant nobody knows.
-func toJSON(node *yaml.Node, budget *int) ([]byte, error) {
-	if *budget--; *budget < 0 {
-		return nil, &positionError{line: node.Line, err: errors.New("too many aliases: write the values out")}
+func toJSON(node *yaml.Node, left *budget) ([]byte, error) {
+	left.nodes--
+	left.bytes -= len(node.Value)
+	left.depth--
+	defer func() { left.depth++ }()
+	if left.nodes < 0 || left.bytes < 0 || left.depth < 0 {
+		return nil, &positionError{line: node.Line, err: errors.New("the document is too large or too deep once its aliases are written out: use fewer of them")}
 	}
 	switch node.Kind {
 	case yaml.AliasNode:
-		return toJSON(node.Alias, budget)
+		return toJSON(node.Alias, left)
 	case yaml.MappingNode:
-		return mappingToJSON(node, budget)
+		return mappingToJSON(node, left)
 	case yaml.SequenceNode:
 		out := []byte{'['}
 		for i, item := range node.Content {
 			if i > 0 {
 				out = append(out, ',')
 			}
-			body, err := toJSON(item, budget)
+			body, err := toJSON(item, left)
 			if err != nil {
 				return nil, err
 			}
@@ -151,7 +161,7 @@ func toJSON(node *yaml.Node, budget *int) ([]byte, error) {
 	return out, nil
 }
 
-func mappingToJSON(node *yaml.Node, budget *int) ([]byte, error) {
+func mappingToJSON(node *yaml.Node, left *budget) ([]byte, error) {
 	out := []byte{'{'}
 	seen := map[string]int{}
 	for i := 0; i+1 < len(node.Content); i += 2 {
@@ -163,7 +173,7 @@ func mappingToJSON(node *yaml.Node, budget *int) ([]byte, error) {
 			return nil, &positionError{line: key.Line, err: fmt.Errorf("the key %q stands on line %d already: remove one of the two", key.Value, first)}
 		}
 		seen[key.Value] = key.Line
-		body, err := toJSON(node.Content[i+1], budget)
+		body, err := toJSON(node.Content[i+1], left)
 		if err != nil {
 			return nil, err
 		}

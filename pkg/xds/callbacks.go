@@ -96,6 +96,9 @@ func (c callbacks) bind(s *stream, node *corev3.Node) error {
 	if len(c.cache.byNode[id]) >= maxStreamsPerNode {
 		return status.Errorf(codes.ResourceExhausted, "node %q has %d streams", id, maxStreamsPerNode)
 	}
+	if err := checkBuild(node); err != nil {
+		return err
+	}
 	s.node, s.build = id, buildVersion(node)
 	if c.cache.byNode[id] == nil {
 		c.cache.byNode[id] = map[*stream]struct{}{}

@@ -12,6 +12,7 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
@@ -365,4 +366,28 @@ func TestClearTextStaysOnThisMachine(t *testing.T) {
 		t.Error("served in clear text on every address")
 	}
 	server.Stop(t.Context())
+}
+
+// An Envoy that would read matchers otherwise gets nothing, and so stays shut.
+func TestOldProxiesAreNotServed(t *testing.T) {
+	t.Parallel()
+	r := start(t, socket(t), salter(true))
+	r.cache.Set(update(t, cluster("a")))
+	build := func(minor, patch uint32) *corev3.Node {
+		return &corev3.Node{Id: node, UserAgentName: "envoy", UserAgentVersionType: &corev3.Node_UserAgentBuildVersion{
+			UserAgentBuildVersion: &corev3.BuildVersion{Version: &typev3.SemanticVersion{MajorNumber: 1, MinorNumber: minor, Patch: patch}},
+		}}
+	}
+	for _, old := range []*corev3.Node{build(11, 0), build(35, 99), build(36, 9), build(39, 0)} {
+		c := connect(t, r.path)
+		c.send(&discoveryv3.DeltaDiscoveryRequest{Node: old, TypeUrl: xds.ClusterType})
+		c.fails("not served")
+	}
+	for _, good := range []*corev3.Node{build(36, 10), build(39, 1), build(40, 0), build(55, 0)} {
+		c := connect(t, r.path)
+		c.send(&discoveryv3.DeltaDiscoveryRequest{Node: good, TypeUrl: xds.ClusterType})
+		if got := c.receive(); names(got) != "a" {
+			t.Errorf("got %q", names(got))
+		}
+	}
 }

@@ -4,10 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
-	"strconv"
 	"time"
-
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
@@ -102,16 +99,4 @@ func resourceStatus(r *Resource, p *proxy) ResourceStatus {
 		s.State = StateRefused
 	}
 	return s
-}
-
-// buildVersion is the proxy's version as it says it: "envoy 1.40.0".
-func buildVersion(n *corev3.Node) string {
-	v := n.GetUserAgentBuildVersion().GetVersion()
-	if v == nil {
-		return n.GetUserAgentName()
-	}
-	number := func(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
-	text := n.GetUserAgentName() + " " + number(v.GetMajorNumber()) + "." + number(v.GetMinorNumber()) + "." + number(v.GetPatch())
-	const longest = 64
-	return text[:min(len(text), longest)]
 }
