@@ -81,7 +81,7 @@ type view struct {
 }
 
 func (p *productpage) show(w http.ResponseWriter, r *http.Request, page *template.Template, status int, notice string) {
-	v := view{User: user(r), Notice: notice, Book: &book{}, Reviews: &bookReviews{}, Scores: []int{5, 4, 3, 2, 1}}
+	v := view{User: user(r), Notice: notice, Book: &book{}, Reviews: &bookReviews{}, Scores: []int{1, 2, 3, 4, 5}}
 	if err := p.details.do(r.Context(), http.MethodGet, "/details"+bookPath, v.User, nil, v.Book); err != nil {
 		v.Book, v.DetailsError = nil, err.Error()
 	}

@@ -112,6 +112,9 @@ func (e *edit) edit(ctx context.Context, old, replacement string, allowed bool) 
 	if err != nil {
 		return nil, fmt.Errorf("edit: %w", err)
 	}
+	if !strings.Contains(string(text), old) {
+		return nil, fmt.Errorf("edit: no %q in %s", old, e.file)
+	}
 	next := filepath.Join(filepath.Dir(e.file), ".next") // hidden, so that nobody reads it before it is whole
 	if err := os.WriteFile(next, []byte(strings.Replace(string(text), old, replacement, 1)), 0o600); err != nil {
 		return nil, fmt.Errorf("edit: %w", err)

@@ -29,10 +29,11 @@ func main() {
 	interrupted := ctx.Err() != nil
 	stop()
 	switch {
+	case err == nil: // with KEEP=1 an interruption is the way to end
 	case interrupted:
 		fmt.Fprintln(os.Stderr, "\nstopped; nothing is left behind")
 		os.Exit(130)
-	case err != nil:
+	default:
 		fmt.Fprintln(os.Stderr, "demo: "+err.Error())
 		os.Exit(1)
 	}
@@ -67,7 +68,6 @@ func run(ctx context.Context, out *output) (err error) {
 	if os.Getenv("KEEP") == "1" {
 		out.keep(w)
 		<-ctx.Done()
-		return nil
 	}
 	if !good {
 		return errUnexpected

@@ -67,34 +67,26 @@ func (o *output) requests(all []*sent) {
 		}
 	}
 	o.head("%d requests between all pairs, each from the caller's own address straight to the callee's sidecar", len(all))
-	const format = "%s%-5s%s %-14s %-34s %-30s %-7s %-8s %s\n"
+	const format = "%s%-5s%s %-14s %-30s %-22s %-7s %-8s %s\n"
 	fmt.Fprintf(o.w, "  "+format, o.dim, "", "", "CALLEE", "REQUEST", "FROM", "VERDICT", "EXPECTED", "DECIDED BY"+o.normal)
-	last := ""
-	groups := grouped(all)
-	for _, g := range groups {
-		others := 0
-		for _, other := range groups {
-			if other != g && other.callee == g.callee && other.request == g.request {
-				others += len(other.callers)
-			}
+	var last *workload
+	for _, g := range grouped(all) {
+		callee := ""
+		if g.callee != last {
+			callee, last = g.callee.name, g.callee
 		}
-		callee := g.callee
-		if callee == last {
-			callee = ""
-		}
-		last = g.callee
 		mark, color := "ok", o.green
 		if !g.good {
 			mark, color = "FAIL", o.red
 		}
 		decider := g.got.decider
-		if decider == "" {
-			decider = "(Envoy's log of connections does not name what allowed)"
-		}
-		if g.got.decider != g.expected.decider && !g.good {
+		switch {
+		case !g.good && g.got.decider != g.expected.decider:
 			decider += ", expected " + g.expected.decider
+		case decider == "":
+			decider = "(of connections, Envoy logs only what denied)"
 		}
-		fmt.Fprintf(o.w, "  "+format, color, mark, o.normal, callee, g.request, g.from(len(callers)-1, others), g.got, g.expected, decider)
+		fmt.Fprintf(o.w, "  "+format, color, mark, o.normal, callee, g.request, g.from(len(callers)-1), g.got, g.expected, decider)
 	}
 	o.check(wrong == 0, "%d of %d as expected", len(all)-wrong, len(all))
 }

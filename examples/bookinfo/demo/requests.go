@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -18,7 +19,6 @@ type sent struct {
 	host     string
 	got      verdict
 	expected verdict
-	logged   bool
 }
 
 func (s *sent) good() bool {
@@ -99,40 +99,54 @@ func (w *world) findDeciders(all []*sent) error {
 		if e == nil {
 			return fmt.Errorf("no line for %s from %s to %s", s.request, s.caller, s.callee.name)
 		}
-		s.got.decider, s.logged = e.decider(), true
+		s.got.decider = e.decider()
 	}
 	return nil
 }
 
 // group is requests that differ in their caller only, and got the same.
 type group struct {
-	callee, request string
-	got, expected   verdict
-	good            bool
-	callers         []string
+	order         int // of callee and request in the table
+	callee        *workload
+	request       *request
+	got, expected verdict
+	good          bool
+	callers       []string
 }
 
 // grouped joins requests that got the same, in their order.
 func grouped(all []*sent) []*group {
 	var out []*group
+	order := 0
 	for _, s := range all {
 		i := slices.IndexFunc(out, func(g *group) bool {
-			return g.callee == s.callee.name && g.request == s.request.String() && g.got == s.got && g.expected == s.expected
+			return g.callee == s.callee && g.request == s.request && g.got == s.got && g.expected == s.expected
 		})
 		if i < 0 {
-			out, i = append(out, &group{callee: s.callee.name, request: s.request.String(), got: s.got, expected: s.expected, good: s.good()}), len(out)
+			i = len(out)
+			if i > 0 && (out[i-1].callee != s.callee || out[i-1].request != s.request) {
+				order++
+			}
+			out = append(out, &group{order: order, callee: s.callee, request: s.request, got: s.got, expected: s.expected, good: s.good()})
 		}
 		out[i].callers = append(out[i].callers, s.caller)
 	}
+	// Of one request, those that are few stand first: the edge before everybody else.
+	slices.SortStableFunc(out, func(a, b *group) int {
+		return cmp.Or(cmp.Compare(a.order, b.order), cmp.Compare(len(a.callers), len(b.callers)))
+	})
 	return out
 }
 
-// from says who the callers are, of so many: a list of most of them would hide the point.
-func (g *group) from(everybody, others int) string {
+// many is how many callers a line names one by one.
+const many = 3
+
+// from says who the callers are, where so many sent the request: a list of most of them would hide the point.
+func (g *group) from(senders int) string {
 	switch {
-	case len(g.callers) == everybody:
+	case len(g.callers) == senders:
 		return "anybody"
-	case len(g.callers) == everybody-others && others > 0:
+	case len(g.callers) > many:
 		return "anybody else"
 	}
 	return strings.Join(g.callers, ", ")
