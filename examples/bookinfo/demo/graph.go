@@ -25,6 +25,7 @@ const (
 	defaultDeny = "default-deny"
 
 	pagesIn    = "bookinfo/ingress/pages"
+	tlsIn      = "bookinfo/ingress/tls"
 	pages      = "bookinfo/productpage/pages"
 	detailsIn  = "bookinfo/details/productpage-reads"
 	reviewsIn  = "bookinfo/reviews/productpage-reads"
@@ -47,7 +48,7 @@ func graph() []request {
 		{app: "ingress", port: 80, method: "DELETE", path: "/productpage"},
 		{app: "ingress", port: 80, method: "GET", path: "/admin"},
 		{app: "ingress", port: 80, method: "GET", path: "/productpage", header: debug, note: "x-debug", deny: noDebug},
-		{app: "ingress", port: 443, method: "GET", path: "/productpage", note: "TLS", tls: true, tcp: true, callers: everyone},
+		{app: "ingress", port: 443, method: "GET", path: "/productpage", note: "TLS", tls: true, tcp: true, callers: everyone, allow: tlsIn},
 		{app: "ingress", port: 8001, method: "GET", path: "/", note: "admin port", tcp: true},
 
 		{app: "productpage", port: 9080, method: "GET", path: "/productpage", callers: fromIngress, allow: pages},

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pilot-lite/pilot-lite/pkg/eval"
+	"github.com/pilot-lite/pilot-lite/pkg/filesource"
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+)
+
+// written is the world's YAML with its pods, without a process.
+func written(t *testing.T) (*world, *model.Index) {
+	t.Helper()
+	w, err := newWorld()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := w.close(); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(w.dir); err == nil {
+			t.Errorf("%s is left behind", w.dir)
+		}
+	})
+	loaded, err := filesource.Load([]string{filepath.Join(w.dir, "yaml")}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range append(loaded.Problems, loaded.Notices...) {
+		t.Errorf("finding: %s", d)
+	}
+	return w, model.NewIndex(loaded.Snapshot)
+}
+
+// The table says what bookinfo needs; the policies must say the same, by the plain reading of what they mean.
+func TestPoliciesMeanWhatTheTableExpects(t *testing.T) {
+	t.Parallel()
+	w, ix := written(t)
+	callers := map[string]netip.Addr{outsider: w.outsider}
+	for _, each := range w.workloads {
+		callers[each.name] = each.address
+	}
+	table := graph()
+	edges := 0
+	for _, callee := range w.workloads {
+		target := ix.WorkloadOf(namespace, callee.name)
+		if target == nil {
+			t.Fatalf("no workload for pod %s", callee.name)
+		}
+		for i := range table {
+			r := &table[i]
+			if r.app != callee.app {
+				continue
+			}
+			for caller, address := range callers {
+				want := r.expected(caller)
+				got := eval.Ingress(ix, target, modelRequest(r, address))
+				if got.Allowed != want.allowed || want.decider != "" && got.Decider != want.decider {
+					t.Errorf("%s from %s to %s: %s by %q, want %s by %q", r, caller, callee.name, verdict{allowed: got.Allowed}, got.Decider, want, want.decider)
+				}
+				if want.allowed && !r.tcp && caller != outsider && r.callers[0] != anybody {
+					edges++
+				}
+			}
+		}
+	}
+	// ingress to productpage (two requests), productpage to details, three reviews and ratings, two reviews to ratings.
+	if want := 9; edges != want {
+		t.Errorf("%d edges, want %d: the table lost some", edges, want)
+	}
+}
+
+// modelRequest is a request as a sidecar sees it: with the path normalized.
+func modelRequest(r *request, source netip.Addr) model.Request {
+	out := model.Request{Source: source, Port: r.port}
+	if r.tcp {
+		return out
+	}
+	out.HTTP = &model.HTTPRequest{Method: r.method, Host: "demo", Path: strings.Replace(r.path, "/reviews/%2e%2e", "", 1)}
+	for name, values := range r.header {
+		for _, v := range values {
+			out.HTTP.Headers = append(out.HTTP.Headers, model.Header{Name: strings.ToLower(name), Value: v})
+		}
+	}
+	return out
+}
+
+// Every workload has an address of its own, and every socket of its own.
+func TestSocketsAreApart(t *testing.T) {
+	t.Parallel()
+	w, _ := written(t)
+	seen := map[netip.AddrPort]string{}
+	for _, each := range w.workloads {
+		for _, p := range each.ports() {
+			for _, a := range []netip.AddrPort{each.listen(p), each.application(p)} {
+				if other := seen[a]; other != "" {
+					t.Errorf("%s is for %s and for %s", a, other, each.name)
+				}
+				seen[a] = each.name
+				if a.Port() < 1024 || !a.Addr().IsLoopback() {
+					t.Errorf("%s of %s needs root or is not on loopback", a, each.name)
+				}
+			}
+		}
+	}
+}
+
+func TestDecider(t *testing.T) {
+	t.Parallel()
+	for want, e := range map[string]entry{
+		"bookinfo/a/b": {Rule: "bookinfo/a/b", Details: "via_upstream"},
+		"default-deny": {Rule: nil, Details: "rbac_access_denied_matched_policy[default-deny]"},
+		"":             {Rule: "-", Details: "-"},
+	} {
+		if got := e.decider(); got != want {
+			t.Errorf("%+v: %q, want %q", e, got, want)
+		}
+	}
+}
+
+// A verdict or a rule that is not the expected one must never pass for good.
+func TestGood(t *testing.T) {
+	t.Parallel()
+	plain, bytes := &request{method: http.MethodGet}, &request{tcp: true}
+	for name, c := range map[string]struct {
+		sent sent
+		want bool
+	}{
+		"as expected":             {sent{request: plain, got: verdict{true, "a"}, expected: verdict{true, "a"}}, true},
+		"other verdict":           {sent{request: plain, got: verdict{false, "a"}, expected: verdict{true, "a"}}, false},
+		"other rule":              {sent{request: plain, got: verdict{true, "b"}, expected: verdict{true, "a"}}, false},
+		"no rule":                 {sent{request: plain, got: verdict{true, ""}, expected: verdict{true, "a"}}, false},
+		"allowed connection":      {sent{request: bytes, got: verdict{true, ""}, expected: verdict{true, "a"}}, true},
+		"denied without a reason": {sent{request: bytes, got: verdict{false, ""}, expected: verdict{false, "a"}}, false},
+	} {
+		if got := c.sent.good(); got != c.want {
+			t.Errorf("%s: good is %t, want %t", name, got, c.want)
+		}
+	}
+}
