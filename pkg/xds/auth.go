@@ -74,11 +74,11 @@ func (a *TokenAuthenticator) verify(token string) (string, error) {
 	if len(parts) != 3 || parts[0] != tokenVersion {
 		return "", errors.New("malformed token")
 	}
-	id, err := base64.RawURLEncoding.DecodeString(parts[1])
+	id, err := base64.RawURLEncoding.Strict().DecodeString(parts[1])
 	if err != nil {
 		return "", fmt.Errorf("decode the node: %w", err)
 	}
-	sum, err := base64.RawURLEncoding.DecodeString(parts[2])
+	sum, err := base64.RawURLEncoding.Strict().DecodeString(parts[2])
 	if err != nil {
 		return "", fmt.Errorf("decode the signature: %w", err)
 	}

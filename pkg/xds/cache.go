@@ -52,7 +52,9 @@ type Cache struct {
 	streams   map[streamKey]*stream
 	byNode    map[string]map[*stream]struct{}
 	requests  map[any]*stream // the request that a stream's goroutine is just handing over
-	ledger    ledger
+	departed  map[string]departed
+	refusals  refusals
+	order     int64 // of the newest stream
 }
 
 // workload is a workload's resources by type, and the nodes that run them.
@@ -73,13 +75,17 @@ func NewCache(c Config) *Cache {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
 	shut := newWorkload(c.Shut).byType[ExtensionConfigType]
 	if shut == nil {
 		shut = &resourceSet{}
 	}
 	return &Cache{
 		shut: shut, logger: c.Logger, metrics: c.Metrics, now: c.Now, salting: newSalting(c.Salter), workloads: map[string]*workload{}, nodes: map[string]Node{},
-		streams: map[streamKey]*stream{}, byNode: map[string]map[*stream]struct{}{}, requests: map[any]*stream{}, ledger: newLedger(),
+		streams: map[streamKey]*stream{}, byNode: map[string]map[*stream]struct{}{}, requests: map[any]*stream{}, departed: map[string]departed{},
+		refusals: newRefusals(),
 	}
 }
 
@@ -109,6 +115,7 @@ func (c *Cache) Set(u Update) {
 	}
 	c.workloads = next
 	wake := c.moveNodes(u.Nodes)
+	c.forgetDeparted()
 	for key := range changed {
 		for id := range c.workloads[key].nodes {
 			wake[id] = struct{}{}
@@ -181,7 +188,7 @@ func newWorkload(resources []*Resource) *workload {
 // desired is what a stream should run of a type; nil where nothing is to be said. A proxy whose pod is gone from a complete snapshot is shut: its slots deny
 // everything from then on. Its listeners and clusters stay, so that nothing is drained, and a proxy that was never told anything is told nothing.
 func (c *Cache) desired(node string, sub *subscription) *resourceSet {
-	if !c.complete {
+	if !c.complete || !slices.Contains(servedTypes(), sub.typeURL) {
 		return nil
 	}
 	if w := c.workloads[c.nodes[node].Workload]; w != nil {
@@ -190,7 +197,7 @@ func (c *Cache) desired(node string, sub *subscription) *resourceSet {
 		}
 		return &resourceSet{}
 	}
-	if sub.typeURL == ExtensionConfigType && len(sub.told) > 0 {
+	if sub.typeURL == ExtensionConfigType && (len(sub.held) > 0 || sub.claim != "") {
 		return c.shut
 	}
 	return nil

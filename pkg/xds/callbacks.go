@@ -8,6 +8,7 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 )
 
 // identityKey carries the node that a stream's credential proves, from the interceptor to the callbacks.
@@ -26,22 +27,27 @@ func validNodeID(id string) bool {
 	return err == nil && matched
 }
 
-func (c callbacks) open(ctx context.Context, id int64, delta bool) error {
+// maxStreams bounds the streams of all proxies together.
+const maxStreams = 50_000
+
+func (c callbacks) open(ctx context.Context, key streamKey) error {
 	c.cache.mu.Lock()
 	defer c.cache.mu.Unlock()
-	s := &stream{id: id, delta: delta, types: map[string]*subscription{}}
+	if len(c.cache.streams) >= maxStreams {
+		return status.Errorf(codes.ResourceExhausted, "%d streams are open", maxStreams)
+	}
+	s := &stream{streamKey: key, types: map[string]*subscription{}}
 	if proved, ok := ctx.Value(identityKey{}).(string); ok {
 		s.proved = proved
 	}
-	c.cache.streams[streamKey{id, delta}] = s
+	c.cache.streams[key] = s
 	c.cache.metrics.opened()
 	return nil
 }
 
-func (c callbacks) closed(id int64, delta bool) {
+func (c callbacks) closed(key streamKey) {
 	c.cache.mu.Lock()
 	defer c.cache.mu.Unlock()
-	key := streamKey{id, delta}
 	s := c.cache.streams[key]
 	if s == nil {
 		return
@@ -49,22 +55,17 @@ func (c callbacks) closed(id int64, delta bool) {
 	delete(c.cache.streams, key)
 	delete(c.cache.requests, s.handed)
 	c.cache.metrics.closed()
-	if s.node == "" {
-		return
+	if s.node != "" {
+		c.cache.left(s)
 	}
-	delete(c.cache.byNode[s.node], s)
-	if len(c.cache.byNode[s.node]) == 0 {
-		delete(c.cache.byNode, s.node)
-	}
-	c.cache.ledger.disconnected(s.node, c.cache.now())
 }
 
 // request binds a stream to the node of its first request, for good: only that one is sure to name it, and another later would be a way to somebody
 // else's configuration.
-func (c callbacks) request(id int64, delta bool, node *corev3.Node, req any) error {
+func (c callbacks) request(key streamKey, node *corev3.Node, req any) error {
 	c.cache.mu.Lock()
 	defer c.cache.mu.Unlock()
-	s := c.cache.streams[streamKey{id, delta}]
+	s := c.cache.streams[key]
 	if s == nil {
 		return status.Error(codes.Internal, "a request came on no stream")
 	}
@@ -74,6 +75,11 @@ func (c callbacks) request(id int64, delta bool, node *corev3.Node, req any) err
 		}
 	} else if got := node.GetId(); got != "" && got != s.node {
 		return status.Errorf(codes.InvalidArgument, "the node id changed from %q in mid-stream", s.node)
+	}
+	if node != nil {
+		// The server keeps the node as long as the stream, and an Envoy's lists every extension that it was built with.
+		proto.Reset(node)
+		node.Id = s.node
 	}
 	// The servers do not hand every request over: one with a stale nonce is dropped. One a stream is kept.
 	delete(c.cache.requests, s.handed)
@@ -100,31 +106,29 @@ func (c callbacks) bind(s *stream, node *corev3.Node) error {
 		return err
 	}
 	s.node, s.build = id, buildVersion(node)
-	if c.cache.byNode[id] == nil {
-		c.cache.byNode[id] = map[*stream]struct{}{}
-	}
-	c.cache.byNode[id][s] = struct{}{}
-	c.cache.ledger.connected(id, s.build, c.cache.now())
+	c.cache.joined(s)
 	return nil
 }
 
 func (c callbacks) OnStreamOpen(ctx context.Context, id int64, _ string) error {
-	return c.open(ctx, id, false)
+	return c.open(ctx, streamKey{id, stateOfTheWorld})
 }
-func (c callbacks) OnStreamClosed(id int64, _ *corev3.Node) { c.closed(id, false) }
+func (c callbacks) OnStreamClosed(id int64, _ *corev3.Node) { c.closed(streamKey{id, stateOfTheWorld}) }
 func (c callbacks) OnStreamRequest(id int64, r *discoveryv3.DiscoveryRequest) error {
-	return c.request(id, false, r.GetNode(), r)
+	return c.request(streamKey{id, stateOfTheWorld}, r.GetNode(), r)
 }
 
 func (c callbacks) OnStreamResponse(context.Context, int64, *discoveryv3.DiscoveryRequest, *discoveryv3.DiscoveryResponse) {
 }
 
 func (c callbacks) OnDeltaStreamOpen(ctx context.Context, id int64, _ string) error {
-	return c.open(ctx, id, true)
+	return c.open(ctx, streamKey{id, incremental})
 }
-func (c callbacks) OnDeltaStreamClosed(id int64, _ *corev3.Node) { c.closed(id, true) }
+func (c callbacks) OnDeltaStreamClosed(id int64, _ *corev3.Node) {
+	c.closed(streamKey{id, incremental})
+}
 func (c callbacks) OnStreamDeltaRequest(id int64, r *discoveryv3.DeltaDiscoveryRequest) error {
-	return c.request(id, true, r.GetNode(), r)
+	return c.request(streamKey{id, incremental}, r.GetNode(), r)
 }
 
 func (c callbacks) OnStreamDeltaResponse(int64, *discoveryv3.DeltaDiscoveryRequest, *discoveryv3.DeltaDiscoveryResponse) {

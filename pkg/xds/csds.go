@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -72,10 +73,10 @@ func clientConfig(p ProxyStatus) (*statusv3.ClientConfig, error) {
 	out := &statusv3.ClientConfig{Node: &corev3.Node{Id: p.Node, UserAgentName: p.Build, Metadata: metadata}}
 	for _, r := range p.Resources {
 		entry := &statusv3.ClientConfig_GenericXdsConfig{
-			TypeUrl: r.Type, Name: r.Name, VersionInfo: r.Enforced, ClientStatus: clientStatus(r), LastUpdated: timestamppb.New(r.Changed),
+			TypeUrl: r.Type, Name: r.Name, VersionInfo: r.Enforced, ClientStatus: clientStatus(r), LastUpdated: timestamp(r.Changed),
 		}
 		if r.Refused != "" {
-			entry.ErrorState = &adminv3.UpdateFailureState{VersionInfo: r.Refused, Details: r.Text, LastUpdateAttempt: timestamppb.New(r.Changed)}
+			entry.ErrorState = &adminv3.UpdateFailureState{VersionInfo: r.Refused, Details: r.Text, LastUpdateAttempt: timestamp(r.Changed)}
 		}
 		if entry.XdsConfig, err = policiesAny(r.Policies, r.Desired); err != nil {
 			return nil, fmt.Errorf("status of %s: %w", p.Node, err)
@@ -83,6 +84,14 @@ func clientConfig(p ProxyStatus) (*statusv3.ClientConfig, error) {
 		out.GenericXdsConfigs = append(out.GenericXdsConfigs, entry)
 	}
 	return out, nil
+}
+
+// timestamp leaves a time out that is not known.
+func timestamp(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
 }
 
 func clientStatus(r ResourceStatus) adminv3.ClientResourceStatus {
@@ -132,8 +141,11 @@ func StatusFrom(answer *statusv3.ClientStatusResponse) ([]ProxyStatus, error) {
 
 func resourceStatusFrom(entry *statusv3.ClientConfig_GenericXdsConfig) (ResourceStatus, error) {
 	r := ResourceStatus{
-		Type: entry.GetTypeUrl(), Name: entry.GetName(), State: StatePending, Enforced: entry.GetVersionInfo(), Changed: entry.GetLastUpdated().AsTime(),
+		Type: entry.GetTypeUrl(), Name: entry.GetName(), State: StatePending, Enforced: entry.GetVersionInfo(),
 		Refused: entry.GetErrorState().GetVersionInfo(), Text: entry.GetErrorState().GetDetails(),
+	}
+	if at := entry.GetLastUpdated(); at != nil {
+		r.Changed = at.AsTime()
 	}
 	switch entry.GetClientStatus() {
 	case adminv3.ClientResourceStatus_ACKED:

@@ -1,13 +1,14 @@
 package xds
 
 import (
-	"path"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Metrics counts what is served. No series names a proxy: ten thousand of them would.
 type Metrics struct {
+	proxies prometheus.Gauge
 	streams prometheus.Gauge
 	pushes  *prometheus.CounterVec
 	bytes   *prometheus.CounterVec
@@ -21,17 +22,19 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pilot_lite_" + name, Help: help}, []string{"type"})
 	}
 	m := &Metrics{
+		proxies: prometheus.NewGauge(prometheus.GaugeOpts{Name: "pilot_lite_proxies", Help: "Connected proxies."}),
 		streams: prometheus.NewGauge(prometheus.GaugeOpts{Name: "pilot_lite_streams", Help: "Open xDS streams."}),
 		pushes:  counter("pushes_total", "Responses sent to proxies, by resource type."),
 		bytes:   counter("push_bytes_total", "Bytes of resources sent to proxies, by resource type."),
 		acks:    counter("acks_total", "Responses that proxies acknowledged, by resource type."),
 		nacks:   counter("nacks_total", "Responses that proxies refused, by resource type."),
 	}
-	r.MustRegister(m.streams, m.pushes, m.bytes, m.acks, m.nacks)
+	r.MustRegister(m.proxies, m.streams, m.pushes, m.bytes, m.acks, m.nacks)
 	return m
 }
 
-func shortType(typeURL string) string { return path.Ext(typeURL)[1:] }
+// shortType is the last part of a served type's URL; only those come here, since each is a series.
+func shortType(typeURL string) string { return typeURL[strings.LastIndexByte(typeURL, '.')+1:] }
 
 func (m *Metrics) pushed(typeURL string, f *flight) {
 	if m == nil {
@@ -66,5 +69,11 @@ func (m *Metrics) opened() {
 func (m *Metrics) closed() {
 	if m != nil {
 		m.streams.Dec()
+	}
+}
+
+func (m *Metrics) setProxies(n int) {
+	if m != nil {
+		m.proxies.Set(float64(n))
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
-	"sync"
+	"sync/atomic"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -43,8 +43,13 @@ type Resource struct {
 type encoding struct {
 	message proto.Message
 	plain   []byte
-	once    sync.Once
-	salted  *anypb.Any
+	salted  atomic.Pointer[saltedForm]
+}
+
+// saltedForm is a message as it is sent under a salt.
+type saltedForm struct {
+	salt string
+	body *anypb.Any
 }
 
 // WithPolicies is the resource, as built from other policies.
@@ -93,10 +98,17 @@ type salting struct {
 
 func newSalting(salter Salter) salting { return salting{salter: salter, salt: rand.Text()} }
 
+// redraw gives every resource bytes that were never sent before.
+func (s *salting) redraw() { s.salt = rand.Text() }
+
 // body is the resource as it is sent to every proxy that did not refuse it.
 func (s *salting) body(r *Resource) *anypb.Any {
-	r.once.Do(func() { r.salted = s.with(r, s.salt) })
-	return r.salted
+	if form := r.salted.Load(); form != nil && form.salt == s.salt {
+		return form.body
+	}
+	form := &saltedForm{salt: s.salt, body: s.with(r, s.salt)}
+	r.salted.Store(form)
+	return form.body
 }
 
 // fresh is the resource with bytes that nobody was ever sent.

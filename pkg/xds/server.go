@@ -24,7 +24,7 @@ import (
 const (
 	maxMessageBytes   = 4 << 20
 	maxHeaderBytes    = 16 << 10
-	maxStreams        = 16 // of one connection
+	maxStreamsPerConn = 1_000
 	maxConnections    = 20_000
 	handshakeTimeout  = 10 * time.Second
 	keepaliveInterval = 30 * time.Second
@@ -60,7 +60,7 @@ func NewServer(c *Cache, config ServerConfig) (*Server, error) {
 	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(maxMessageBytes),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
-		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.MaxConcurrentStreams(maxStreamsPerConn),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		// A half-open connection is noticed, and a client that floods pings is dropped.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveInterval, Timeout: keepaliveTimeout}),

@@ -51,7 +51,11 @@ func (c *Cache) Status() []ProxyStatus {
 	for id := range c.nodes {
 		ids[id] = struct{}{}
 	}
-	for id := range c.ledger.proxies {
+	for id := range c.byNode {
+		ids[id] = struct{}{}
+	}
+	c.forgetDeparted()
+	for id := range c.departed {
 		ids[id] = struct{}{}
 	}
 	out := make([]ProxyStatus, 0, len(ids))
@@ -63,40 +67,50 @@ func (c *Cache) Status() []ProxyStatus {
 
 func (c *Cache) proxyStatus(id string) ProxyStatus {
 	n := c.nodes[id]
-	s := ProxyStatus{Node: id, UID: n.UID, Workload: n.Workload}
-	p := c.ledger.proxies[id]
-	if p != nil {
-		s.Connected, s.Since, s.Build = p.streams > 0, p.since, p.build
+	p := ProxyStatus{Node: id, UID: n.UID, Workload: n.Workload}
+	s := c.newest(id)
+	if s != nil {
+		p.Connected, p.Since, p.Build = true, s.since, s.build
+	} else if d, lately := c.departed[id]; lately {
+		s = d.stream
+		p.Since, p.Build = d.at, s.build
 	}
 	w := c.workloads[n.Workload]
 	if w == nil {
-		return s
+		return p
 	}
 	for _, r := range w.source {
-		s.Resources = append(s.Resources, resourceStatus(r, p))
+		status := ResourceStatus{Type: r.Type, Name: r.Name, State: StatePending, Desired: r.Version, Policies: r.Policies}
+		if h := s.holding(r); h != nil {
+			status.of(h)
+			// What a proxy ran before it disconnected proves nothing any more.
+			if status.State == StateEnforced && !p.Connected {
+				status.State = StatePending
+			}
+		}
+		p.Resources = append(p.Resources, status)
 	}
-	slices.SortStableFunc(s.Resources, func(a, b ResourceStatus) int {
+	slices.SortStableFunc(p.Resources, func(a, b ResourceStatus) int {
 		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name))
 	})
-	return s
+	return p
 }
 
-// resourceStatus: what a proxy ran before it disconnected proves nothing any more.
-func resourceStatus(r *Resource, p *proxy) ResourceStatus {
-	s := ResourceStatus{Type: r.Type, Name: r.Name, State: StatePending, Desired: r.Version, Policies: r.Policies}
-	if p == nil {
-		return s
+// holding is what is known of a resource at the stream's proxy; nil where nothing is.
+func (s *stream) holding(r *Resource) *holding {
+	if s == nil || s.types[r.Type] == nil {
+		return nil
 	}
-	h := p.held[r.Type][r.Name]
-	if h == nil {
-		return s
-	}
+	return s.types[r.Type].held[r.Name]
+}
+
+// of fills in what a holding proves. A refusal outweighs: content that was acknowledged once may have been refused since.
+func (s *ResourceStatus) of(h *holding) {
 	s.Enforced, s.Refused, s.Text, s.Changed = h.enforced, h.refused, h.text, h.changed
-	switch {
-	case p.streams > 0 && h.enforced == r.Version:
-		s.State = StateEnforced
-	case h.refused == r.Version:
+	switch s.Desired {
+	case h.refused:
 		s.State = StateRefused
+	case h.enforced:
+		s.State = StateEnforced
 	}
-	return s
 }

@@ -1,41 +1,56 @@
 package xds
 
 import (
-	"context"
-	"maps"
-	"slices"
+	"time"
 
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
+// protocol is a flavour of xDS.
+type protocol int
+
+const (
+	incremental protocol = iota + 1
+	stateOfTheWorld
+)
+
+// streamKey names a stream: the two protocols' servers count their own.
+type streamKey struct {
+	id       int64
+	protocol protocol
+}
+
 // stream is one ADS stream of a proxy. Guarded by the cache's lock.
 type stream struct {
-	id     int64
+	streamKey
+	order  int64  // a newer stream of a node has a higher one
 	proved string // the node that its credential proves; "" where none is asked for
 	node   string // the node that it is bound to; "" before the first request
 	build  string // what the proxy says of its version
-	delta  bool
+	since  time.Time
 	types  map[string]*subscription
 	handed any // the request that was handed over last
 }
 
-// streamKey names a stream: the two protocols' servers count their own.
-type streamKey struct {
-	id    int64
-	delta bool
-}
-
-// subscription is what a stream wants of one type, and what it was told.
+// subscription is what a stream wants of one type, and what its proxy holds of it.
 type subscription struct {
 	typeURL  string
 	wildcard bool
 	names    map[string]struct{}
-	told     map[string]string   // name to version, as the proxy holds it or is about to
+	held     map[string]*holding // by name
+	claim    string              // state of the world: the version that the proxy says it holds; "" once it was looked at
 	solo     map[string]struct{} // names that shared a refused response: each is sent again on its own
 	flying   *flight             // the response that was not answered yet
 	respond  func(*flight)       // the open watch; nil while there is none
+}
+
+// holding is one resource at one proxy, as far as the proxy's answers on this stream prove it.
+type holding struct {
+	told     string // version that it was sent last, or says it holds; "" where it is to be sent, or was told to drop it
+	enforced string // version that it acknowledged last, or says it holds
+	refused  string // version that it refused after that
+	text     string // the proxy's words about it
+	changed  time.Time
 }
 
 // flight is a response on its way.
@@ -43,8 +58,8 @@ type flight struct {
 	resources []*Resource
 	removed   []string
 	bodies    []*anypb.Any
-	version   string            // state of the world: what the proxy holds once it has applied this
-	before    map[string]string // what the proxy was told before
+	version   string            // what the proxy holds once it has applied this
+	before    map[string]string // what the proxy was told before of what is in this
 	nonce     func() string
 }
 
@@ -57,183 +72,70 @@ func (s *subscription) wants(name string) bool {
 	return ok
 }
 
-// serve answers what the stream's open watches may be answered with now.
-func (c *Cache) serve(s *stream) {
-	for _, typeURL := range servedTypes() {
-		if sub := s.types[typeURL]; sub != nil {
-			c.answer(s, sub)
-		}
+func (s *subscription) at(name string) *holding {
+	h := s.held[name]
+	if h == nil {
+		h = &holding{}
+		s.held[name] = h
 	}
+	return h
 }
 
-// answer sends the next response of a subscription, if there is a watch to answer and something to say. One response of a type is under way at a time, so
-// that its ACK or NACK speaks of it alone.
-func (c *Cache) answer(s *stream, sub *subscription) {
-	if sub.respond == nil || sub.flying != nil {
-		return
+// difference is what the proxy should be told to hold what is desired.
+func (s *subscription) difference(desired *resourceSet) (changed []*Resource, removed []string) {
+	for _, r := range desired.list {
+		if h := s.held[r.Name]; s.wants(r.Name) && (h == nil || h.told != r.Version) {
+			changed = append(changed, r)
+		}
 	}
-	f := c.next(s, sub)
-	if f == nil {
-		return
+	for name, h := range s.held {
+		if _, stays := desired.byName[name]; !stays && h.told != "" {
+			removed = append(removed, name)
+		}
 	}
-	f.before = maps.Clone(sub.told)
+	return changed, removed
+}
+
+// take notes that a flight leaves.
+func (s *subscription) take(f *flight, now time.Time) {
+	f.before = make(map[string]string, len(f.resources)+len(f.removed))
 	for _, r := range f.resources {
-		f.bodies = append(f.bodies, c.body(r))
-		sub.told[r.Name] = r.Version
-		delete(sub.solo, r.Name)
+		h := s.at(r.Name)
+		f.before[r.Name] = h.told
+		if h.told != r.Version {
+			h.told, h.changed = r.Version, now
+		}
+		delete(s.solo, r.Name)
 	}
 	for _, name := range f.removed {
-		delete(sub.told, name)
+		h := s.at(name)
+		f.before[name], h.told = h.told, ""
 	}
-	f.version = stateVersion(sub.told)
-	c.ledger.sent(s.node, sub.typeURL, f, c.now())
-	c.metrics.pushed(sub.typeURL, f)
-	respond := sub.respond
-	sub.respond, sub.flying = nil, f
-	respond(f)
+	f.version = s.version(f)
+	s.flying = f
 }
 
-// next is the difference between what the stream should run and what it was told, or the part of it that may travel together.
-func (c *Cache) next(s *stream, sub *subscription) *flight {
-	set := c.desired(s.node, sub)
-	if set == nil {
-		return nil
-	}
-	var f flight
-	for _, r := range set.list {
-		if sub.wants(r.Name) && sub.told[r.Name] != r.Version {
-			f.resources = append(f.resources, r)
+// untake is for a flight that never left.
+func (s *subscription) untake() {
+	for name, told := range s.flying.before {
+		if h := s.held[name]; h != nil {
+			h.told = told
 		}
 	}
-	for name := range sub.told {
-		if _, stays := set.byName[name]; !stays {
-			f.removed = append(f.removed, name)
+	s.flying = nil
+}
+
+// version names what the proxy holds once it has applied a flight. What it refused earlier is not in it: the version that a proxy names as it
+// reconnects must not vouch for content that it never took.
+func (s *subscription) version(f *flight) string {
+	after := make(map[string]string, len(s.held))
+	for name, h := range s.held {
+		if h.told != "" && h.enforced != "" {
+			after[name] = h.enforced
 		}
 	}
-	slices.Sort(f.removed)
-	switch {
-	case len(f.resources) == 0 && len(f.removed) == 0:
-		return nil
-	case sub.typeURL == ExtensionConfigType && len(f.resources) > 0:
-		// One slot a response: Envoy refuses a response as a whole, and a bad slot must not take a good one with it.
-		return &flight{resources: f.resources[:1]}
-	case s.delta && len(sub.solo) > 0:
-		for _, r := range f.resources {
-			if _, alone := sub.solo[r.Name]; alone {
-				return &flight{resources: []*Resource{r}}
-			}
-		}
-	case !s.delta:
-		// In a state of the world a listener or cluster that is left out is removed: everything is said every time.
-		f.resources, f.removed = f.resources[:0], nil
-		for _, r := range set.list {
-			if sub.wants(r.Name) {
-				f.resources = append(f.resources, r)
-			}
-		}
-		if len(f.resources) == 0 {
-			return nil
-		}
-		for name := range sub.told {
-			if _, stays := set.byName[name]; !stays {
-				delete(sub.told, name)
-			}
-		}
+	for _, r := range f.resources {
+		after[r.Name] = r.Version
 	}
-	return &f
+	return stateVersion(after)
 }
-
-// body is a resource as it is sent. What any proxy refused goes out under bytes of its own every time: a proxy that is sent the bytes it refused
-// acknowledges them without running them.
-func (c *Cache) body(r *Resource) *anypb.Any {
-	if c.ledger.everRefused(r) {
-		return c.salting.fresh(r)
-	}
-	return c.salting.body(r)
-}
-
-// answered takes an ACK or a NACK of the response that is under way.
-func (c *Cache) answered(s *stream, sub *subscription, refusal string) {
-	f := sub.flying
-	sub.flying = nil
-	if refusal == "" {
-		c.ledger.acked(s.node, sub.typeURL, f, c.now())
-		c.metrics.acked(sub.typeURL)
-		return
-	}
-	c.metrics.nacked(sub.typeURL)
-	if len(f.resources) > 1 {
-		// Which of them was meant the text does not say. Those before the bad one may have been applied, those after were not: none is proved.
-		for _, r := range f.resources {
-			sub.solo[r.Name] = struct{}{}
-			if s.delta {
-				delete(sub.told, r.Name)
-			}
-		}
-	}
-	if c.ledger.refused(s.node, sub.typeURL, f, refusal, c.now()) && c.logger != nil {
-		for _, r := range f.resources {
-			c.logger.Warn("a proxy refused its configuration", "node", s.node, "type", r.Type, "resource", r.Name, "version", r.Version, "text", refusal)
-		}
-	}
-}
-
-// deltaResponse is a flight in the incremental protocol.
-type deltaResponse struct {
-	request  *discoveryv3.DeltaDiscoveryRequest
-	response *discoveryv3.DeltaDiscoveryResponse
-	told     map[string]string
-}
-
-var _ cache.DeltaResponse = (*deltaResponse)(nil)
-
-func newDeltaResponse(request *discoveryv3.DeltaDiscoveryRequest, f *flight, told map[string]string) *deltaResponse {
-	r := &deltaResponse{request: request, told: told, response: &discoveryv3.DeltaDiscoveryResponse{
-		TypeUrl: request.GetTypeUrl(), RemovedResources: f.removed, SystemVersionInfo: f.version, Resources: make([]*discoveryv3.Resource, 0, len(f.resources)),
-	}}
-	for i, res := range f.resources {
-		r.response.Resources = append(r.response.Resources, &discoveryv3.Resource{Name: res.Name, Version: res.Version, Resource: f.bodies[i]})
-	}
-	f.nonce = r.response.GetNonce
-	return r
-}
-
-func (r *deltaResponse) GetDeltaDiscoveryResponse() (*discoveryv3.DeltaDiscoveryResponse, error) {
-	return r.response, nil
-}
-func (r *deltaResponse) GetDeltaRequest() *discoveryv3.DeltaDiscoveryRequest { return r.request }
-func (r *deltaResponse) GetSystemVersion() (string, error) {
-	return r.response.GetSystemVersionInfo(), nil
-}
-
-func (r *deltaResponse) GetResponseVersion() string              { return r.response.GetSystemVersionInfo() }
-func (r *deltaResponse) GetNextVersionMap() map[string]string    { return r.told }
-func (r *deltaResponse) GetReturnedResources() map[string]string { return r.told }
-func (r *deltaResponse) GetContext() context.Context             { return context.Background() }
-
-// sotwResponse is a flight in the state-of-the-world protocol.
-type sotwResponse struct {
-	request  *discoveryv3.DiscoveryRequest
-	response *discoveryv3.DiscoveryResponse
-	told     map[string]string
-}
-
-var _ cache.Response = (*sotwResponse)(nil)
-
-func newSotwResponse(request *discoveryv3.DiscoveryRequest, f *flight, told map[string]string) *sotwResponse {
-	r := &sotwResponse{request: request, told: told, response: &discoveryv3.DiscoveryResponse{
-		TypeUrl: request.GetTypeUrl(), VersionInfo: f.version, Resources: f.bodies,
-	}}
-	f.nonce = r.response.GetNonce
-	return r
-}
-
-func (r *sotwResponse) GetDiscoveryResponse() (*discoveryv3.DiscoveryResponse, error) {
-	return r.response, nil
-}
-func (r *sotwResponse) GetRequest() *discoveryv3.DiscoveryRequest { return r.request }
-func (r *sotwResponse) GetVersion() (string, error)               { return r.response.GetVersionInfo(), nil }
-
-func (r *sotwResponse) GetResponseVersion() string              { return r.response.GetVersionInfo() }
-func (r *sotwResponse) GetReturnedResources() map[string]string { return r.told }
-func (r *sotwResponse) GetContext() context.Context             { return context.Background() }

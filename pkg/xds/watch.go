@@ -23,36 +23,26 @@ const (
 func (c *Cache) CreateDeltaWatch(req *cache.DeltaRequest, view cache.Subscription, out chan cache.DeltaResponse) (func(), error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := c.requests[req]
-	delete(c.requests, req)
-	if s == nil {
-		return nil, status.Error(codes.Internal, "a request came on no stream")
-	}
-	sub, first := s.subscription(req.GetTypeUrl())
-	if sub == nil {
-		return nil, errTooManyTypes()
-	}
-	if first {
-		// What the proxy says it holds, from an earlier stream to this or another replica.
-		maps.Copy(sub.told, req.GetInitialResourceVersions())
-		c.ledger.claimed(s.node, sub.typeURL, sub.told, c.now())
-	}
-	if err := sub.subscribe(view); err != nil {
+	s, sub, first, err := c.handOver(req, req.GetTypeUrl(), view)
+	if err != nil {
 		return nil, err
 	}
-	for _, name := range req.GetResourceNamesUnsubscribe() {
-		delete(sub.told, name)
-	}
-	for _, name := range req.GetResourceNamesSubscribe() {
-		// A name that is subscribed to again is to be sent again, whatever the proxy was told of it.
-		if !first {
-			delete(sub.told, name)
+	if first {
+		if err := c.claimed(s, sub, req.GetInitialResourceVersions()); err != nil {
+			return nil, err
+		}
+	} else {
+		for _, name := range req.GetResourceNamesSubscribe() {
+			// A name that is subscribed to again is to be sent again, whatever the proxy was told of it.
+			delete(sub.held, name)
 		}
 	}
-	if f := sub.flying; f != nil && req.GetResponseNonce() != "" && req.GetResponseNonce() == f.nonce() {
-		c.answered(s, sub, refusal(req.GetErrorDetail()))
+	for _, name := range req.GetResourceNamesUnsubscribe() {
+		delete(sub.held, name)
 	}
-	sub.respond = func(f *flight) { out <- newDeltaResponse(req, f, maps.Clone(sub.told)) }
+	c.answeredBy(s, sub, req.GetResponseNonce(), req.GetErrorDetail())
+	typeURL := sub.typeURL
+	sub.respond = func(f *flight) { out <- newDeltaResponse(typeURL, f) }
 	return c.open(s, sub), nil
 }
 
@@ -60,51 +50,96 @@ func (c *Cache) CreateDeltaWatch(req *cache.DeltaRequest, view cache.Subscriptio
 func (c *Cache) CreateWatch(req *cache.Request, view cache.Subscription, out chan cache.Response) (func(), error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := c.requests[req]
-	delete(c.requests, req)
-	if s == nil {
-		return nil, status.Error(codes.Internal, "a request came on no stream")
-	}
-	sub, first := s.subscription(req.GetTypeUrl())
-	if sub == nil {
-		return nil, errTooManyTypes()
-	}
-	if err := sub.subscribe(view); err != nil {
+	s, sub, first, err := c.handOver(req, req.GetTypeUrl(), view)
+	if err != nil {
 		return nil, err
 	}
-	if first && req.GetVersionInfo() != "" {
-		c.resume(s, sub, req.GetVersionInfo())
+	if first {
+		sub.claim = req.GetVersionInfo()
+	}
+	for name := range sub.held {
+		// A name that is not asked for any more is sent again when it is.
+		if !sub.wants(name) {
+			delete(sub.held, name)
+		}
 	}
 	if f := sub.flying; f != nil && f.nonce() == "" {
 		// The server drops a response that it has not sent when another request comes in: it is said again.
-		sub.flying, sub.told = nil, f.before
+		sub.untake()
 	}
-	if f := sub.flying; f != nil && req.GetResponseNonce() != "" && req.GetResponseNonce() == f.nonce() {
-		c.answered(s, sub, refusal(req.GetErrorDetail()))
-	}
-	sub.respond = func(f *flight) { out <- newSotwResponse(req, f, maps.Clone(sub.told)) }
+	c.answeredBy(s, sub, req.GetResponseNonce(), req.GetErrorDetail())
+	typeURL := sub.typeURL
+	sub.respond = func(f *flight) { out <- newSotwResponse(typeURL, f) }
 	return c.open(s, sub), nil
 }
 
-func errTooManyTypes() error {
-	return status.Errorf(codes.ResourceExhausted, "a stream is served at most %d resource types", maxTypes)
+// handOver finds the stream and the subscription that a request speaks of, and takes what it subscribes to.
+func (c *Cache) handOver(req any, typeURL string, view cache.Subscription) (s *stream, sub *subscription, first bool, err error) {
+	s = c.requests[req]
+	delete(c.requests, req)
+	if s == nil {
+		return nil, nil, false, status.Error(codes.Internal, "a request came on no stream")
+	}
+	sub, known := s.types[typeURL]
+	if !known {
+		if len(s.types) >= maxTypes {
+			return nil, nil, false, status.Errorf(codes.ResourceExhausted, "a stream is served at most %d resource types", maxTypes)
+		}
+		sub = &subscription{typeURL: typeURL, held: map[string]*holding{}, solo: map[string]struct{}{}}
+		s.types[typeURL] = sub
+	}
+	names := view.SubscribedResources()
+	if len(names) > maxNames {
+		return nil, nil, false, tooManyNames(len(names), typeURL)
+	}
+	// A copy: the server changes its own view between requests.
+	sub.wildcard, sub.names = view.IsWildcard(), maps.Clone(names)
+	return s, sub, !known, nil
 }
 
-// resume believes a reconnecting state-of-the-world proxy that it holds the present state, if the version that it names is that of the present state.
-func (c *Cache) resume(s *stream, sub *subscription, version string) {
-	set := c.desired(s.node, sub)
-	if set == nil {
-		return
+func tooManyNames(n int, typeURL string) error {
+	return status.Errorf(codes.ResourceExhausted, "%d resource names of type %s: at most %d are served to a stream", n, typeURL, maxNames)
+}
+
+// claimed takes what a proxy says it holds, from an earlier stream to this or another replica. A proxy that is known to have refused what it names is not
+// believed.
+func (c *Cache) claimed(s *stream, sub *subscription, versions map[string]string) error {
+	if len(versions) > maxNames {
+		return tooManyNames(len(versions), sub.typeURL)
 	}
+	for name, version := range versions {
+		if _, refused := c.refusals.seen[refusal{s.node, sub.typeURL, name, version}]; !refused {
+			sub.held[name] = &holding{told: version, enforced: version, changed: c.now()}
+		}
+	}
+	return nil
+}
+
+// resume believes a reconnecting state-of-the-world proxy that it holds what is desired, if the version that it names is that of what is desired.
+func (c *Cache) resume(s *stream, sub *subscription, desired *resourceSet) {
+	claim := sub.claim
+	sub.claim = ""
 	held := map[string]string{}
-	for _, r := range set.list {
+	for _, r := range desired.list {
+		if c.refusals.has(s.node, r) {
+			return
+		}
 		if sub.wants(r.Name) {
 			held[r.Name] = r.Version
 		}
 	}
-	if stateVersion(held) == version {
-		sub.told = held
-		c.ledger.claimed(s.node, sub.typeURL, held, c.now())
+	if stateVersion(held) != claim {
+		return
+	}
+	for name, version := range held {
+		sub.held[name] = &holding{told: version, enforced: version, changed: c.now()}
+	}
+}
+
+// answeredBy takes the ACK or NACK in a request, if it is one of the response under way.
+func (c *Cache) answeredBy(s *stream, sub *subscription, nonce string, problem *statuspb.Status) {
+	if f := sub.flying; f != nil && nonce != "" && nonce == f.nonce() {
+		c.answered(s, sub, refusalText(problem))
 	}
 }
 
@@ -117,11 +152,10 @@ func stateVersion(held map[string]string) string {
 	return hex.EncodeToString(h.Sum(nil)[:12])
 }
 
-// open answers a new watch, now or later, and returns what cancels it.
+// open answers a new watch, now or later, and returns what cancels it. What the request acknowledged may be what another type waited for.
 func (c *Cache) open(s *stream, sub *subscription) func() {
-	c.answer(s, sub)
-	respond := sub.respond
-	if respond == nil {
+	c.serve(s)
+	if sub.respond == nil {
 		return nil
 	}
 	return func() {
@@ -131,31 +165,8 @@ func (c *Cache) open(s *stream, sub *subscription) func() {
 	}
 }
 
-// subscription is the stream's of a type, and whether this is its first request; nil where the stream has too many.
-func (s *stream) subscription(typeURL string) (*subscription, bool) {
-	if sub := s.types[typeURL]; sub != nil {
-		return sub, false
-	}
-	if len(s.types) >= maxTypes {
-		return nil, false
-	}
-	sub := &subscription{typeURL: typeURL, told: map[string]string{}, solo: map[string]struct{}{}}
-	s.types[typeURL] = sub
-	return sub, true
-}
-
-// subscribe copies what a stream wants: the server changes its own view between requests.
-func (s *subscription) subscribe(view cache.Subscription) error {
-	names := view.SubscribedResources()
-	if len(names) > maxNames {
-		return status.Errorf(codes.ResourceExhausted, "%d resource names of type %s: at most %d are served to a stream", len(names), s.typeURL, maxNames)
-	}
-	s.wildcard, s.names = view.IsWildcard(), maps.Clone(names)
-	return nil
-}
-
-// refusal is the text of a NACK, "" for an ACK.
-func refusal(detail *statuspb.Status) string {
+// refusalText is the text of a NACK, "" for an ACK.
+func refusalText(detail *statuspb.Status) string {
 	if detail == nil {
 		return ""
 	}

@@ -1,0 +1,189 @@
+package xds
+
+import (
+	"slices"
+
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+// serve answers what the stream's open watches may be answered with now.
+func (c *Cache) serve(s *stream) {
+	for _, typeURL := range servedTypes() {
+		if sub := s.types[typeURL]; sub != nil {
+			c.answer(s, sub)
+		}
+	}
+}
+
+// answer sends the next response of a subscription, if there is a watch to answer and something to say. One response of a type is under way at a time, so
+// that its ACK or NACK speaks of it alone.
+func (c *Cache) answer(s *stream, sub *subscription) {
+	if sub.respond == nil || sub.flying != nil {
+		return
+	}
+	f := c.next(s, sub)
+	if f == nil {
+		return
+	}
+	for _, r := range f.resources {
+		f.bodies = append(f.bodies, c.body(s.node, r))
+	}
+	sub.take(f, c.now())
+	c.metrics.pushed(sub.typeURL, f)
+	respond := sub.respond
+	sub.respond = nil
+	respond(f)
+}
+
+// next is the difference between what the stream should run and what it was told, or the part of it that may travel together; nil where there is none.
+func (c *Cache) next(s *stream, sub *subscription) *flight {
+	set := c.desired(s.node, sub)
+	if set == nil {
+		return nil
+	}
+	if sub.claim != "" {
+		c.resume(s, sub, set)
+	}
+	changed, removed := sub.difference(set)
+	slices.Sort(removed)
+	switch {
+	case sub.typeURL == ExtensionConfigType:
+		return nextSlot(s, sub, changed, removed)
+	case s.protocol == stateOfTheWorld:
+		return nextWorld(sub, set, changed, removed)
+	}
+	if sub.typeURL == ClusterType && len(removed) > 0 && !c.settled(s, ListenerType) {
+		// A cluster goes after the listeners that led to it.
+		removed = nil
+	}
+	for _, r := range changed {
+		if _, alone := sub.solo[r.Name]; alone {
+			return &flight{resources: []*Resource{r}}
+		}
+	}
+	if len(changed) == 0 && len(removed) == 0 {
+		return nil
+	}
+	return &flight{resources: changed, removed: removed}
+}
+
+// nextSlot: one slot a response. Envoy refuses a response as a whole, and a bad slot must not take a good one with it.
+func nextSlot(s *stream, sub *subscription, changed []*Resource, removed []string) *flight {
+	if len(changed) > 0 {
+		return &flight{resources: changed[:1]}
+	}
+	if len(removed) == 0 {
+		return nil
+	}
+	if s.protocol == stateOfTheWorld {
+		// Its words for this type have none for a removal.
+		for _, name := range removed {
+			delete(sub.held, name)
+		}
+		return nil
+	}
+	return &flight{removed: removed}
+}
+
+// nextWorld: in a state of the world a listener or cluster that is left out is removed, so everything is said every time. None at all is never said.
+func nextWorld(sub *subscription, set *resourceSet, changed []*Resource, removed []string) *flight {
+	if len(changed) == 0 && len(removed) == 0 {
+		return nil
+	}
+	f := &flight{removed: removed}
+	for _, r := range set.list {
+		if sub.wants(r.Name) {
+			f.resources = append(f.resources, r)
+		}
+	}
+	if len(f.resources) == 0 {
+		return nil
+	}
+	return f
+}
+
+// settled says whether the proxy runs all that it should of a type, if it wants that type at all.
+func (c *Cache) settled(s *stream, typeURL string) bool {
+	sub := s.types[typeURL]
+	if sub == nil {
+		return true
+	}
+	set := c.desired(s.node, sub)
+	if set == nil || sub.flying != nil {
+		return false
+	}
+	changed, removed := sub.difference(set)
+	refused := slices.ContainsFunc(set.list, func(r *Resource) bool {
+		h := sub.held[r.Name]
+		return h != nil && h.refused == r.Version
+	})
+	return len(changed) == 0 && len(removed) == 0 && !refused
+}
+
+// body is a resource as it is sent to a node: one that refused this content gets it in bytes that it never saw, since it acknowledges the bytes that
+// it refused without running them.
+func (c *Cache) body(node string, r *Resource) *anypb.Any {
+	if c.refusals.has(node, r) {
+		return c.salting.fresh(r)
+	}
+	return c.salting.body(r)
+}
+
+// answered takes an ACK or a NACK of the response that is under way.
+func (c *Cache) answered(s *stream, sub *subscription, refusal string) {
+	f := sub.flying
+	sub.flying = nil
+	if refusal != "" {
+		c.refused(s, sub, f, refusal)
+		return
+	}
+	c.metrics.acked(sub.typeURL)
+	for _, r := range f.resources {
+		c.refusals.forget(s.node, r)
+		if sub.wants(r.Name) {
+			h := sub.at(r.Name)
+			*h = holding{told: h.told, enforced: r.Version, changed: c.now()}
+		}
+	}
+	for _, name := range f.removed {
+		if h := sub.held[name]; h != nil && h.told == "" {
+			delete(sub.held, name)
+		}
+	}
+}
+
+// maxText bounds a refusal's text, which the proxy writes.
+const maxText = 4096
+
+// refused takes a NACK. What stood in the response and was acknowledged before is not meant; which of several others is, the text does not say. In the
+// incremental protocol each of them goes out again on its own. A state of the world cannot be split: none of them is proved, and each is shown as refused
+// (Envoy applies the good listeners and clusters of such a response all the same).
+func (c *Cache) refused(s *stream, sub *subscription, f *flight, text string) {
+	c.metrics.nacked(sub.typeURL)
+	text = text[:min(len(text), maxText)]
+	suspects := slices.DeleteFunc(slices.Clone(f.resources), func(r *Resource) bool {
+		h := sub.held[r.Name]
+		return len(f.resources) > 1 && h != nil && h.enforced == r.Version
+	})
+	if s.protocol == incremental && len(suspects) > 1 {
+		for _, r := range suspects {
+			sub.solo[r.Name] = struct{}{}
+			sub.at(r.Name).told = ""
+		}
+		c.logger.Debug("a proxy refused a response: its resources are sent again one by one", "node", s.node, "type", sub.typeURL, "text", text)
+		return
+	}
+	for _, r := range suspects {
+		h := sub.at(r.Name)
+		h.refused, h.text, h.changed = r.Version, text, c.now()
+		news, full := c.refusals.remember(s.node, r)
+		if full {
+			// What is forgotten must not be met again in the same bytes.
+			c.salting.redraw()
+		}
+		if news {
+			c.logger.Warn("a proxy refused its configuration and keeps what it had", "node", s.node, "type", r.Type, "resource", r.Name, "version", r.Version,
+				"suspects", len(suspects), "text", text)
+		}
+	}
+}
