@@ -3,8 +3,16 @@
 package netpol
 
 import (
-	networkingv1 "k8s.io/api/networking/v1"
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
 
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
+
+	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
@@ -15,5 +23,257 @@ type Companion struct {
 	NetworkPolicy *networkingv1.NetworkPolicy
 }
 
+// maxEntries bounds what subtraction may blow one policy's direction up to.
+const maxEntries = 256
+
 // Build returns the companions of every policy, sorted by namespace and name.
-func Build(ix *model.Index) ([]Companion, []model.Diagnostic) { return nil, nil }
+func Build(ix *model.Index) ([]Companion, []model.Diagnostic) {
+	b := &builder{ix: ix, byNamespace: map[string][]*model.Policy{}}
+	for i := range ix.Snapshot.Policies {
+		p := &ix.Snapshot.Policies[i]
+		if !p.DryRun {
+			b.byNamespace[p.Namespace] = append(b.byNamespace[p.Namespace], p)
+		}
+	}
+	for i := range ix.Snapshot.Policies {
+		b.policy(&ix.Snapshot.Policies[i])
+	}
+	slices.SortStableFunc(b.companions, func(x, y Companion) int {
+		return cmp.Or(strings.Compare(x.NetworkPolicy.Namespace, y.NetworkPolicy.Namespace), strings.Compare(x.NetworkPolicy.Name, y.NetworkPolicy.Name))
+	})
+	return b.companions, b.found
+}
+
+type builder struct {
+	ix          *model.Index
+	byNamespace map[string][]*model.Policy // the enforced ones
+	companions  []Companion
+	found       []model.Diagnostic
+}
+
+// direction is one of the two that a policy can govern.
+type direction string
+
+const (
+	ingress direction = "ingress"
+	egress  direction = "egress"
+)
+
+func (d direction) governedBy(p *model.Policy) bool {
+	return d == ingress && p.IsolatesIngress || d == egress && p.IsolatesEgress
+}
+
+func (d direction) rules(p *model.Policy) []model.Rule {
+	if d == ingress {
+		return p.Ingress
+	}
+	return p.Egress
+}
+
+// piece is a part of the governed pods that gets an object of its own: what it isolates, and what it allows there.
+type piece struct {
+	pods     conj
+	isolates []direction
+	allowed  map[direction][]entry
+}
+
+// policy builds the companions of one policy. All governed pods are isolated by one object; rules with http are in another, which selects in
+// addition the label of pods that carry a sidecar: for a pod without one nobody checks the http.
+func (b *builder) policy(p *model.Policy) {
+	if p.Action == model.Deny {
+		b.denyOnly(p)
+		return
+	}
+	base := conjOf(p.Selector)
+	plain := piece{pods: base, allowed: map[direction][]entry{}}
+	var http []entry
+	for _, d := range []direction{ingress, egress} {
+		if !d.governedBy(p) {
+			continue
+		}
+		plain.isolates = append(plain.isolates, d)
+		entries, withHTTP := b.entries(p, d)
+		plain.allowed[d] = append(b.subtract(p, d, entries), b.plumbing(d, base)...)
+		http = append(http, b.subtract(p, d, withHTTP)...)
+	}
+	if len(plain.isolates) == 0 {
+		return
+	}
+	b.emit(p, "", "", plain)
+	if carrying, possible := base.and(carriesProxy()); possible && len(http) > 0 {
+		b.emit(p, "http", "", piece{pods: carrying, allowed: map[direction][]entry{ingress: http}})
+	}
+}
+
+// entries are the entries of a policy's rules in one direction: those of rules without http, and those of rules with http.
+func (b *builder) entries(p *model.Policy, d direction) (plain, withHTTP []entry) {
+	base := conjOf(p.Selector)
+	for i, r := range d.rules(p) {
+		into, pods := &plain, base
+		if r.HTTP != nil {
+			into = &withHTTP
+			carrying, possible := base.and(carriesProxy())
+			if !possible {
+				continue
+			}
+			pods = carrying
+		}
+		field := fmt.Sprintf("spec.%s[%d].ports", d, i)
+		for _, governed := range b.portsOf(p, d, r, field, pods) {
+			for _, q := range peersOf(p.Namespace, r.Peers) {
+				*into = append(*into, entry{governed.pods, q, governed.ports})
+			}
+		}
+	}
+	return plain, withHTTP
+}
+
+// carriesProxy is the label that the injector stamps and an admission policy protects.
+func carriesProxy() term {
+	return term{v1alpha1.LabelProxy, selection.In, v1alpha1.ProxyInjected}
+}
+
+// peersOf are a rule's peers; a rule without means anybody.
+func peersOf(namespace string, peers []model.Peer) []peer {
+	if peers == nil {
+		return []peer{{kind: peerAny}}
+	}
+	var out []peer
+	for _, m := range peers {
+		if m.Block != nil {
+			q := peer{kind: peerBlock, cidr: m.Block.CIDR.Masked()}
+			for _, x := range m.Block.Except {
+				q = q.excepting(x.Masked())
+			}
+			out = append(out, q)
+			continue
+		}
+		q := peer{kind: peerPods, namespaces: own(namespace), pods: conjOf(m.Pods)}
+		if m.Namespaces != nil {
+			q.namespaces = conjOf(m.Namespaces)
+		}
+		if m.ServiceAccounts != nil {
+			var values []string
+			for _, name := range m.ServiceAccounts {
+				values = append(values, model.ServiceAccountLabel(name))
+			}
+			slices.Sort(values)
+			q.pods = append(slices.Clone(q.pods), term{v1alpha1.LabelServiceAccount, selection.In, strings.Join(slices.Compact(values), ",")}).tidy()
+		}
+		if q.namespaces.possible() && q.pods.possible() {
+			out = append(out, q)
+		}
+	}
+	return out
+}
+
+const nameLabel = "kubernetes.io/metadata.name"
+
+// own selects a namespace by the label that the API server sets.
+func own(namespace string) conj { return conj{{nameLabel, selection.In, namespace}} }
+
+// denials are what the enforced Deny policies of a namespace refuse in a direction, as far as L4 can know it: rules without http.
+func (b *builder) denials(namespace string, d direction) []entry {
+	var out []entry
+	for _, p := range b.byNamespace[namespace] {
+		if p.Action != model.Deny || !d.governedBy(p) {
+			continue
+		}
+		for _, r := range d.rules(p) {
+			if r.HTTP != nil {
+				continue
+			}
+			for _, governed := range b.deniedPorts(p, r) {
+				for _, q := range peersOf(p.Namespace, r.Peers) {
+					out = append(out, entry{governed.pods, q, governed.ports})
+				}
+			}
+		}
+	}
+	return out
+}
+
+// subtract takes the denials out of a policy's entries. Where that cannot be said exactly, ingress stays wider, since L7 denies there as well; egress
+// has no L7 and is cut back.
+func (b *builder) subtract(p *model.Policy, d direction, entries []entry) []entry {
+	for _, denied := range b.denials(p.Namespace, d) {
+		var next []entry
+		inexact := false
+		for _, e := range entries {
+			left, exact := e.minus(denied, b.holds)
+			if !exact && d == ingress {
+				left = []entry{e}
+			}
+			inexact = inexact || !exact
+			next = append(next, left...)
+		}
+		if inexact {
+			b.reportInexact(p, d)
+		}
+		entries = unique(next)
+		if len(entries) > maxEntries {
+			b.reportTooMany(p, d)
+			if d == egress {
+				return nil
+			}
+			return entries[:maxEntries]
+		}
+	}
+	return unique(entries)
+}
+
+func unique(entries []entry) []entry {
+	seen := map[string]bool{}
+	return slices.DeleteFunc(entries, func(e entry) bool {
+		key := e.String()
+		defer func() { seen[key] = true }()
+		return seen[key]
+	})
+}
+
+// holds says whether a pod that is selected has an address in a block.
+func (b *builder) holds(pods, block peer) bool {
+	return slices.ContainsFunc(b.ix.Workloads, func(w *model.Workload) bool {
+		if !pods.namespaces.matches(b.ix.NamespaceLabels(w.Namespace)) || !pods.pods.matches(labels.Set(w.Labels)) {
+			return false
+		}
+		for _, a := range w.Addresses {
+			if !block.cidr.Contains(a) {
+				continue
+			}
+			excepted := false
+			for _, x := range block.except {
+				excepted = excepted || x.Contains(a)
+			}
+			if !excepted {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+func (b *builder) reportInexact(p *model.Policy, d direction) {
+	consequence := "a Deny names some of the callers by selector and this policy by address, or the other way round, which NetworkPolicy cannot set off against each other: "
+	if d == ingress {
+		consequence += "the sidecar denies them, the companion lets them through"
+	} else {
+		consequence += "the companion leaves out what may overlap"
+	}
+	b.report(p, "deny-not-subtractable", "spec."+string(d), consequence, "name the same callers by selector in both policies, or by address in both")
+}
+
+func (b *builder) reportTooMany(p *model.Policy, d direction) {
+	b.report(p, "too-many-entries", "spec."+string(d), fmt.Sprintf("what the Deny policies leave of this policy takes more than %d entries: the companion is cut short", maxEntries),
+		"write fewer or simpler Deny policies for the same pods")
+}
+
+func (b *builder) report(p *model.Policy, code, field, consequence, remedy string) {
+	d := model.Diagnostic{
+		Code: code, Severity: model.SeverityError, Field: field, Consequence: consequence, Remedy: remedy,
+		Object: model.ObjectRef{Kind: v1alpha1.Kind, Namespace: p.Namespace, Name: p.Name},
+	}
+	if !slices.Contains(b.found, d) {
+		b.found = append(b.found, d)
+	}
+}
