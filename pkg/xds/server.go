@@ -4,26 +4,23 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
-	"runtime/debug"
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
 	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/status"
 )
 
 // Limits of the server. A sidecar needs little; what asks for more is not one.
 const (
 	maxMessageBytes   = 4 << 20
 	maxHeaderBytes    = 16 << 10
+	readBufferBytes   = 8 << 10
 	maxStreamsPerConn = 1_000
 	maxConnections    = 20_000
 	handshakeTimeout  = 10 * time.Second
@@ -38,7 +35,7 @@ type ServerConfig struct {
 	TLS           *tls.Config   // nil: clear text, which only loopback and UNIX sockets may carry
 	Authenticator Authenticator // required with TLS, unless TLS itself proves the node
 	Logger        *slog.Logger
-	SendTimeout   time.Duration // how long a stream's reader may stall; 20 s where 0
+	SendTimeout   time.Duration // how long a proxy may take to read and answer a response; 20 s where 0
 }
 
 // Server serves a cache over ADS.
@@ -56,12 +53,18 @@ func NewServer(c *Cache, config ServerConfig) (*Server, error) {
 	if config.SendTimeout == 0 {
 		config.SendTimeout = sendTimeout
 	}
-	guard := &guard{authenticator: config.Authenticator, logger: config.Logger, sendTimeout: config.SendTimeout}
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	guard := &guard{authenticator: config.Authenticator, logger: &sparseLogger{logger: config.Logger, now: time.Now}, sendTimeout: config.SendTimeout}
 	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(maxMessageBytes),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.MaxConcurrentStreams(maxStreamsPerConn),
 		grpc.ConnectionTimeout(handshakeTimeout),
+		// Most connections are idle most of the time: they hold no buffer for writing, and a small one for reading.
+		grpc.SharedWriteBuffer(true),
+		grpc.ReadBufferSize(readBufferBytes),
 		// A half-open connection is noticed, and a client that floods pings is dropped.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveInterval, Timeout: keepaliveTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minClientPing, PermitWithoutStream: true}),
@@ -99,69 +102,4 @@ func (s *Server) Stop(ctx context.Context) {
 		s.grpc.Stop()
 		<-done
 	}
-}
-
-// guard stands before every stream: it authenticates first, survives a panic, and drops a reader that stalls.
-type guard struct {
-	authenticator Authenticator
-	logger        *slog.Logger
-	sendTimeout   time.Duration
-}
-
-func (g *guard) unary(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) {
-	return nil, status.Error(codes.Unimplemented, "only streams are served")
-}
-
-func (g *guard) stream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	ctx := ss.Context()
-	if g.authenticator != nil {
-		node, err := g.authenticator.Authenticate(ctx)
-		if err != nil {
-			return err
-		}
-		ctx = context.WithValue(ctx, identityKey{}, node)
-	}
-	guarded := &guardedStream{ServerStream: ss, ctx: ctx, timeout: g.sendTimeout, stalled: make(chan struct{}, 1)}
-	done := make(chan error, 1)
-	go func() {
-		defer func() {
-			if p := recover(); p != nil {
-				if g.logger != nil {
-					g.logger.Error("a stream panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-				}
-				done <- status.Error(codes.Internal, "internal error")
-			}
-		}()
-		done <- handler(srv, guarded)
-	}()
-	select {
-	case err := <-done:
-		return err
-	case <-guarded.stalled:
-		// Returning ends the stream, which frees the goroutine that is stuck in its Send.
-		return status.Errorf(codes.DeadlineExceeded, "the proxy did not read for %s", g.sendTimeout)
-	}
-}
-
-// guardedStream notices a Send that does not return.
-type guardedStream struct {
-	grpc.ServerStream
-	ctx     context.Context //nolint:containedctx // a stream's context is the stream's
-	timeout time.Duration
-	stalled chan struct{}
-}
-
-// Context carries the node that the stream proved.
-func (s *guardedStream) Context() context.Context { return s.ctx }
-
-// SendMsg sends, or reports a stall.
-func (s *guardedStream) SendMsg(m any) error {
-	t := time.AfterFunc(s.timeout, func() {
-		select {
-		case s.stalled <- struct{}{}:
-		default:
-		}
-	})
-	defer t.Stop()
-	return s.ServerStream.SendMsg(m)
 }

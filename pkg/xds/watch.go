@@ -15,15 +15,16 @@ import (
 
 // What a stream may subscribe to: names of one type, and types. Far more than a sidecar has, far less than would hurt.
 const (
-	maxNames = 1000
-	maxTypes = 16
+	maxNames    = 1000
+	maxTypes    = 16
+	maxNameSize = 1024 // of a name, a version or a type URL, in bytes
 )
 
 // CreateDeltaWatch takes a request of an incremental stream: what it acknowledges, what it subscribes to, and the wish to be answered.
 func (c *Cache) CreateDeltaWatch(req *cache.DeltaRequest, view cache.Subscription, out chan cache.DeltaResponse) (func(), error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s, sub, first, err := c.handOver(req, req.GetTypeUrl(), view)
+	s, sub, first, err := c.handOver(req, req.GetTypeUrl(), view, req.GetResourceNamesSubscribe())
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +51,7 @@ func (c *Cache) CreateDeltaWatch(req *cache.DeltaRequest, view cache.Subscriptio
 func (c *Cache) CreateWatch(req *cache.Request, view cache.Subscription, out chan cache.Response) (func(), error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s, sub, first, err := c.handOver(req, req.GetTypeUrl(), view)
+	s, sub, first, err := c.handOver(req, req.GetTypeUrl(), view, append(req.GetResourceNames(), req.GetVersionInfo()))
 	if err != nil {
 		return nil, err
 	}
@@ -73,12 +74,15 @@ func (c *Cache) CreateWatch(req *cache.Request, view cache.Subscription, out cha
 	return c.open(s, sub), nil
 }
 
-// handOver finds the stream and the subscription that a request speaks of, and takes what it subscribes to.
-func (c *Cache) handOver(req any, typeURL string, view cache.Subscription) (s *stream, sub *subscription, first bool, err error) {
+// handOver finds the stream and the subscription that a request speaks of, and takes what it subscribes to; words are what it says that is kept.
+func (c *Cache) handOver(req any, typeURL string, view cache.Subscription, words []string) (s *stream, sub *subscription, first bool, err error) {
 	s = c.requests[req]
 	delete(c.requests, req)
 	if s == nil {
 		return nil, nil, false, status.Error(codes.Internal, "a request came on no stream")
+	}
+	if len(typeURL) > maxNameSize || slices.ContainsFunc(words, tooLong) {
+		return nil, nil, false, status.Errorf(codes.InvalidArgument, "a name, version or type of more than %d bytes", maxNameSize)
 	}
 	sub, known := s.types[typeURL]
 	if !known {
@@ -97,8 +101,10 @@ func (c *Cache) handOver(req any, typeURL string, view cache.Subscription) (s *s
 	return s, sub, !known, nil
 }
 
+func tooLong(word string) bool { return len(word) > maxNameSize }
+
 func tooManyNames(n int, typeURL string) error {
-	return status.Errorf(codes.ResourceExhausted, "%d resource names of type %s: at most %d are served to a stream", n, typeURL, maxNames)
+	return status.Errorf(codes.ResourceExhausted, "%d resource names of type %q: at most %d are served to a stream", n, typeURL, maxNames)
 }
 
 // claimed takes what a proxy says it holds, from an earlier stream to this or another replica. A proxy that is known to have refused what it names is not
@@ -108,6 +114,9 @@ func (c *Cache) claimed(s *stream, sub *subscription, versions map[string]string
 		return tooManyNames(len(versions), sub.typeURL)
 	}
 	for name, version := range versions {
+		if tooLong(name) || tooLong(version) {
+			return status.Errorf(codes.InvalidArgument, "a name or version of more than %d bytes", maxNameSize)
+		}
 		if _, refused := c.refusals.seen[refusal{s.node, sub.typeURL, name, version}]; !refused {
 			sub.held[name] = &holding{told: version, enforced: version, changed: c.now()}
 		}

@@ -3,6 +3,7 @@ package xds_test
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -187,6 +188,41 @@ func (r *replica) eventually(name string, want xds.State) {
 		}
 	}
 	r.t.Fatalf("%s is not %s: %+v", name, want, r.status(name))
+}
+
+// resource is what the node runs under a name, of any type.
+func (r *replica) resource(name string) xds.ResourceStatus {
+	for _, p := range r.cache.Status() {
+		for _, s := range p.Resources {
+			if p.Node == node && s.Name == name {
+				return s
+			}
+		}
+	}
+	return xds.ResourceStatus{}
+}
+
+// becomes waits until a resource has a state.
+func (r *replica) becomes(name string, want xds.State) {
+	r.t.Helper()
+	r.until(name+" is "+string(want), func() bool { return r.resource(name).State == want })
+}
+
+// connected waits until a node has a stream.
+func (r *replica) connected(id string) {
+	r.t.Helper()
+	r.until(id+" is connected", func() bool {
+		return slices.ContainsFunc(r.cache.Status(), func(p xds.ProxyStatus) bool { return p.Node == id && p.Connected })
+	})
+}
+
+func (r *replica) until(what string, holds func() bool) {
+	r.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			r.t.Fatalf("not within 20 s: %s: %+v", what, r.cache.Status())
+		}
+	}
 }
 
 // salter is the remedy, none is its absence.
