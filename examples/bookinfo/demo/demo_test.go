@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"net/http"
 	"net/netip"
 	"os"
@@ -8,9 +9,12 @@ import (
 	"strings"
 	"testing"
 
+	networkingv1 "k8s.io/api/networking/v1"
+
 	"github.com/pilot-lite/pilot-lite/pkg/eval"
 	"github.com/pilot-lite/pilot-lite/pkg/filesource"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
+	"github.com/pilot-lite/pilot-lite/pkg/translate/netpol"
 )
 
 // written is the world's YAML with its pods, without a process.
@@ -42,10 +46,6 @@ func written(t *testing.T) (*world, *model.Index) {
 func TestPoliciesMeanWhatTheTableExpects(t *testing.T) {
 	t.Parallel()
 	w, ix := written(t)
-	callers := map[string]netip.Addr{outsider: w.outsider}
-	for _, each := range w.workloads {
-		callers[each.name] = each.address
-	}
 	table := graph()
 	edges := 0
 	for _, callee := range w.workloads {
@@ -58,9 +58,9 @@ func TestPoliciesMeanWhatTheTableExpects(t *testing.T) {
 			if r.app != callee.app {
 				continue
 			}
-			for caller, address := range callers {
+			for _, caller := range w.callers() {
 				want := r.expected(caller)
-				got := eval.Ingress(ix, target, modelRequest(r, address))
+				got := eval.Ingress(ix, target, modelRequest(r, w.addressOf(caller)))
 				if got.Allowed != want.allowed || want.decider != "" && got.Decider != want.decider {
 					t.Errorf("%s from %s to %s: %s by %q, want %s by %q", r, caller, callee.name, verdict{allowed: got.Allowed}, got.Decider, want, want.decider)
 				}
@@ -73,6 +73,24 @@ func TestPoliciesMeanWhatTheTableExpects(t *testing.T) {
 	// ingress to productpage (two requests), productpage to details, three reviews and ratings, two reviews to ratings.
 	if want := 9; edges != want {
 		t.Errorf("%d edges, want %d: the table lost some", edges, want)
+	}
+}
+
+// The fence outside the pods lets pass what the graph needs, and nothing else.
+func TestCompanionsMeanWhatTheGraphNeeds(t *testing.T) {
+	t.Parallel()
+	w, ix := written(t)
+	found, diagnostics := netpol.Build(ix)
+	for _, d := range diagnostics {
+		t.Errorf("finding: %s", d)
+	}
+	var companions []networkingv1.NetworkPolicy
+	for _, c := range found {
+		companions = append(companions, *c.NetworkPolicy)
+	}
+	var text bytes.Buffer
+	if !w.compareLayers(companions, &output{w: &text}) {
+		t.Error(text.String())
 	}
 }
 
@@ -127,7 +145,7 @@ func TestDecider(t *testing.T) {
 // A verdict or a rule that is not the expected one must never pass for good.
 func TestGood(t *testing.T) {
 	t.Parallel()
-	plain, bytes := &request{method: http.MethodGet}, &request{tcp: true}
+	plain, unread := &request{method: http.MethodGet}, &request{tcp: true}
 	for name, c := range map[string]struct {
 		sent sent
 		want bool
@@ -136,8 +154,8 @@ func TestGood(t *testing.T) {
 		"other verdict":           {sent{request: plain, got: verdict{false, "a"}, expected: verdict{true, "a"}}, false},
 		"other rule":              {sent{request: plain, got: verdict{true, "b"}, expected: verdict{true, "a"}}, false},
 		"no rule":                 {sent{request: plain, got: verdict{true, ""}, expected: verdict{true, "a"}}, false},
-		"allowed connection":      {sent{request: bytes, got: verdict{true, ""}, expected: verdict{true, "a"}}, true},
-		"denied without a reason": {sent{request: bytes, got: verdict{false, ""}, expected: verdict{false, "a"}}, false},
+		"allowed connection":      {sent{request: unread, got: verdict{true, ""}, expected: verdict{true, "a"}}, true},
+		"denied without a reason": {sent{request: unread, got: verdict{false, ""}, expected: verdict{false, "a"}}, false},
 	} {
 		if got := c.sent.good(); got != c.want {
 			t.Errorf("%s: good is %t, want %t", name, got, c.want)

@@ -51,6 +51,7 @@ func run(ctx context.Context, out *output) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
+	out.text("Building pilot-lite and bookinfo, and starting them with an Envoy for each workload; the first build takes a minute ...")
 	if err := w.start(ctx, envoy); err != nil {
 		return err
 	}
@@ -64,7 +65,7 @@ func run(ctx context.Context, out *output) (err error) {
 	if err != nil {
 		return err
 	}
-	out.head("Everything took %s. The control plane's memory (RSS): %.1f MiB.", since(began), memory)
+	out.head("%s It took %s. The control plane's memory (RSS): %.1f MiB.", summary(good), since(began), memory)
 	if os.Getenv("KEEP") == "1" {
 		out.keep(w)
 		<-ctx.Done()
@@ -102,6 +103,13 @@ func envoyBinary() (string, error) {
 		return "", fmt.Errorf("no Envoy: run `make demo`, which fetches it, or set ENVOY to a binary: %w", err)
 	}
 	return path, nil
+}
+
+func summary(good bool) string {
+	if good {
+		return "Everything is as expected."
+	}
+	return "Not everything is as expected: see FAIL above."
 }
 
 func since(t time.Time) time.Duration { return time.Since(t).Round(100 * time.Millisecond) }

@@ -39,23 +39,14 @@ func (w *world) showRequests(ctx context.Context, out *output) (bool, error) {
 }
 
 func (w *world) sendAll(ctx context.Context) ([]*sent, error) {
-	type caller struct {
-		name   string
-		source netip.Addr
-	}
-	callers := make([]caller, 0, len(w.workloads)+1)
-	for _, each := range w.workloads {
-		callers = append(callers, caller{each.name, each.address})
-	}
-	callers = append(callers, caller{outsider, w.outsider})
 	var all []*sent
 	table := graph()
 	for _, callee := range w.workloads {
 		for i := range table {
-			for _, c := range callers {
-				if r := &table[i]; r.app == callee.app && c.name != callee.name {
+			for _, caller := range w.callers() {
+				if r := &table[i]; r.app == callee.app && caller != callee.name {
 					all = append(all, &sent{
-						request: r, caller: c.name, source: c.source, callee: callee, expected: r.expected(c.name),
+						request: r, caller: caller, source: w.addressOf(caller), callee: callee, expected: r.expected(caller),
 						host: "request-" + strconv.Itoa(len(all)) + ".demo",
 					})
 				}

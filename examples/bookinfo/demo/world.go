@@ -266,3 +266,11 @@ func (w *world) named(name string) (*workload, error) {
 	}
 	return nil, errors.New("no workload " + strconv.Quote(name) + " in the example")
 }
+
+// addressOf is where a caller's connections come from.
+func (w *world) addressOf(caller string) netip.Addr {
+	if each, err := w.named(caller); err == nil {
+		return each.address
+	}
+	return w.outsider
+}
