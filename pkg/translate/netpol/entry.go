@@ -121,10 +121,10 @@ func (p peer) minus(d peer, holds addressHolder) (left []peer, exact bool) {
 		return left, !inBlock
 	case p.kind == peerPods && d.kind == peerPods:
 		return p.podsWithout(d), true
-	case p.kind == peerPods:
-		return []peer{p}, !holds(p, d)
-	case d.kind == peerPods:
-		return []peer{p}, !holds(d, p)
+	case p.kind == peerPods && holds(p, d), d.kind == peerPods && holds(d, p):
+		return nil, false
+	case p.kind == peerPods, d.kind == peerPods:
+		return []peer{p}, true
 	}
 	return p.blockWithout(d), true
 }
