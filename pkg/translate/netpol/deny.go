@@ -29,7 +29,8 @@ func (b *builder) denyOnly(p *model.Policy) {
 					left = b.minusAll(left, denied)
 				}
 			}
-			b.emit(p, string(d), which, piece{pods: pods, isolates: []direction{d}, allowed: map[direction][]entry{d: append(left, b.plumbing(d, pods)...)}})
+			b.emit(p, roleDeny, string(d)+which, piece{pods: pods, isolates: []direction{d}, allowed: map[direction][]entry{d: left}})
+			b.emit(p, rolePlumbing, string(d)+which, piece{pods: pods, allowed: map[direction][]entry{d: b.plumbing(d, pods)}})
 		}
 	}
 }

@@ -77,15 +77,25 @@ type piece struct {
 	allowed  map[direction][]entry
 }
 
+// role says what a companion is for; it is a label's value.
+type role string
+
+const (
+	roleIsolate  role = "isolate"  // isolates every governed pod, and carries the rules without http
+	roleHTTP     role = "http"     // carries the rules with http, for pods with a sidecar
+	roleDeny     role = "deny"     // allows all but what a Deny refuses, where no Allow isolates
+	rolePlumbing role = "plumbing" // carries what an isolated pod needs to live at all
+)
+
 // policy builds the companions of one policy. All governed pods are isolated by one object; rules with http are in another, which selects in
-// addition the label of pods that carry a sidecar: for a pod without one nobody checks the http.
+// addition the label of pods that carry a sidecar: for a pod without one nobody checks the http. Plumbing is a third.
 func (b *builder) policy(p *model.Policy) {
 	if p.Action == model.Deny {
 		b.denyOnly(p)
 		return
 	}
 	base := conjOf(p.Selector)
-	plain := piece{pods: base, allowed: map[direction][]entry{}}
+	plain, plumbing := piece{pods: base, allowed: map[direction][]entry{}}, piece{pods: base, allowed: map[direction][]entry{}}
 	var http []entry
 	for _, d := range []direction{ingress, egress} {
 		if !d.governedBy(p) {
@@ -93,15 +103,17 @@ func (b *builder) policy(p *model.Policy) {
 		}
 		plain.isolates = append(plain.isolates, d)
 		entries, withHTTP := b.entries(p, d)
-		plain.allowed[d] = append(b.subtract(p, d, entries), b.plumbing(d, base)...)
+		plain.allowed[d] = b.subtract(p, d, entries)
+		plumbing.allowed[d] = b.plumbing(d, base)
 		http = append(http, b.subtract(p, d, withHTTP)...)
 	}
 	if len(plain.isolates) == 0 {
 		return
 	}
-	b.emit(p, "", "", plain)
+	b.emit(p, roleIsolate, "", plain)
+	b.emit(p, rolePlumbing, "", plumbing)
 	if carrying, possible := base.and(carriesProxy()); possible && len(http) > 0 {
-		b.emit(p, "http", "", piece{pods: carrying, allowed: map[direction][]entry{ingress: http}})
+		b.emit(p, roleHTTP, "", piece{pods: carrying, allowed: map[direction][]entry{ingress: http}})
 	}
 }
 

@@ -22,12 +22,13 @@ const (
 	managedByLabel = "app.kubernetes.io/managed-by"
 	managedBy      = "pilot-lite"
 	policyLabel    = "policy.pilot-lite.io/policy"
-	builtFrom      = "policy.pilot-lite.io/built-from" // "UID/GENERATION" of the policy
+	roleLabel      = "policy.pilot-lite.io/role"
+	builtFrom      = "policy.pilot-lite.io/built-from" // "UID/GENERATION" of the policy; the generation alone where it has no UID
 )
 
 // emit writes a piece as NetworkPolicies: one for its own pods, and one for each part of them that subtraction told apart. Parts need no isolation of
 // their own: their pods are the piece's. Where a policy has several pieces in one role, which tells them apart.
-func (b *builder) emit(p *model.Policy, role, which string, whole piece) {
+func (b *builder) emit(p *model.Policy, r role, which string, whole piece) {
 	parts := map[string]*piece{}
 	var order []string
 	part := func(pods conj) *piece {
@@ -49,19 +50,19 @@ func (b *builder) emit(p *model.Policy, role, which string, whole piece) {
 	}
 	for _, key := range order {
 		q := parts[key]
-		identity := role + which
+		identity := string(r) + which
 		if key != whole.pods.String() {
 			identity += " " + key
 		}
-		b.companions = append(b.companions, Companion{Policy: p.PolicyRef, DryRun: p.DryRun, NetworkPolicy: q.networkPolicy(p, role, identity)})
+		b.companions = append(b.companions, Companion{Policy: p.PolicyRef, DryRun: p.DryRun, NetworkPolicy: q.networkPolicy(p, r, identity)})
 	}
 }
 
-func (q *piece) networkPolicy(p *model.Policy, role, identity string) *networkingv1.NetworkPolicy {
+func (q *piece) networkPolicy(p *model.Policy, r role, identity string) *networkingv1.NetworkPolicy {
 	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{
-		Namespace: p.Namespace, Name: companionName(p, role, identity),
-		Labels:      map[string]string{managedByLabel: managedBy, policyLabel: labelValue(p.Name)},
-		Annotations: map[string]string{builtFrom: fmt.Sprintf("%s/%d", p.UID, p.Generation)},
+		Namespace: p.Namespace, Name: companionName(p, r, identity),
+		Labels:      map[string]string{managedByLabel: managedBy, policyLabel: labelValue(p.Name), roleLabel: string(r)},
+		Annotations: map[string]string{builtFrom: strings.TrimPrefix(fmt.Sprintf("%s/%d", p.UID, p.Generation), "/")},
 	}}
 	if p.UID != "" {
 		yes := true
@@ -189,10 +190,10 @@ func hash(parts ...string) string {
 }
 
 // companionName is readable at its beginning and unique by its end, whatever the policy's name.
-func companionName(p *model.Policy, role, identity string) string {
+func companionName(p *model.Policy, r role, identity string) string {
 	name := "l7p-" + p.Name
-	if role != "" {
-		name += "-" + role
+	if r != roleIsolate {
+		name += "-" + string(r)
 	}
 	suffix := "-" + hash(p.Name, identity)
 	return strings.TrimRight(name[:min(len(name), maxName-len(suffix))], "-.") + suffix
