@@ -1,11 +1,19 @@
 package bookinfo_test
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
 	"github.com/pilot-lite/pilot-lite/examples/bookinfo"
+	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
 	"github.com/pilot-lite/pilot-lite/pkg/filesource"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 	"github.com/pilot-lite/pilot-lite/pkg/translate"
@@ -69,6 +77,42 @@ func TestEveryWorkloadIsIsolated(t *testing.T) {
 	for _, w := range ix.Workloads {
 		if !ingress[w.Name] || !egress[w.Name] {
 			t.Errorf("%s: isolated for ingress: %t, for egress: %t; want both", w.Name, ingress[w.Name], egress[w.Name])
+		}
+	}
+}
+
+// A misspelt field is silently dropped by some readers, and refused by a cluster.
+func TestObjectsHaveNoUnknownFields(t *testing.T) {
+	t.Parallel()
+	kinds := map[string]func() any{
+		"Namespace": func() any { return new(corev1.Namespace) }, "ServiceAccount": func() any { return new(corev1.ServiceAccount) },
+		"Service": func() any { return new(corev1.Service) }, "Deployment": func() any { return new(appsv1.Deployment) },
+		"L7Policy": func() any { return new(v1alpha1.L7Policy) },
+	}
+	files, err := fs.Glob(bookinfo.Files, "*/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no files", err)
+	}
+	for _, file := range files {
+		text, err := fs.ReadFile(bookinfo.Files, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for document := range strings.SplitSeq(string(text), "\n---\n") {
+			var meta metav1.PartialObjectMetadata
+			if err := yaml.Unmarshal([]byte(document), &meta); err != nil {
+				t.Fatalf("%s: %v", file, err)
+			}
+			object, known := kinds[meta.Kind]
+			if !known {
+				t.Fatalf("%s: kind %q", file, meta.Kind)
+			}
+			if err := yaml.UnmarshalStrict([]byte(document), object()); err != nil {
+				t.Errorf("%s: %s %s: %v", file, meta.Kind, meta.Name, err)
+			}
+			if meta.Kind != "Namespace" && meta.Namespace != "bookinfo" {
+				t.Errorf("%s: %s %s is in namespace %q", file, meta.Kind, meta.Name, meta.Namespace)
+			}
 		}
 	}
 }

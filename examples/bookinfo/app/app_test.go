@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
@@ -84,9 +85,7 @@ func (s *site) ask(method, path string, form url.Values, header http.Header) (st
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	for name, values := range header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, header)
 	if form != nil {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
@@ -281,7 +280,9 @@ func TestStopEndsStreams(t *testing.T) {
 		}
 	}
 	cancel()
-	for lines.Scan() { //nolint:revive // until it ends
+	open := lines.Scan()
+	for open {
+		open = lines.Scan()
 	}
 	select {
 	case err := <-ended:
@@ -307,7 +308,7 @@ func TestIngressServesTLSAndAdmin(t *testing.T) {
 		ended <- run(ctx, []string{"--role=ingress", "--listen=127.0.0.1:0", "--tls-listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--productpage=" + page.URL}, logs)
 	}()
 	plain, secure, admin := logs.address(t), logs.address(t), logs.address(t)
-	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // made at start, known to nobody
+	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 	for url, want := range map[string]string{
 		"http://" + plain + "/": "http", "https://" + secure + "/": "https", "http://" + admin + "/": "upstream " + page.URL + "\n", "http://" + admin + "/healthz": "ok\n",
 	} {

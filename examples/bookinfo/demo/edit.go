@@ -69,9 +69,9 @@ func (w *world) showEdit(ctx context.Context, out *output) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	out.check(modified == "0", "listeners that were modified or drained meanwhile: %s", modified)
+	out.check(modified == 0, "listeners that were modified or drained meanwhile: %d", modified)
 	out.check(stillAlive, "the same stream after all of them: event %d arrived", events)
-	return alive && stillAlive && modified == "0", nil
+	return alive && stillAlive && modified == 0, nil
 }
 
 // edit is what the edits need.
@@ -180,24 +180,23 @@ func (w *world) acknowledged(ctx context.Context, policy string, written time.Ti
 }
 
 // listenersModified is how many listeners all sidecars have modified or begun to drain since they started.
-func (w *world) listenersModified(ctx context.Context) (string, error) {
-	total := 0
+func (w *world) listenersModified(ctx context.Context) (total int, err error) {
 	for _, each := range w.workloads {
 		for _, stat := range []string{"listener_modified", "listener_in_place_updated", "listener_removed", "total_listeners_draining"} {
 			text, err := get(ctx, overSocket(w.adminSocket(each)), "http://admin/stats?filter=^listener_manager."+stat+"$")
 			if err != nil {
-				return "", err
+				return 0, err
 			}
 			var n int
 			if _, value, found := strings.Cut(text, ": "); found {
 				if _, err := fmt.Sscan(value, &n); err != nil {
-					return "", fmt.Errorf("stat %s of %s: %w", stat, each.name, err)
+					return 0, fmt.Errorf("stat %s of %s: %w", stat, each.name, err)
 				}
 			}
 			total += n
 		}
 	}
-	return fmt.Sprint(total), nil
+	return total, nil
 }
 
 // stream counts the events of a response that does not end.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 )
@@ -45,7 +46,7 @@ func (o *output) world(w *world) {
 		for _, p := range each.ports() {
 			listen := each.listen(p)
 			if listen.Port() == p {
-				ports = append(ports, fmt.Sprint(p))
+				ports = append(ports, strconv.Itoa(int(p)))
 			} else {
 				ports = append(ports, fmt.Sprintf("%d (at %d)", p, listen.Port()))
 			}

@@ -127,7 +127,7 @@ func (w *world) readDeployments() error {
 func (w *world) findAddresses() error {
 	var err error
 	for range blockTries {
-		block := [4]byte{127, byte(16 + rand.IntN(200)), byte(rand.IntN(256)), 0} //nolint:gosec // not a secret
+		block := [4]byte{127, byte(16 + rand.IntN(200)), byte(rand.IntN(256)), 0}
 		w.block = netip.PrefixFrom(netip.AddrFrom4(block), 24)
 		for i, each := range w.workloads {
 			each.address = host(w.block, firstAddress+i)
