@@ -5,7 +5,9 @@ package xds
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -130,9 +132,20 @@ func (c *Cache) Set(u Update) {
 	}
 	for id := range wake {
 		for s := range c.byNode[id] {
-			c.serve(s)
+			c.wake(s)
 		}
 	}
+}
+
+// wake serves a stream after a change. What one stream's resources make panic keeps nobody else from theirs; it is tried again with the next change.
+func (c *Cache) wake(s *stream) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.metrics.panicked()
+			c.logger.Error("serving a proxy panicked", "node", s.node, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		}
+	}()
+	c.serve(s)
 }
 
 // moveNodes takes over the nodes and returns those whose workload is another than before.

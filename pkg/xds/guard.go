@@ -18,6 +18,7 @@ import (
 type guard struct {
 	authenticator Authenticator
 	logger        *sparseLogger
+	metrics       *Metrics
 	sendTimeout   time.Duration
 }
 
@@ -54,6 +55,7 @@ func (g *guard) run(srv any, ss grpc.ServerStream, handler grpc.StreamHandler) e
 	go func() {
 		defer func() {
 			if p := recover(); p != nil {
+				g.metrics.panicked()
 				g.logger.logger.Error("a stream panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 				done <- status.Error(codes.Internal, "internal error")
 			}

@@ -14,6 +14,7 @@ type Metrics struct {
 	bytes   *prometheus.CounterVec
 	acks    *prometheus.CounterVec
 	nacks   *prometheus.CounterVec
+	panics  prometheus.Counter
 }
 
 // NewMetrics registers the metrics.
@@ -27,9 +28,10 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		pushes:  counter("pushes_total", "Responses sent to proxies, by resource type."),
 		bytes:   counter("push_bytes_total", "Bytes of resources sent to proxies, by resource type."),
 		acks:    counter("acks_total", "Responses that proxies acknowledged, by resource type."),
+		panics:  prometheus.NewCounter(prometheus.CounterOpts{Name: "pilot_lite_xds_panics_total", Help: "Panics that one stream's handling was stopped by."}),
 		nacks:   counter("nacks_total", "Responses that proxies refused, by resource type."),
 	}
-	r.MustRegister(m.proxies, m.streams, m.pushes, m.bytes, m.acks, m.nacks)
+	r.MustRegister(m.proxies, m.streams, m.pushes, m.bytes, m.acks, m.nacks, m.panics)
 	return m
 }
 
@@ -75,5 +77,11 @@ func (m *Metrics) closed() {
 func (m *Metrics) setProxies(n int) {
 	if m != nil {
 		m.proxies.Set(float64(n))
+	}
+}
+
+func (m *Metrics) panicked() {
+	if m != nil {
+		m.panics.Inc()
 	}
 }

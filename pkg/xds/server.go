@@ -56,7 +56,7 @@ func NewServer(c *Cache, config ServerConfig) (*Server, error) {
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
-	guard := &guard{authenticator: config.Authenticator, logger: &sparseLogger{logger: config.Logger, now: time.Now}, sendTimeout: config.SendTimeout}
+	guard := &guard{authenticator: config.Authenticator, logger: &sparseLogger{logger: config.Logger, now: time.Now}, metrics: c.metrics, sendTimeout: config.SendTimeout}
 	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(maxMessageBytes),
 		grpc.MaxHeaderListSize(maxHeaderBytes),

@@ -1,7 +1,9 @@
 package xds_test
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -114,10 +116,11 @@ func shutSlots(t testing.TB) []*xds.Resource {
 
 // replica is a control plane process, as far as a proxy can tell.
 type replica struct {
-	t     testing.TB
-	path  string // unix:PATH
-	cache *xds.Cache
-	stop  func()
+	t      testing.TB
+	path   string // unix:PATH
+	cache  *xds.Cache
+	config xds.ServerConfig
+	stop   func()
 }
 
 // socket is an address that replicas can take over from each other.
@@ -129,14 +132,19 @@ func socket(t testing.TB) string {
 // start serves a cache of its own at an address. Without a salter two replicas send the same bytes.
 func start(t testing.TB, path string, salter xds.Salter) *replica {
 	t.Helper()
-	r := &replica{t: t, path: path, cache: xds.NewCache(xds.Config{Salter: salter, Shut: shutSlots(t)})}
+	return startWith(t, path, xds.Config{Salter: salter, Shut: shutSlots(t)}, xds.ServerConfig{})
+}
+
+func startWith(t testing.TB, path string, config xds.Config, server xds.ServerConfig) *replica {
+	t.Helper()
+	r := &replica{t: t, path: path, cache: xds.NewCache(config), config: server}
 	r.serve()
 	return r
 }
 
 func (r *replica) serve() {
 	r.t.Helper()
-	server, err := xds.NewServer(r.cache, xds.ServerConfig{})
+	server, err := xds.NewServer(r.cache, r.config)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -224,6 +232,9 @@ func (r *replica) until(what string, holds func() bool) {
 		}
 	}
 }
+
+// newLogger writes to a buffer, one writer at a time.
+func newLogger(w *bytes.Buffer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
 
 // salter is the remedy, none is its absence.
 func salter(remedy bool) xds.Salter {

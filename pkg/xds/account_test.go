@@ -1,0 +1,273 @@
+package xds_test
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	statusv3 "github.com/envoyproxy/go-control-plane/envoy/service/status/v3"
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+	"github.com/pilot-lite/pilot-lite/pkg/translate/rbac"
+	"github.com/pilot-lite/pilot-lite/pkg/xds"
+)
+
+// A new proxy behind a node's name does not inherit what the old one, whose connection is half open, acknowledged.
+func TestANewProxyStartsItsOwnAccount(t *testing.T) {
+	t.Parallel()
+	r := start(t, socket(t), salter(true))
+	r.cache.Set(update(t, slot(t, rbac.HTTPSlot, allow)))
+	old := connect(t, r.path)
+	old.subscribe(node, xds.ExtensionConfigType, nil, rbac.HTTPSlot)
+	old.ack(old.receive())
+	r.eventually(rbac.HTTPSlot, xds.StateEnforced)
+
+	restarted := connect(t, r.path)
+	restarted.subscribe(node, xds.ExtensionConfigType, nil, rbac.HTTPSlot)
+	got := restarted.receive()
+	if s := r.status(rbac.HTTPSlot); s.State != xds.StatePending || s.Enforced != "" {
+		t.Errorf("before the new proxy answers: %+v", s)
+	}
+	restarted.nack(got, "not me")
+	r.eventually(rbac.HTTPSlot, xds.StateRefused)
+
+	// The old one is served all the same, and counts again when it is alone.
+	r.cache.Set(update(t, slot(t, rbac.HTTPSlot, deny)))
+	old.ack(old.receive())
+	restarted.receive()
+	restarted.cancel()
+	r.eventually(rbac.HTTPSlot, xds.StateEnforced)
+}
+
+// What a proxy refused comes back in other bytes, also when the memory of refusals was too small to know it.
+func TestForgottenRefusalsComeInOtherBytes(t *testing.T) {
+	t.Parallel()
+	r := start(t, socket(t), salter(true))
+	r.cache.LimitRefusals(2)
+	sent := map[string][][]byte{} // by version
+	for range 3 {
+		for _, c := range []content{"one", "two", "three", "four", "five"} {
+			r.cache.Set(update(t, slot(t, rbac.HTTPSlot, c)))
+			c := connect(t, r.path)
+			c.subscribe(node, xds.ExtensionConfigType, nil, rbac.HTTPSlot)
+			got := c.receive()
+			res := got.GetResources()[0]
+			body := res.GetResource().GetValue()
+			if slices.ContainsFunc(sent[res.GetVersion()], func(b []byte) bool { return bytes.Equal(b, body) }) {
+				t.Fatal("the proxy was sent the bytes that it refused")
+			}
+			sent[res.GetVersion()] = append(sent[res.GetVersion()], body)
+			c.nack(got, "no")
+			r.eventually(rbac.HTTPSlot, xds.StateRefused)
+			c.cancel()
+		}
+	}
+}
+
+// Only a proxy that refused a content gets it in bytes of its own: the others share one form.
+func TestOthersShareOneForm(t *testing.T) {
+	t.Parallel()
+	r := start(t, socket(t), salter(true))
+	u := update(t, slot(t, rbac.HTTPSlot, allow))
+	u.Nodes["shop/other"] = xds.Node{ID: "shop/other", Workload: "w"}
+	r.cache.Set(u)
+	get := func(id string) (*client, []byte) {
+		c := connect(t, r.path)
+		c.subscribe(id, xds.ExtensionConfigType, nil, rbac.HTTPSlot)
+		got := c.receive()
+		if id == node {
+			c.nack(got, "no")
+			r.eventually(rbac.HTTPSlot, xds.StateRefused)
+		}
+		c.cancel()
+		return c, got.GetResources()[0].GetResource().GetValue()
+	}
+	_, first := get(node)
+	_, second := get(node)
+	_, other := get("shop/other")
+	_, another := get("shop/other")
+	if bytes.Equal(first, second) {
+		t.Error("the proxy was sent the bytes that it refused")
+	}
+	if !bytes.Equal(first, other) || !bytes.Equal(other, another) {
+		t.Error("the proxies that refused nothing got different bytes")
+	}
+}
+
+// A claim to hold what the proxy is known to have refused is not believed.
+func TestAClaimToHoldWhatWasRefused(t *testing.T) {
+	t.Parallel()
+	r := start(t, socket(t), salter(true))
+	r.cache.Set(update(t, slot(t, rbac.HTTPSlot, allow)))
+	c := connect(t, r.path)
+	c.subscribe(node, xds.ExtensionConfigType, nil, rbac.HTTPSlot)
+	got := c.receive()
+	c.nack(got, "no")
+	r.eventually(rbac.HTTPSlot, xds.StateRefused)
+	liar := connect(t, r.path)
+	liar.subscribe(node, xds.ExtensionConfigType, map[string]string{rbac.HTTPSlot: got.GetResources()[0].GetVersion()}, rbac.HTTPSlot)
+	again := liar.receive()
+	liar.ack(again)
+	r.eventually(rbac.HTTPSlot, xds.StateEnforced) // in bytes that it had not seen
+}
+
+// A cluster goes after the listener that leads to it, and comes before: no request meets a listener without its cluster.
+func TestAClusterGoesAfterItsListener(t *testing.T) {
+	t.Parallel()
+	r := start(t, socket(t), salter(true))
+	listener := func(prefix string) *listenerv3.Listener { return &listenerv3.Listener{Name: "l", StatPrefix: prefix} }
+	r.cache.Set(update(t, cluster("a"), listener("to a")))
+	c := connect(t, r.path)
+	c.subscribe(node, xds.ClusterType, nil)
+	c.ack(c.receive())
+	c.subscribe(node, xds.ListenerType, nil)
+	c.ack(c.receive())
+	r.becomes("l", xds.StateEnforced)
+
+	r.cache.Set(update(t, cluster("b"), listener("to b")))
+	comes := c.receive()
+	if names(comes) != "b" {
+		t.Fatalf("got %q, want the cluster that comes", names(comes))
+	}
+	changes := c.receive()
+	if names(changes) != "l" {
+		t.Fatalf("got %q, want the listener", names(changes))
+	}
+	c.ack(comes)
+	c.nack(changes, "no such listener") // it leads to a still
+	r.becomes("l", xds.StateRefused)
+	r.cache.Set(update(t, cluster("b"), listener("to b at last")))
+	again := c.receive()
+	if names(again) != "l" {
+		t.Fatalf("got %q, want the listener, and a stays", names(again))
+	}
+	c.ack(again)
+	if goes := c.receive(); names(goes) != "-a" {
+		t.Fatalf("got %q, want the cluster to go", names(goes))
+	}
+}
+
+// The status service says what Status says.
+func TestStatusService(t *testing.T) {
+	t.Parallel()
+	r := start(t, socket(t), salter(true))
+	bad := &clusterv3.Cluster{Name: "bad"}
+	u := update(t, slot(t, rbac.HTTPSlot, allow), bad, slot(t, rbac.TCPSlot, deny))
+	u.Nodes["shop/absent"] = xds.Node{ID: "shop/absent", UID: "2", Workload: "w"}
+	r.cache.Set(u)
+	c := connect(t, r.path)
+	c.subscribe(node, xds.ExtensionConfigType, nil, rbac.HTTPSlot)
+	c.ack(c.receive())
+	r.eventually(rbac.HTTPSlot, xds.StateEnforced)
+	c.subscribe(node, xds.ClusterType, nil)
+	c.nack(c.receive(), "bad: no such \x1b[31m thing")
+	r.becomes("bad", xds.StateRefused)
+
+	l, err := xds.Listen(t.Context(), socket(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	statusv3.RegisterClientStatusDiscoveryServiceServer(server, xds.NewStatusService(r.cache))
+	done := make(chan struct{})
+	go func() { defer close(done); _ = server.Serve(l) }()
+	t.Cleanup(func() { server.Stop(); <-done })
+	conn, err := grpc.NewClient("unix:"+l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	stream, err := statusv3.NewClientStatusDiscoveryServiceClient(conn).StreamClientStatus(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Send(&statusv3.ClientStatusRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := stream.Recv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := xds.StatusFrom(answer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := r.cache.Status()
+	for i := range want {
+		want[i].Since = time.Time{} // it is not in the messages
+		for j := range want[i].Resources {
+			want[i].Resources[j].Changed = want[i].Resources[j].Changed.UTC().Round(0)
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("over the wire (-want +got):\n%s", diff)
+	}
+	states := map[string]xds.State{}
+	for _, p := range got {
+		for _, s := range p.Resources {
+			states[p.Node+" "+s.Name] = s.State
+			if diff := cmp.Diff([]model.PolicyRef{{Namespace: "shop", Name: "cart", UID: "1", Generation: 7}}, s.Policies); diff != "" {
+				t.Errorf("policies of %s: %s", s.Name, diff)
+			}
+		}
+	}
+	if diff := cmp.Diff(map[string]xds.State{
+		"shop/cart " + rbac.HTTPSlot: xds.StateEnforced, "shop/cart bad": xds.StateRefused, "shop/cart " + rbac.TCPSlot: xds.StatePending,
+		"shop/absent " + rbac.HTTPSlot: xds.StatePending, "shop/absent bad": xds.StatePending, "shop/absent " + rbac.TCPSlot: xds.StatePending,
+	}, states); diff != "" {
+		t.Errorf("states (-want +got):\n%s", diff)
+	}
+}
+
+// A proxy that went away is shown for ten minutes, with what it refused, and nothing of it counts as in force.
+func TestDepartedProxies(t *testing.T) {
+	t.Parallel()
+	now := make(chan time.Time, 1)
+	now <- time.Unix(1000, 0)
+	clock := func() time.Time { t := <-now; now <- t; return t }
+	r := startWith(t, socket(t), xds.Config{Salter: salter(true), Now: clock}, xds.ServerConfig{})
+	r.cache.Set(update(t, slot(t, rbac.HTTPSlot, allow)))
+	c := connect(t, r.path)
+	c.subscribe(node, xds.ExtensionConfigType, nil, rbac.HTTPSlot)
+	c.ack(c.receive())
+	r.eventually(rbac.HTTPSlot, xds.StateEnforced)
+	c.cancel()
+	r.eventually(rbac.HTTPSlot, xds.StatePending)
+	if got := r.status(rbac.HTTPSlot); got.Enforced == "" {
+		t.Error("what it ran last is forgotten at once")
+	}
+	<-now
+	now <- time.Unix(1000+11*60, 0)
+	if got := r.status(rbac.HTTPSlot); got.Enforced != "" {
+		t.Errorf("it is remembered for ever: %+v", got)
+	}
+}
+
+// Stop ends within its bound, whatever the proxies do.
+func TestStopIsBounded(t *testing.T) {
+	t.Parallel()
+	r := start(t, socket(t), salter(true))
+	r.cache.Set(update(t, cluster("a")))
+	stream, err := dial(t, r.path).DeltaAggregatedResources(context.WithoutCancel(t.Context()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	c := connect(t, r.path)
+	c.subscribe(node, xds.ClusterType, nil)
+	c.receive()
+	begin := time.Now()
+	r.stop()
+	if took := time.Since(begin); took > 6*time.Second {
+		t.Errorf("it took %s", took)
+	}
+}
