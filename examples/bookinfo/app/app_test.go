@@ -136,14 +136,14 @@ func TestRefusalsAreShownWithWhoDecided(t *testing.T) {
 	t.Run("applications", func(t *testing.T) {
 		t.Parallel()
 		start(t, application, nil, application).shows("GET", "/productpage", nil, http.StatusOK,
-			"details unavailable (403, decided by the application details-v1)", "ratings unavailable (403, decided by the application ratings-v1)", "Reviewer1")
+			"details unavailable (403, decided by the application details-v1: no)", "ratings unavailable (403, decided by the application ratings-v1: no)", "Reviewer1")
 	})
 }
 
 func TestWhoIsSignedInIsHandedOn(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil, nil, nil)
-	s.shows("POST", "/productpage/ratings", url.Values{"stars": {"4"}}, http.StatusUnauthorized, "Your stars were not taken: ratings unavailable (401, decided by the application ratings-v1)")
+	s.shows("POST", "/productpage/ratings", url.Values{"stars": {"4"}}, http.StatusUnauthorized, "Your stars were not taken: ratings unavailable (401, decided by the application ratings-v1: sign in first)")
 	s.shows("POST", "/login", url.Values{"user": {"jason"}}, http.StatusOK, "Signed in as <strong>jason</strong>")
 	if got := s.lastUser(); got != "jason" {
 		t.Errorf("reviews saw end-user %q, want jason", got)

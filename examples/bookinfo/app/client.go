@@ -73,7 +73,11 @@ func (r *refusal) Error() string {
 	if r.Status == 0 {
 		return fmt.Sprintf("%s unavailable (no answer: %s)", r.Service, r.Detail)
 	}
-	return fmt.Sprintf("%s unavailable (%d, decided by %s)", r.Service, r.Status, r.By)
+	said := ""
+	if r.Detail != "" {
+		said = ": " + r.Detail
+	}
+	return fmt.Sprintf("%s unavailable (%d, decided by %s%s)", r.Service, r.Status, r.By, said)
 }
 
 // do sends a request on behalf of a user and decodes the answer into out.
