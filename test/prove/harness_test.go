@@ -1,0 +1,201 @@
+// Package prove_test holds the promises of pilot-lite against the real binary and a real Envoy: files in, requests and answers out.
+package prove_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pilot-lite/pilot-lite/internal/envoytest"
+)
+
+// binaryVariable names the binary under test, which TestMain builds where the caller names none.
+const binaryVariable = "PILOT_LITE"
+
+func TestMain(m *testing.M) { os.Exit(testMain(m)) }
+
+func testMain(m *testing.M) int {
+	if os.Getenv(binaryVariable) != "" {
+		return m.Run()
+	}
+	dir, err := os.MkdirTemp("", "pilot-lite")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	path := filepath.Join(dir, "pilot-lite")
+	if out, err := exec.CommandContext(context.Background(), "go", "build", "-o", path, "../../cmd/pilot-lite").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build pilot-lite: %v\n%s", err, out)
+		return 1
+	}
+	if err := os.Setenv(binaryVariable, path); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+// stage is one control plane with a folder of its own.
+type stage struct {
+	t          testing.TB
+	dir        string // what is served
+	run        string // sockets and logs
+	xdsAddress string
+	server     *server
+}
+
+// server is one process of "pilot-lite serve".
+type server struct {
+	cmd  *exec.Cmd
+	done chan struct{}
+}
+
+func newStage(t testing.TB, files map[string]string) *stage {
+	t.Helper()
+	s := &stage{t: t, dir: t.TempDir(), run: filepath.Dir(envoytest.AdminSocket(t))}
+	s.xdsAddress = "unix:" + filepath.Join(s.run, "xds")
+	for name, body := range files {
+		s.replace(name, body)
+	}
+	return s
+}
+
+// replace puts a file in place of another at once, as careful editors do.
+func (s *stage) replace(name, body string) {
+	s.t.Helper()
+	fresh := filepath.Join(s.run, "fresh")
+	if err := os.WriteFile(fresh, []byte(body), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := os.Rename(fresh, filepath.Join(s.dir, name)); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *stage) remove(name string) {
+	s.t.Helper()
+	if err := os.Remove(filepath.Join(s.dir, name)); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// serve starts the server, and returns when its admin interface answers.
+func (s *stage) serve(args ...string) {
+	s.t.Helper()
+	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = log.Close() }()
+	args = append([]string{"serve", "--from", s.dir, "--xds-address", s.xdsAddress, "--admin-address", s.adminAddress()}, args...)
+	cmd := exec.Command(os.Getenv(binaryVariable), args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	srv := &server{cmd: cmd, done: make(chan struct{})}
+	go func() { _ = cmd.Wait(); close(srv.done) }()
+	s.server = srv
+	s.t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-srv.done
+		if s.t.Failed() {
+			s.t.Logf("the server's log:\n%s", s.log())
+		}
+	})
+	s.eventually("the server answers", func() error {
+		_, _, err := s.admin("/healthz")
+		return err
+	})
+}
+
+// kill ends the server as a power cut would.
+func (s *stage) kill() {
+	_ = s.server.cmd.Process.Kill()
+	<-s.server.done
+}
+
+func (s *stage) logFile() string      { return filepath.Join(s.run, "serve.log") }
+func (s *stage) adminAddress() string { return "unix:" + filepath.Join(s.run, "admin") }
+
+func (s *stage) log() string {
+	b, _ := os.ReadFile(s.logFile())
+	return string(b)
+}
+
+// admin asks the server's admin interface.
+func (s *stage) admin(path string) (status int, body string, err error) {
+	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", strings.TrimPrefix(s.adminAddress(), "unix:"))
+	}}}
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://admin"+path, http.NoBody)
+	if err != nil {
+		return 0, "", err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(text), err
+}
+
+// command runs pilot-lite and returns its output and its exit code.
+func (s *stage) command(args ...string) (stdout string, code int) {
+	s.t.Helper()
+	var out, errs bytes.Buffer
+	cmd := exec.CommandContext(context.Background(), os.Getenv(binaryVariable), args...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		s.t.Fatalf("%v: %v", args, err)
+	}
+	if errs.Len() > 0 {
+		s.t.Logf("%v: %s", args, errs.String())
+	}
+	return out.String(), cmd.ProcessState.ExitCode()
+}
+
+func (s *stage) status() (text string, code int) {
+	s.t.Helper()
+	return s.command("status", "--address", s.adminAddress())
+}
+
+// envoy starts a proxy with the bootstrap that pilot-lite prints for a node.
+func (s *stage) envoy(node string, args ...string) *envoytest.Envoy {
+	s.t.Helper()
+	socket := envoytest.AdminSocket(s.t)
+	args = append([]string{"bootstrap", "--node", node, "--xds-address", s.xdsAddress, "--admin-socket", socket}, args...)
+	text, code := s.command(args...)
+	if code != 0 {
+		s.t.Fatalf("%v: exit code %d", args, code)
+	}
+	return envoytest.Start(s.t, text, socket)
+}
+
+// eventually waits until check returns nil, for at most 20 seconds.
+func (s *stage) eventually(what string, check func() error) {
+	s.t.Helper()
+	var err error
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+		if err = check(); err == nil {
+			return
+		}
+	}
+	s.t.Fatalf("%s: not within 20 s: %v", what, err)
+}
