@@ -1,6 +1,8 @@
 package rbac_test
 
 import (
+	"errors"
+	"net/http"
 	"net/netip"
 	"testing"
 
@@ -53,7 +55,16 @@ func startProxy(t testing.TB, ix *model.Index) *envoytest.Envoy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return envoytest.Start(t, string(text), admin)
+	e := envoytest.Start(t, string(text), admin)
+	// The admin interface answers before the last of a thousand listeners listens.
+	e.Eventually("every listener listens", func() error {
+		if e.Stat("listener_manager.workers_started") != 1 {
+			return errors.New("the workers have not started")
+		}
+		_, err := e.Admin(http.MethodGet, "/ready")
+		return err
+	})
+	return e
 }
 
 // ownSocket is a free socket on a loopback address that is used once in this test: two that were free a moment ago must not be the same.
