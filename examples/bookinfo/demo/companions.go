@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,6 +16,9 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
+// shownPolicy is the policy whose companions are shown as YAML.
+const shownPolicy = "ratings"
+
 // showCompanions prints the NetworkPolicies that the node's kernel enforces beside the sidecars, and says which connections they would let pass: here
 // there is no such fence, so they are read as Kubernetes defines them.
 func (w *world) showCompanions(ctx context.Context, out *output) (bool, error) {
@@ -22,24 +26,35 @@ func (w *world) showCompanions(ctx context.Context, out *output) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if err := os.WriteFile(w.companionsFile(), []byte(text), 0o600); err != nil {
+		return false, fmt.Errorf("keep the companions: %w", err)
+	}
 	var companions []networkingv1.NetworkPolicy
-	var compact strings.Builder
+	var shown strings.Builder
 	for _, document := range splitYAML([]byte(text)) {
 		var np networkingv1.NetworkPolicy
 		if err := yaml.UnmarshalStrict(document, &np); err != nil {
 			return false, fmt.Errorf("read the companions: %w", err)
 		}
 		companions = append(companions, np)
-		short, err := compactYAML(document)
+		if np.Labels[labelPrefix+"policy"] != shownPolicy {
+			continue
+		}
+		compact, err := compactYAML(document)
 		if err != nil {
 			return false, fmt.Errorf("print the companions: %w", err)
 		}
-		compact.WriteString("---\n" + short)
+		shown.WriteString("---\n" + compact)
 	}
-	out.head("Companion NetworkPolicies (pilot-lite translate --companions): the fence outside the pods, which knows connections only")
-	out.text(compact.String())
+	out.head("Companion NetworkPolicies, the fence outside the pods, which knows connections only")
+	out.companions(companions)
+	out.text("\n  Those of " + shownPolicy + ", as pilot-lite translate --companions prints them all:")
+	out.text(shown.String())
+	out.text("\n  By all of them together:")
 	return w.compareLayers(companions, out), nil
 }
+
+func (w *world) companionsFile() string { return filepath.Join(w.dir, "companions.yaml") }
 
 // compareLayers compares what the companions let pass with the graph.
 func (w *world) compareLayers(companions []networkingv1.NetworkPolicy, out *output) bool {

@@ -58,6 +58,27 @@ func TestCompactYAMLSaysTheSame(t *testing.T) {
 	}
 }
 
+func TestCompanionsInShort(t *testing.T) {
+	t.Parallel()
+	var policies []networkingv1.NetworkPolicy
+	for _, document := range splitYAML([]byte(someCompanions)) {
+		var np networkingv1.NetworkPolicy
+		if err := yaml.UnmarshalStrict(document, &np); err != nil {
+			t.Fatal(err)
+		}
+		policies = append(policies, np)
+	}
+	var got strings.Builder
+	(&output{w: &got}).companions(policies)
+	want := `  NAME  SELECTS  LETS PASS
+  b     b        in bookinfo/a + version in (v2, v3) or 10.0.0.0/8:9080+1-79+53/UDP
+  a     a        out b
+`
+	if diff := cmp.Diff(want, got.String()); diff != "" {
+		t.Errorf("the companions in short (-want +got):\n%s", diff)
+	}
+}
+
 func TestConnectsAsKubernetesDefines(t *testing.T) {
 	t.Parallel()
 	var policies []networkingv1.NetworkPolicy

@@ -103,6 +103,7 @@ func (o *output) keep(w *world) {
 	fmt.Fprintf(t, "  the page\thttp://%s/productpage\n", ingress.listen(80))
 	fmt.Fprintf(t, "  with TLS\thttps://%s/productpage\n", ingress.listen(443))
 	fmt.Fprintf(t, "  the policies, to edit\t%s/yaml/policies\n", w.dir)
+	fmt.Fprintf(t, "  the companions\t%s\n", w.companionsFile())
 	fmt.Fprintf(t, "  the access logs\t%s/log/envoy-*.out\n", w.dir)
 	fmt.Fprintf(t, "  the status\t%s status --address unix:%s\n", w.pilotLite, w.admin)
 	_ = t.Flush()
