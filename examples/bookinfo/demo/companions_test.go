@@ -35,6 +35,19 @@ spec:
 
 const long = "a text that is so long that no line with it and with what stands around it could ever fit into the width that a compact line may have at most"
 
+func companionsToTry(t *testing.T) []networkingv1.NetworkPolicy {
+	t.Helper()
+	var policies []networkingv1.NetworkPolicy
+	for _, document := range splitYAML([]byte(someCompanions)) {
+		var np networkingv1.NetworkPolicy
+		if err := yaml.UnmarshalStrict(document, &np); err != nil {
+			t.Fatal(err)
+		}
+		policies = append(policies, np)
+	}
+	return policies
+}
+
 func TestCompactYAMLSaysTheSame(t *testing.T) {
 	t.Parallel()
 	for _, document := range splitYAML([]byte(someCompanions)) {
@@ -60,14 +73,7 @@ func TestCompactYAMLSaysTheSame(t *testing.T) {
 
 func TestCompanionsInShort(t *testing.T) {
 	t.Parallel()
-	var policies []networkingv1.NetworkPolicy
-	for _, document := range splitYAML([]byte(someCompanions)) {
-		var np networkingv1.NetworkPolicy
-		if err := yaml.UnmarshalStrict(document, &np); err != nil {
-			t.Fatal(err)
-		}
-		policies = append(policies, np)
-	}
+	policies := companionsToTry(t)
 	var got strings.Builder
 	(&output{w: &got}).companions(policies)
 	want := `  NAME  SELECTS  LETS PASS
@@ -81,14 +87,7 @@ func TestCompanionsInShort(t *testing.T) {
 
 func TestConnectsAsKubernetesDefines(t *testing.T) {
 	t.Parallel()
-	var policies []networkingv1.NetworkPolicy
-	for _, document := range splitYAML([]byte(someCompanions)) {
-		var np networkingv1.NetworkPolicy
-		if err := yaml.UnmarshalStrict(document, &np); err != nil {
-			t.Fatal(err)
-		}
-		policies = append(policies, np)
-	}
+	policies := companionsToTry(t)
 	a := endpoint{map[string]string{"app": "a", "version": "v2"}}
 	oldA := endpoint{map[string]string{"app": "a", "version": "v1"}}
 	b := endpoint{map[string]string{"app": "b"}}

@@ -14,7 +14,7 @@ import (
 // temporary makes a folder that everything temporary goes to, short enough for UNIX sockets in it.
 func temporary(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "d")
+	dir, err := os.MkdirTemp("/tmp", "d") //nolint:usetesting // its paths are too long for UNIX sockets
 	if err != nil {
 		t.Fatal(err)
 	}
