@@ -29,13 +29,18 @@ const (
 // budget is what is left of it.
 type budget struct{ nodes, bytes, depth int }
 
-// split parses a file into its documents; a List counts as its items.
+// split parses a file into its documents; a List counts as its items. A file without any document is an error, as it is to kubectl: whoever cut
+// it to nothing hardly meant to open what its policies shut.
 func split(content []byte) ([]document, error) {
 	var out []document
+	empty := true
 	decoder := yaml.NewDecoder(bytes.NewReader(content))
 	for number := 1; ; number++ {
 		var root yaml.Node
 		err := decoder.Decode(&root)
+		if errors.Is(err, io.EOF) && empty {
+			return nil, &positionError{line: 1, err: errors.New("the file holds no object: if its objects are to go, remove the file")}
+		}
 		if errors.Is(err, io.EOF) {
 			return out, nil
 		}
@@ -49,6 +54,7 @@ func split(content []byte) ([]document, error) {
 		if body.Kind == 0 || body.ShortTag() == "!!null" {
 			continue // an empty document
 		}
+		empty = false
 		docs, err := items(number, body)
 		if err != nil {
 			return nil, err

@@ -159,6 +159,8 @@ func TestABadFileKeepsItsLastGoodState(t *testing.T) {
 		"unknown key":              {broken, []string{"a.yaml:4", "L7Policy shop/a", "spec.podSelectr", "unknown field"}},
 		"wrong type":               {strings.Replace(policyA, "{podSelector: {}}", "{podSelector: [], ingress: 3}", 1), []string{"a.yaml", "L7Policy shop/a"}},
 		"selector":                 {strings.Replace(policyA, "podSelector: {}", "podSelector: {matchLabels: {app: '?'}}", 1), []string{"a.yaml:4", "spec.podSelector"}},
+		"empty":                    {"", []string{"a.yaml:1", "no object", "remove the file"}},
+		"only a comment":           {"# nothing\n---\n", []string{"a.yaml:1", "no object"}},
 		"binary":                   {"\x00\x01\x02", []string{"a.yaml", "not text"}},
 		"not YAML":                 {"a: [", []string{"a.yaml", "not YAML"}},
 		"no object":                {"- 1\n", []string{"a.yaml:1", "no object"}},
