@@ -117,7 +117,7 @@ func (s *Source) scan(watcher *fsnotify.Watcher, touched string) (unsettled bool
 	found, problems := s.list(watcher)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	changed, sameParts := false, s.world != nil
+	read, changed, sameParts := false, false, s.world != nil
 	for _, path := range found {
 		f, again := s.look(path, touched)
 		unsettled = unsettled || again
@@ -126,10 +126,12 @@ func (s *Source) scan(watcher *fsnotify.Watcher, touched string) (unsettled bool
 		}
 		old := s.files[path]
 		s.files[path] = f
+		read = true
+		if f.good == nil || old != nil && old.good == f.good {
+			continue // nothing of it is in force, or the same as before
+		}
 		changed = true
-		switch {
-		case f.good == nil, old != nil && old.good == f.good: // nothing of it is in force, or the same as before
-		case old == nil, old.good == nil, !sameWorld(old.good, f.good):
+		if old == nil || old.good == nil || !sameWorld(old.good, f.good) {
 			sameParts = false
 		}
 	}
@@ -144,7 +146,7 @@ func (s *Source) scan(watcher *fsnotify.Watcher, touched string) (unsettled bool
 	if unsettled && s.snapshot == nil {
 		return true // the first snapshot has everything
 	}
-	if !changed && s.snapshot != nil && len(problems) == 0 && s.sameProblems(nil) {
+	if !read && !changed && s.snapshot != nil && len(problems) == 0 && s.sameProblems(nil) {
 		return unsettled
 	}
 	s.rebuild(problems, changed, sameParts)
@@ -235,7 +237,11 @@ func (s *Source) rebuild(problems []model.Diagnostic, changed, sameParts bool) {
 		}
 		s.problems = problems
 	}
-	if missing || len(r.Problems) > 0 || !changed && s.snapshot != nil {
+	if len(r.Problems) > 0 {
+		s.world = nil // files have moved on from the one that is in force: the next snapshot must not reuse it
+		return
+	}
+	if missing || !changed && s.snapshot != nil {
 		return
 	}
 	s.world, s.snapshot = world, r.Snapshot

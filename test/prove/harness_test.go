@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -154,6 +155,23 @@ func (s *stage) admin(path string) (status int, body string, err error) {
 	return resp.StatusCode, string(text), err
 }
 
+// pushes is how many responses the server sent since it started.
+func (s *stage) pushes() int {
+	s.t.Helper()
+	_, body, err := s.admin("/metrics")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	sum := 0
+	for line := range strings.Lines(body) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "} ")
+		if n, err := strconv.Atoi(value); err == nil && strings.HasPrefix(name, "pilot_lite_pushes_total{") {
+			sum += n
+		}
+	}
+	return sum
+}
+
 // command runs pilot-lite and returns its output and its exit code.
 func (s *stage) command(args ...string) (stdout string, code int) {
 	s.t.Helper()
@@ -174,6 +192,28 @@ func (s *stage) command(args ...string) (stdout string, code int) {
 func (s *stage) status() (text string, code int) {
 	s.t.Helper()
 	return s.command("status", "--address", s.adminAddress())
+}
+
+// eventuallyEnforced waits until status says that a proxy runs everything that is meant for it.
+func (s *stage) eventuallyEnforced(node string) {
+	s.t.Helper()
+	s.eventually("status shows "+node+" enforced", func() error {
+		text, code := s.status()
+		enforced, others := 0, 0
+		for line := range strings.Lines(text) {
+			switch fields := strings.Fields(line); {
+			case len(fields) == 0 || fields[0] != node || len(fields) < 7:
+			case strings.Contains(line, " enforced "):
+				enforced++
+			default:
+				others++
+			}
+		}
+		if code != 0 || enforced == 0 || others > 0 {
+			return fmt.Errorf("exit code %d: %s", code, text)
+		}
+		return nil
+	})
 }
 
 // envoy starts a proxy with the bootstrap that pilot-lite prints for a node.

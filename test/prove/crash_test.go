@@ -1,0 +1,71 @@
+package prove_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/pilot-lite/pilot-lite/internal/envoytest"
+)
+
+// updates counts what reached the proxy: every response that it took or refused.
+func updates(e *envoytest.Envoy) string {
+	var out []string
+	for _, name := range []string{
+		"listener_manager.lds.update_success", "listener_manager.lds.update_rejected", "cluster_manager.cds.update_success", "cluster_manager.cds.update_rejected",
+	} {
+		out = append(out, fmt.Sprintf("%s=%d", name, e.Stat(name)))
+	}
+	text, err := e.Admin("GET", "/stats?filter=^extension_config_discovery.*(config_reload|config_fail|config_conflict)$")
+	if err != nil {
+		return err.Error()
+	}
+	return strings.Join(out, "\n") + "\n" + text
+}
+
+// Killing the control plane changes no verdict. When it comes back with the same files, the proxy has everything and is sent nothing; the next edit
+// reaches it.
+func TestEnforcementOutlivesTheControlPlane(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []struct {
+		name string
+		args []string
+	}{{"delta", nil}, {"state of the world", []string{"--state-of-the-world"}}} {
+		t.Run(mode.name, func(t *testing.T) {
+			t.Parallel()
+			s := newShop(t, map[string]string{"a.yaml": onlyFront()})
+			s.serve()
+			proxy := s.envoy("shop/cart", mode.args...)
+			s.eventuallyVerdicts("the policy holds", frontOnly)
+			s.eventuallyEnforced("shop/cart")
+			before := updates(proxy)
+			if !strings.Contains(before, "config_reload: 1") {
+				t.Fatalf("the slots are not counted: %s", before)
+			}
+
+			if s.pushes() == 0 {
+				t.Fatal("the server does not count what it pushes")
+			}
+			s.kill()
+			proxy.Eventually("the proxy notices", func() error {
+				if proxy.Stat("control_plane.connected_state") != 0 {
+					return fmt.Errorf("still connected")
+				}
+				return nil
+			})
+			s.wantVerdicts("without a control plane", frontOnly)
+
+			s.serve()
+			s.eventuallyEnforced("shop/cart")
+			s.wantVerdicts("after its return", frontOnly)
+			if after := updates(proxy); after != before {
+				t.Errorf("the proxy was sent what it had:\n%s\nbefore:\n%s", after, before)
+			}
+			if n := s.pushes(); n != 0 {
+				t.Errorf("the server pushed %d responses", n)
+			}
+			s.replace("a.yaml", policy("cart", "ingress: []"))
+			s.eventuallyVerdicts("an edit after its return", nothing)
+		})
+	}
+}
