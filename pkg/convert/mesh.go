@@ -113,7 +113,9 @@ func Mesh(c *MeshConfig) (model.Mesh, []model.Diagnostic) {
 		m.mesh.DNS = m.peers("spec.dns", s.DNS)
 	}
 	if s.ControlPlane != nil {
-		m.mesh.ControlPlane = m.peers("spec.controlPlane.peers", s.ControlPlane.Peers)
+		if len(s.ControlPlane.Peers) > 0 {
+			m.mesh.ControlPlane = m.peers("spec.controlPlane.peers", s.ControlPlane.Peers)
+		}
 		m.mesh.ControlPlanePort = m.port("spec.controlPlane.port", s.ControlPlane.Port, defaultControlPlanePort)
 	}
 	if s.Metrics != nil {
