@@ -27,7 +27,7 @@ const (
 // MeshConfig holds the settings for everything. Every field is optional; DefaultMesh has the defaults.
 type MeshConfig struct {
 	metav1.TypeMeta `json:",inline"`
-	Metadata        metav1.ObjectMeta `json:"metadata,omitempty"`
+	Metadata        metav1.ObjectMeta `json:"metadata"`
 	Spec            MeshSpec          `json:"spec"`
 }
 

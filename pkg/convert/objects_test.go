@@ -97,15 +97,23 @@ func TestAnnotations(t *testing.T) {
 		changes           bool // from the hardened default
 		bad               bool
 	}{
-		{v1alpha1.AnnotationAllowHTTP10, "true", true, false}, {v1alpha1.AnnotationAllowHTTP10, "false", false, false}, {v1alpha1.AnnotationAllowHTTP10, "yes", false, true},
-		{v1alpha1.AnnotationAllowHTTP10, "TRUE ", false, true}, {v1alpha1.AnnotationAllowEscapedSlashes, "true\n", false, true},
-		{v1alpha1.AnnotationServerFirst, "25, 3306", true, false}, {v1alpha1.AnnotationServerFirst, "25,x", false, true}, {v1alpha1.AnnotationServerFirst, "0", false, true},
+		{v1alpha1.AnnotationAllowHTTP10, "true", true, false},
+		{v1alpha1.AnnotationAllowHTTP10, "false", false, false},
+		{v1alpha1.AnnotationAllowHTTP10, "yes", false, true},
+		{v1alpha1.AnnotationAllowHTTP10, "TRUE ", false, true},
+		{v1alpha1.AnnotationAllowEscapedSlashes, "true\n", false, true},
+		{v1alpha1.AnnotationServerFirst, "25, 3306", true, false},
+		{v1alpha1.AnnotationServerFirst, "25,x", false, true},
+		{v1alpha1.AnnotationServerFirst, "0", false, true},
 		{v1alpha1.AnnotationExcludeInboundPorts, "70000", false, true},
-		{v1alpha1.AnnotationMaxStreamDuration, "10m", true, false}, {v1alpha1.AnnotationMaxStreamDuration, "-1s", false, true}, {v1alpha1.AnnotationMaxStreamDuration, "1", false, true},
+		{v1alpha1.AnnotationMaxStreamDuration, "10m", true, false},
+		{v1alpha1.AnnotationMaxStreamDuration, "-1s", false, true},
+		{v1alpha1.AnnotationMaxStreamDuration, "1", false, true},
 		{v1alpha1.AnnotationBound, `[{"port":80,"listen":"127.0.0.1:8080","application":"127.0.0.1:8081"}]`, true, false},
 		{v1alpha1.AnnotationBound, `[{"port":80,"listen":"localhost:8080","application":"127.0.0.1:8081"}]`, false, true},
 		{v1alpha1.AnnotationBound, `[{"port":80,"listen":"127.0.0.1:8080","application":"127.0.0.1:8081","x":1}]`, false, true},
-		{v1alpha1.AnnotationBound, `[] {}`, false, true}, {v1alpha1.AnnotationBound, `{`, false, true},
+		{v1alpha1.AnnotationBound, `[] {}`, false, true},
+		{v1alpha1.AnnotationBound, `{`, false, true},
 	} {
 		got, found := convert.Pod(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "a", Annotations: map[string]string{c.annotation: c.value}}})
 		if changed := !cmp.Equal(got.Proxy, model.ProxySettings{}, cmpopts.EquateComparable(netip.AddrPort{})); changed != c.changes {

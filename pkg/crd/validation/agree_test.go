@@ -99,6 +99,7 @@ func TestSchemaAgrees(t *testing.T) {
 
 // agree reports a policy that passes Validate and that the API server refuses or prunes. It says whether it passes.
 func agree(t testing.TB, report func(format string, args ...any), server *apiServer, p *v1alpha1.L7Policy) bool {
+	t.Helper()
 	if validation.Validate(p) != nil {
 		return false
 	}

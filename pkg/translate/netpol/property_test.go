@@ -67,7 +67,8 @@ type party struct {
 
 func ends(ix *model.Index) []party {
 	out := []party{
-		{end: end{address: netip.MustParseAddr("203.0.113.10")}, name: "office"}, {end: end{address: netip.MustParseAddr("203.0.113.200")}, name: "guest"},
+		{end: end{address: netip.MustParseAddr("203.0.113.10")}, name: "office"},
+		{end: end{address: netip.MustParseAddr("203.0.113.200")}, name: "guest"},
 		{end: end{address: netip.MustParseAddr("2001:db8::1")}, name: "six"},
 	}
 	for i := range ix.Snapshot.Pods {
@@ -147,8 +148,10 @@ func randomWorld(t *rapid.T) *model.Snapshot {
 	n := 0
 	for _, ns := range []string{"shop", "web"} {
 		for _, set := range []map[string]string{
-			{"app": "a", v1alpha1.LabelProxy: v1alpha1.ProxyInjected, v1alpha1.LabelServiceAccount: "x"}, {"app": "a", "tier": "1"},
-			{"app": "b", "tier": "2", v1alpha1.LabelProxy: v1alpha1.ProxyInjected}, {},
+			{"app": "a", v1alpha1.LabelProxy: v1alpha1.ProxyInjected, v1alpha1.LabelServiceAccount: "x"},
+			{"app": "a", "tier": "1"},
+			{"app": "b", "tier": "2", v1alpha1.LabelProxy: v1alpha1.ProxyInjected},
+			{},
 		} {
 			n++
 			s.Pods = append(s.Pods, model.Pod{Namespace: ns, Name: fmt.Sprintf("p%d", n), Labels: set, Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 244, 0, byte(n)})}})
@@ -192,8 +195,12 @@ func drawRules(t *rapid.T, isIngress bool) []model.Rule {
 		}
 		if rapid.Bool().Draw(t, "hasPorts") {
 			r.Ports = rapid.SliceOfN(rapid.SampledFrom([]model.PortRange{
-				{Protocol: model.TCP, From: 80, To: 80}, {Protocol: model.TCP, From: 8080, To: 8090}, {Protocol: model.TCP, From: 8081, To: 8081},
-				{Protocol: model.TCP, From: 1, To: 65535}, {Protocol: model.UDP, From: 80, To: 8080}, {Protocol: model.TCP, From: 14000, To: 15050},
+				{Protocol: model.TCP, From: 80, To: 80},
+				{Protocol: model.TCP, From: 8080, To: 8090},
+				{Protocol: model.TCP, From: 8081, To: 8081},
+				{Protocol: model.TCP, From: 1, To: 65535},
+				{Protocol: model.UDP, From: 80, To: 8080},
+				{Protocol: model.TCP, From: 14000, To: 15050},
 			}), 1, 2).Draw(t, "ports")
 		}
 		out = append(out, r)
