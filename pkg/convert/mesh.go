@@ -42,7 +42,7 @@ type MeshSpec struct {
 	// ControlPlane says where sidecars find the control plane.
 	ControlPlane *MeshPeers `json:"controlPlane,omitempty"`
 	// Metrics says whom the sidecars' metrics are open to; default nobody.
-	Metrics *MeshPeers `json:"metrics,omitempty"`
+	Metrics *MeshMetrics `json:"metrics,omitempty"`
 	// OptOutNamespaces lists the namespaces whose pods may opt out of injection.
 	OptOutNamespaces []string `json:"optOutNamespaces,omitempty"`
 	// HTTP bounds what one caller can hold.
@@ -53,6 +53,12 @@ type MeshSpec struct {
 type MeshPeers struct {
 	Peers []v1alpha1.Peer `json:"peers,omitempty"`
 	Port  int32           `json:"port,omitempty"`
+}
+
+// MeshMetrics are those who may read metrics, and the ports that they read them from.
+type MeshMetrics struct {
+	Peers []v1alpha1.Peer `json:"peers,omitempty"`
+	Ports []int32         `json:"ports,omitempty"`
 }
 
 // MeshHTTP are HTTP limits.
@@ -85,7 +91,7 @@ func DefaultMesh() model.Mesh {
 		TrustDomain: defaultTrustDomain, IdentityMode: model.IdentityAddress,
 		DNS:          pods(metav1.NamespaceSystem, "k8s-app", "kube-dns"),
 		ControlPlane: pods("pilot-lite-system", "app.kubernetes.io/name", "pilot-lite"), ControlPlanePort: defaultControlPlanePort,
-		MetricsPort: defaultMetricsPort,
+		MetricsPorts: []uint16{defaultMetricsPort},
 		HTTP: model.HTTPDefaults{
 			MaxConcurrentStreams: defaultStreams, MaxRequestHeadersKB: defaultHeadersKB, RequestHeaderTimeout: defaultHeadersTimeout,
 		},
@@ -120,7 +126,12 @@ func Mesh(c *MeshConfig) (model.Mesh, []model.Diagnostic) {
 	}
 	if s.Metrics != nil {
 		m.mesh.Metrics = m.peers("spec.metrics.peers", s.Metrics.Peers)
-		m.mesh.MetricsPort = m.port("spec.metrics.port", s.Metrics.Port, defaultMetricsPort)
+		for i, n := range s.Metrics.Ports {
+			if i == 0 {
+				m.mesh.MetricsPorts = nil
+			}
+			m.mesh.MetricsPorts = append(m.mesh.MetricsPorts, m.port(index("spec.metrics.ports", i), n, defaultMetricsPort))
+		}
 	}
 	for i, name := range s.OptOutNamespaces {
 		if len(validation.IsDNS1123Label(name)) > 0 {

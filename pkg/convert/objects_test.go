@@ -240,8 +240,8 @@ func TestMesh(t *testing.T) {
 	mesh := func(spec string) (model.Mesh, []model.Diagnostic) {
 		return convert.Mesh(object[convert.MeshConfig](t, "{kind: MeshConfig, apiVersion: policy.pilot-lite.io/v1alpha1, metadata: {name: m}, spec: "+spec+"}"))
 	}
-	got, found := mesh("{trustDomain: corp.test, dns: [{ipBlock: {cidr: 169.254.20.10/32}}], metrics: {peers: [{namespaceSelector: {}}], port: 9999}, http: {maxConcurrentStreams: 7, requestHeadersTimeout: 3s}}")
-	if len(found) > 0 || got.TrustDomain != "corp.test" || len(got.DNS) != 1 || got.DNS[0].Block == nil || got.MetricsPort != 9999 || got.HTTP.MaxConcurrentStreams != 7 ||
+	got, found := mesh("{trustDomain: corp.test, dns: [{ipBlock: {cidr: 169.254.20.10/32}}], metrics: {peers: [{namespaceSelector: {}}], ports: [9999, 15020]}, http: {maxConcurrentStreams: 7, requestHeadersTimeout: 3s}}")
+	if len(found) > 0 || got.TrustDomain != "corp.test" || len(got.DNS) != 1 || got.DNS[0].Block == nil || len(got.MetricsPorts) != 2 || got.MetricsPorts[0] != 9999 || got.HTTP.MaxConcurrentStreams != 7 ||
 		got.HTTP.RequestHeaderTimeout != 3*time.Second || got.HTTP.MaxRequestHeadersKB != 60 {
 		t.Errorf("got %+v, %v", got, found)
 	}
@@ -250,7 +250,7 @@ func TestMesh(t *testing.T) {
 	}
 	for spec, field := range map[string]string{
 		"{trustDomain: 'A B'}": "spec.trustDomain", "{identityMode: MTLS}": "spec.identityMode", "{identityMode: Trust}": "spec.identityMode",
-		"{dns: [{podSelector: {}}]}": "spec.dns[0]", "{dns: [{ipBlock: {cidr: x}}]}": "spec.dns[0].ipBlock.cidr", "{controlPlane: {port: 70000}}": "spec.controlPlane.port",
+		"{dns: [{podSelector: {}}]}": "spec.dns[0]", "{dns: [{ipBlock: {cidr: x}}]}": "spec.dns[0].ipBlock.cidr", "{metrics: {ports: [70000]}}": "spec.metrics.ports[0]", "{controlPlane: {port: 70000}}": "spec.controlPlane.port",
 		"{optOutNamespaces: ['A']}": "spec.optOutNamespaces[0]", "{http: {maxConcurrentStreams: -1}}": "spec.http.maxConcurrentStreams",
 		"{http: {maxRequestHeadersKB: 9000}}": "spec.http.maxRequestHeadersKB", "{http: {requestHeadersTimeout: soon}}": "spec.http.requestHeadersTimeout",
 	} {

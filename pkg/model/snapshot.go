@@ -102,7 +102,7 @@ type Mesh struct {
 	ControlPlane     []Peer   // where sidecars find the control plane
 	ControlPlanePort uint16   // the xDS port that egress plumbing opens
 	Metrics          []Peer   // whom metrics ports are open to; default none
-	MetricsPort      uint16   // the sidecar's metrics port
+	MetricsPorts     []uint16 // the ports that metrics are read from
 	OptOutNamespaces []string // namespaces whose pods may opt out of injection
 	HTTP             HTTPDefaults
 }

@@ -164,7 +164,7 @@ func (c *corpusCase) snapshot(t *testing.T) *model.Snapshot {
 		s.Mesh.ControlPlane = []model.Peer{{Namespaces: labels.SelectorFromSet(labels.Set{"kubernetes.io/metadata.name": namespace})}}
 	}
 	if l := c.Topology.Mesh.Scrape.NamespaceLabels; l != nil {
-		s.Mesh.Metrics = []model.Peer{{Namespaces: labels.SelectorFromSet(l)}}
+		s.Mesh.Metrics, s.Mesh.MetricsPorts = []model.Peer{{Namespaces: labels.SelectorFromSet(l)}}, c.Topology.Mesh.Scrape.Ports
 	}
 	for name, ns := range c.Topology.Namespaces {
 		s.Namespaces = append(s.Namespaces, model.Namespace{Name: name, Labels: ns.Labels})

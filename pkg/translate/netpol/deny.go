@@ -98,7 +98,9 @@ func (b *builder) plumbing(d direction, pods conj) []entry {
 		}
 	}
 	if d == ingress {
-		add(mesh.Metrics, ports{model.TCP, mesh.MetricsPort, mesh.MetricsPort})
+		for _, n := range mesh.MetricsPorts {
+			add(mesh.Metrics, ports{model.TCP, n, n})
+		}
 		return out
 	}
 	const dns = 53
