@@ -104,11 +104,14 @@ func writePrivate(path string, text []byte) error {
 	return nil
 }
 
-// readKey reads a key file; a newline at its end is an editor's.
+// readKey reads a key file; a newline at its end is an editor's, but for random bytes that would be too few without it.
 func readKey(path string) ([]byte, error) {
 	key, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the token key: %w", err)
 	}
-	return bytes.TrimRight(key, "\r\n"), nil
+	if trimmed := bytes.TrimRight(key, "\r\n"); len(trimmed) >= xds.MinKey {
+		return trimmed, nil
+	}
+	return key, nil
 }

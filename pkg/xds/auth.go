@@ -24,13 +24,13 @@ type TokenAuthenticator struct{ key []byte }
 
 var _ Authenticator = (*TokenAuthenticator)(nil)
 
-// minKey is the shortest key that is accepted, in bytes: as long as the hash that it keys.
-const minKey = sha256.Size
+// MinKey is the shortest key that is accepted, in bytes: as long as the hash that it keys.
+const MinKey = sha256.Size
 
 // NewTokenAuthenticator returns an authenticator for a secret key of at least 32 bytes.
 func NewTokenAuthenticator(key []byte) (*TokenAuthenticator, error) {
-	if len(key) < minKey {
-		return nil, fmt.Errorf("token key of %d bytes: at least %d random bytes are needed, e.g. head -c 32 /dev/urandom", len(key), minKey)
+	if len(key) < MinKey {
+		return nil, fmt.Errorf("token key of %d bytes: at least %d random bytes are needed, e.g. head -c 32 /dev/urandom", len(key), MinKey)
 	}
 	return &TokenAuthenticator{key: key}, nil
 }
@@ -39,8 +39,8 @@ const tokenVersion = "v1"
 
 // Token is a node's token: the node's id and its HMAC-SHA256, so that it says whose it is and nobody without the key can make one.
 func Token(key []byte, nodeID string) (string, error) {
-	if len(key) < minKey {
-		return "", fmt.Errorf("token key of %d bytes: at least %d random bytes are needed", len(key), minKey)
+	if len(key) < MinKey {
+		return "", fmt.Errorf("token key of %d bytes: at least %d random bytes are needed", len(key), MinKey)
 	}
 	if !validNodeID(nodeID) {
 		return "", fmt.Errorf("node %q: not of the form NAMESPACE/POD", nodeID)

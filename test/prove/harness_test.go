@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -65,6 +66,7 @@ type server struct {
 
 func newStage(t testing.TB, files map[string]string) *stage {
 	t.Helper()
+	dependOnSources(t)
 	s := &stage{t: t, dir: t.TempDir(), run: filepath.Dir(envoytest.AdminSocket(t))}
 	s.xdsAddress = "unix:" + filepath.Join(s.run, "xds")
 	for name, body := range files {
@@ -73,14 +75,29 @@ func newStage(t testing.TB, files map[string]string) *stage {
 	return s
 }
 
+// dependOnSources lists every folder of sources: "go test" then takes no cached result after the binary's sources, which no import leads to, changed.
+func dependOnSources(t testing.TB) {
+	t.Helper()
+	for _, root := range []string{"../../cmd", "../../pkg", "../../internal"} {
+		if err := filepath.WalkDir(root, func(_ string, _ fs.DirEntry, err error) error { return err }); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // replace puts a file in place of another at once, as careful editors do.
 func (s *stage) replace(name, body string) {
+	s.t.Helper()
+	s.place(filepath.Join(s.dir, name), body)
+}
+
+func (s *stage) place(path, body string) {
 	s.t.Helper()
 	fresh := filepath.Join(s.run, "fresh")
 	if err := os.WriteFile(fresh, []byte(body), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
-	if err := os.Rename(fresh, filepath.Join(s.dir, name)); err != nil {
+	if err := os.Rename(fresh, path); err != nil {
 		s.t.Fatal(err)
 	}
 }
