@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -36,7 +38,7 @@ type content string
 const (
 	allow  content = "allow"
 	deny   content = "deny"
-	refuse content = "refuse" // Envoy refuses it: its expression is over the program size limit
+	refuse content = "refuse" // Envoy refuses it: its expression repeats more than the engine takes
 )
 
 // slot is an RBAC slot with a content.
@@ -60,7 +62,7 @@ func slot(t testing.TB, name string, c content) *corev3.TypedExtensionConfig {
 	return &corev3.TypedExtensionConfig{Name: name, TypedConfig: pack(t, config)}
 }
 
-// tooLarge puts a predicate into m that a compiled slot has, with an expression that is too large for Envoy.
+// tooLarge puts a predicate into m that a compiled slot has, with an expression that Envoy refuses.
 func tooLarge(t testing.TB, compiled *corev3.TypedExtensionConfig, m *xdsmatcherv3.Matcher) {
 	t.Helper()
 	var config networkrbacv3.RBAC
@@ -121,6 +123,7 @@ type replica struct {
 	cache  *xds.Cache
 	config xds.ServerConfig
 	stop   func()
+	kill   func() // as SIGKILL does: connections end in the middle of anything
 }
 
 // socket is an address that replicas can take over from each other.
@@ -152,9 +155,11 @@ func (r *replica) serve() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	cut := &cutListener{Listener: l}
 	done := make(chan struct{})
-	go func() { defer close(done); _ = server.Serve(l) }()
+	go func() { defer close(done); _ = server.Serve(cut) }()
 	stopped := false
+	r.kill = func() { cut.cut(); r.stop() }
 	r.stop = func() {
 		if stopped {
 			return
@@ -166,6 +171,32 @@ func (r *replica) serve() {
 		<-done
 	}
 	r.t.Cleanup(r.stop)
+}
+
+// cutListener can end its connections without a farewell.
+type cutListener struct {
+	net.Listener
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func (l *cutListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		l.mu.Lock()
+		l.conns = append(l.conns, c)
+		l.mu.Unlock()
+	}
+	return c, err
+}
+
+func (l *cutListener) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_ = l.Close()
+	for _, c := range l.conns {
+		_ = c.Close()
+	}
 }
 
 // reconnect cuts every stream; the process stays the same.
