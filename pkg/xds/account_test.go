@@ -3,12 +3,16 @@ package xds_test
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	statusv3 "github.com/envoyproxy/go-control-plane/envoy/service/status/v3"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
@@ -269,5 +273,60 @@ func TestStopIsBounded(t *testing.T) {
 	r.stop()
 	if took := time.Since(begin); took > 6*time.Second {
 		t.Errorf("it took %s", took)
+	}
+}
+
+// However workloads and nodes come, go and move, every proxy ends up with what the last state says, as if it had been set at once.
+func TestEveryProxyFollowsTheState(t *testing.T) {
+	t.Parallel()
+	r := start(t, socket(t), nil)
+	const proxies, workloads, rounds = 6, 4, 150
+	random := rand.New(rand.NewPCG(1, 2))
+	held := make([]atomic.Pointer[string], proxies)
+	for i := range proxies {
+		c := connect(t, r.path)
+		c.subscribe(fmt.Sprint("shop/p", i), xds.ExtensionConfigType, nil, rbac.HTTPSlot)
+		done := make(chan struct{})
+		t.Cleanup(func() { close(done) })
+		go func() {
+			for {
+				var got *discoveryv3.DeltaDiscoveryResponse
+				select {
+				case got = <-c.in:
+				case <-done:
+					return
+				}
+				version := got.GetResources()[0].GetVersion()
+				if c.stream.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: got.GetTypeUrl(), ResponseNonce: got.GetNonce()}) != nil {
+					return
+				}
+				held[i].Store(&version)
+			}
+		}()
+	}
+	shut := resource(t, slot(t, rbac.HTTPSlot, deny)).Version
+	for round := range rounds {
+		u := xds.Update{Workloads: map[string][]*xds.Resource{}, Nodes: map[string]xds.Node{}}
+		for w := range workloads {
+			if random.IntN(4) > 0 {
+				u.Workloads[fmt.Sprint("w", w)] = []*xds.Resource{resource(t, slot(t, rbac.HTTPSlot, content(fmt.Sprint("c", random.IntN(3)))))}
+			}
+		}
+		for i := range proxies {
+			if id := fmt.Sprint("shop/p", i); random.IntN(4) > 0 {
+				u.Nodes[id] = xds.Node{ID: id, Workload: fmt.Sprint("w", random.IntN(workloads))}
+			}
+		}
+		r.cache.Set(u)
+		for i := range proxies {
+			want := shut
+			if w := u.Workloads[u.Nodes[fmt.Sprint("shop/p", i)].Workload]; w != nil {
+				want = w[0].Version
+			}
+			r.until(fmt.Sprintf("round %d: proxy %d has %s", round, i, want), func() bool {
+				got := held[i].Load()
+				return got == nil && want == shut || got != nil && *got == want
+			})
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -104,28 +105,12 @@ func (c *Cache) Complete() bool {
 func (c *Cache) Set(u Update) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	next := make(map[string]*workload, len(u.Workloads))
-	changed := map[string]struct{}{}
-	for key, resources := range u.Workloads {
-		old := c.workloads[key]
-		if old != nil && sameResources(old.source, resources) {
-			next[key] = old
-			continue
-		}
-		next[key] = newWorkload(resources)
-		changed[key] = struct{}{}
-	}
-	c.workloads = next
-	wake := c.moveNodes(u.Nodes)
+	wake := map[string]struct{}{}
+	fresh := c.replaceWorkloads(u.Workloads, wake)
+	c.moveNodes(u.Nodes, fresh, wake)
 	c.forgetDeparted()
-	for key := range changed {
-		for id := range c.workloads[key].nodes {
-			wake[id] = struct{}{}
-		}
-	}
-	first := !c.complete
-	c.complete = true
-	if first {
+	if !c.complete {
+		c.complete = true
 		for id := range c.byNode {
 			wake[id] = struct{}{}
 		}
@@ -135,6 +120,33 @@ func (c *Cache) Set(u Update) {
 			c.wake(s)
 		}
 	}
+}
+
+// replaceWorkloads takes over the workloads, notes the nodes of those that are others than before, and returns the keys that were not there before.
+func (c *Cache) replaceWorkloads(workloads map[string][]*Resource, wake map[string]struct{}) (fresh map[string]struct{}) {
+	next := make(map[string]*workload, len(workloads))
+	fresh = map[string]struct{}{}
+	for key, resources := range workloads {
+		old := c.workloads[key]
+		switch {
+		case old == nil:
+			next[key] = newWorkload(resources)
+			fresh[key] = struct{}{}
+		case sameResources(old.source, resources):
+			next[key] = old
+		default:
+			next[key] = newWorkload(resources)
+			next[key].nodes = old.nodes
+			maps.Copy(wake, old.nodes)
+		}
+	}
+	for key, old := range c.workloads {
+		if next[key] == nil {
+			maps.Copy(wake, old.nodes)
+		}
+	}
+	c.workloads = next
+	return fresh
 }
 
 // wake serves a stream after a change. What one stream's resources make panic keeps nobody else from theirs; it is tried again with the next change.
@@ -148,28 +160,37 @@ func (c *Cache) wake(s *stream) {
 	c.serve(s)
 }
 
-// moveNodes takes over the nodes and returns those whose workload is another than before.
-func (c *Cache) moveNodes(nodes map[string]Node) map[string]struct{} {
-	wake := map[string]struct{}{}
-	for id, old := range c.nodes {
-		if n, stays := nodes[id]; stays && n == old {
+// moveNodes takes over the nodes, and notes those whose workload is another than before. What stayed costs one look.
+func (c *Cache) moveNodes(nodes map[string]Node, fresh, wake map[string]struct{}) {
+	stayed := 0
+	for id, n := range nodes {
+		old, known := c.nodes[id]
+		if known {
+			stayed++
+		}
+		if _, isFresh := fresh[n.Workload]; known && old == n && !isFresh {
 			continue
 		}
 		wake[id] = struct{}{}
 		if w := c.workloads[old.Workload]; w != nil {
 			delete(w.nodes, id)
 		}
-	}
-	for id, n := range nodes {
-		if c.nodes[id] != n {
-			wake[id] = struct{}{}
-		}
 		if w := c.workloads[n.Workload]; w != nil {
 			w.nodes[id] = struct{}{}
 		}
 	}
+	if stayed < len(c.nodes) {
+		for id, old := range c.nodes {
+			if _, stays := nodes[id]; stays {
+				continue
+			}
+			wake[id] = struct{}{}
+			if w := c.workloads[old.Workload]; w != nil {
+				delete(w.nodes, id)
+			}
+		}
+	}
 	c.nodes = nodes
-	return wake
 }
 
 func sameResources(a, b []*Resource) bool {
