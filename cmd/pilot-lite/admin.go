@@ -66,20 +66,23 @@ func newAdmin(ctx context.Context, address string, parts adminParts) (*admin, er
 	return a, nil
 }
 
-// ready: proxies can be served, and from the newest state.
+// ready: proxies can be served. A file that turned bad is named, and is no reason to take the server away from them.
 func (p adminParts) ready(w http.ResponseWriter, _ *http.Request) {
+	problems := p.source.Problems()
 	switch {
 	case !p.cache.Complete():
 		w.WriteHeader(http.StatusServiceUnavailable)
 		fmt.Fprintln(w, "not ready: not every file was read without an error yet")
-		for _, problem := range p.source.Problems() {
-			fmt.Fprintln(w, problem.String())
-		}
 	case p.loop.Degraded():
 		w.WriteHeader(http.StatusServiceUnavailable)
 		fmt.Fprintln(w, "degraded: the last rebuild failed, and an older configuration is in force; see the log")
+	case len(problems) > 0:
+		fmt.Fprintln(w, "ok, but the last good state of a file is in force, and not the file:")
 	default:
 		fmt.Fprintln(w, "ok")
+	}
+	for _, problem := range problems {
+		fmt.Fprintln(w, problem.String())
 	}
 }
 

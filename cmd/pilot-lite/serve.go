@@ -145,6 +145,10 @@ func (o *serveOptions) run(ctx context.Context, s streams) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	source := filesource.New(filesource.Config{Paths: paths, Logger: logger.With("component", "files")})
+	registry.MustRegister(prometheus.NewGaugeFunc(
+		prometheus.GaugeOpts{Name: "pilot_lite_file_problems", Help: "Errors in files, whose last good state is in force instead."},
+		func() float64 { return float64(len(source.Problems())) },
+	))
 	cache := xds.NewCache(xds.Config{Salter: translate.Salt, Shut: shut, Logger: security.Logger, Metrics: xds.NewMetrics(registry)})
 	loop := controlplane.New(source, cache, logger.With("component", "loop"), controlplane.NewMetrics(registry))
 	server, err := xds.NewServer(cache, security)

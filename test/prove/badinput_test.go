@@ -3,6 +3,7 @@ package prove_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -60,12 +61,21 @@ func TestBadFileLeavesItsLastGoodState(t *testing.T) {
 			return fmt.Errorf("not there: %.2000s", s.log()[before:])
 		})
 		s.wantVerdicts(bad.name, frontOnly)
+		if code, body, err := s.admin("/readyz"); err != nil || code != http.StatusOK || !strings.Contains(body, "a.yaml") {
+			t.Errorf("%s: readyz: %d %v: %.200s", bad.name, code, err, body)
+		}
+	}
+	if _, metrics, err := s.admin("/metrics"); err != nil || strings.Contains(metrics, "pilot_lite_file_problems 0") {
+		t.Errorf("the metrics show no problem: %v", err)
 	}
 	if n := strings.Count(s.log(), "msg=rebuilt"); n != 1 {
 		t.Errorf("%d rebuilds: bad files change nothing", n)
 	}
 	s.replace("a.yaml", policy("cart", "ingress: []"))
 	s.eventuallyVerdicts("the file is repaired", nothing)
+	if _, metrics, err := s.admin("/metrics"); err != nil || !strings.Contains(metrics, "pilot_lite_file_problems 0\n") {
+		t.Errorf("the metrics still show a problem: %v", err)
+	}
 }
 
 func containsAll(text string, words []string) bool {
