@@ -3,6 +3,7 @@ package xds_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"testing"
 
@@ -98,9 +99,7 @@ func (m *mesh) wait(n int) {
 func (m *mesh) edit(b *testing.B, n int, workloads ...int) xds.Update {
 	b.Helper()
 	next := xds.Update{Workloads: map[string][]*xds.Resource{}, Nodes: m.state.Nodes}
-	for key, resources := range m.state.Workloads {
-		next.Workloads[key] = resources
-	}
+	maps.Copy(next.Workloads, m.state.Workloads)
 	for _, w := range workloads {
 		next.Workloads[fmt.Sprint("w", w)] = []*xds.Resource{sized(b, n)}
 	}

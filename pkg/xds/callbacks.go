@@ -113,7 +113,9 @@ func (c callbacks) bind(s *stream, node *corev3.Node) error {
 func (c callbacks) OnStreamOpen(ctx context.Context, id int64, _ string) error {
 	return c.open(ctx, streamKey{id, stateOfTheWorld})
 }
+
 func (c callbacks) OnStreamClosed(id int64, _ *corev3.Node) { c.closed(streamKey{id, stateOfTheWorld}) }
+
 func (c callbacks) OnStreamRequest(id int64, r *discoveryv3.DiscoveryRequest) error {
 	return c.request(streamKey{id, stateOfTheWorld}, r.GetNode(), r)
 }
@@ -124,9 +126,11 @@ func (c callbacks) OnStreamResponse(context.Context, int64, *discoveryv3.Discove
 func (c callbacks) OnDeltaStreamOpen(ctx context.Context, id int64, _ string) error {
 	return c.open(ctx, streamKey{id, incremental})
 }
+
 func (c callbacks) OnDeltaStreamClosed(id int64, _ *corev3.Node) {
 	c.closed(streamKey{id, incremental})
 }
+
 func (c callbacks) OnStreamDeltaRequest(id int64, r *discoveryv3.DeltaDiscoveryRequest) error {
 	return c.request(streamKey{id, incremental}, r.GetNode(), r)
 }

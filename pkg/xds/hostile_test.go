@@ -6,8 +6,10 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +17,8 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -53,8 +57,8 @@ func deeplyNested(depth int) []byte {
 	reversed := make([]byte, 0, depth*12) // from the inside to the outside, so that nothing is copied
 	wrap := func(field protowire.Number) {
 		head := protowire.AppendVarint(protowire.AppendTag(nil, field, protowire.BytesType), uint64(len(reversed)))
-		for i := len(head) - 1; i >= 0; i-- {
-			reversed = append(reversed, head[i])
+		for _, b := range slices.Backward(head) {
+			reversed = append(reversed, b)
 		}
 	}
 	for range depth {
@@ -64,9 +68,7 @@ func deeplyNested(depth int) []byte {
 	for _, field := range []protowire.Number{listField, valueField, fieldsField, metadataField, nodeField} {
 		wrap(field)
 	}
-	for i, j := 0, len(reversed)-1; i < j; i, j = i+1, j-1 {
-		reversed[i], reversed[j] = reversed[j], reversed[i]
-	}
+	slices.Reverse(reversed)
 	return reversed
 }
 
@@ -334,4 +336,75 @@ func TestConnectionsComeAndGo(t *testing.T) {
 		s := r.cache.Status()
 		return len(s) == 1 && s[0].Node == node && !s[0].Connected
 	})
+}
+
+// Floods of frames end their own connection, or are taken in without harm; the others are served.
+func TestFloodsOfFrames(t *testing.T) {
+	t.Parallel()
+	r := start(t, socket(t), salter(true))
+	r.cache.Set(update(t, cluster("a")))
+	var block bytes.Buffer
+	encoder := hpack.NewEncoder(&block)
+	for _, f := range []hpack.HeaderField{
+		{Name: ":method", Value: "POST"},
+		{Name: ":scheme", Value: "http"},
+		{Name: ":authority", Value: "x"},
+		{Name: "content-type", Value: "application/grpc"},
+		{Name: "te", Value: "trailers"},
+		{Name: ":path", Value: "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"},
+	} {
+		if err := encoder.WriteField(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, flood := range map[string]func(f *http2.Framer, i uint32) error{
+		"pings": func(f *http2.Framer, _ uint32) error { return f.WritePing(false, [8]byte{}) },
+		"settings": func(f *http2.Framer, _ uint32) error {
+			return f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1})
+		},
+		"resets": func(f *http2.Framer, i uint32) error {
+			id := 2*i + 1
+			if err := f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndHeaders: true}); err != nil {
+				return err
+			}
+			return f.WriteRSTStream(id, http2.ErrCodeCancel)
+		},
+		"continuations": func(f *http2.Framer, i uint32) error {
+			if i == 0 {
+				return f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes()})
+			}
+			return f.WriteContinuation(1, false, bytes.Repeat([]byte{0x82}, 1024))
+		},
+	} {
+		r.flood(func(f *http2.Framer) {
+			for i := range uint32(20_000) {
+				if flood(f, i) != nil {
+					return // the server has had enough
+				}
+			}
+		})
+		r.stillServes()
+	}
+}
+
+// flood opens a connection, reads what comes and lets write do its worst.
+func (r *replica) flood(write func(f *http2.Framer)) {
+	r.t.Helper()
+	conn, err := (&net.Dialer{}).DialContext(r.t.Context(), "unix", strings.TrimPrefix(r.path, "unix:"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		r.t.Fatal(err)
+	}
+	go func() { _, _ = io.Copy(io.Discard, conn) }()
+	if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
+		r.t.Fatal(err)
+	}
+	framer := http2.NewFramer(conn, nil)
+	if err := framer.WriteSettings(); err != nil {
+		r.t.Fatal(err)
+	}
+	write(framer)
 }

@@ -149,17 +149,19 @@ func next(p *proxied, r *replica, s xds.Salter) *replica {
 // What a proxy refused is never counted as enforced, however it is asked again.
 func TestARefusalStaysARefusal(t *testing.T) {
 	t.Parallel()
-	for _, s := range scenarios() {
-		t.Run(s.name, func(t *testing.T) {
-			t.Parallel()
-			p := newProxied(t, bootstrap.DeltaGRPC)
-			r := s.run(p, salter(true))
-			r.eventually(rbac.HTTPSlot, xds.StateRefused)
-			p.answers(s.runs)
-			r.cache.Set(p.state(deny, deny)) // and what is good again is in force again
-			r.eventually(rbac.HTTPSlot, xds.StateEnforced)
-			p.answers(denied)
-		})
+	for _, protocol := range []bootstrap.Protocol{bootstrap.DeltaGRPC, bootstrap.StateOfTheWorld} {
+		for _, s := range scenarios() {
+			t.Run(string(protocol)+"/"+s.name, func(t *testing.T) {
+				t.Parallel()
+				p := newProxied(t, protocol)
+				r := s.run(p, salter(true))
+				r.eventually(rbac.HTTPSlot, xds.StateRefused)
+				p.answers(s.runs)
+				r.cache.Set(p.state(deny, deny)) // and what is good again is in force again
+				r.eventually(rbac.HTTPSlot, xds.StateEnforced)
+				p.answers(denied)
+			})
+		}
 	}
 }
 

@@ -62,8 +62,7 @@ func NewServer(c *Cache, config ServerConfig) (*Server, error) {
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.MaxConcurrentStreams(maxStreamsPerConn),
 		grpc.ConnectionTimeout(handshakeTimeout),
-		// Most connections are idle most of the time: they hold no buffer for writing, and a small one for reading.
-		grpc.SharedWriteBuffer(true),
+		// Most connections are idle most of the time: a small buffer will do.
 		grpc.ReadBufferSize(readBufferBytes),
 		// A half-open connection is noticed, and a client that floods pings is dropped.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveInterval, Timeout: keepaliveTimeout}),
