@@ -41,6 +41,7 @@ type Source struct {
 
 	mu       sync.Mutex
 	files    map[string]*file
+	restless map[string]restless
 	count    generations
 	world    *convert.World
 	snapshot *model.Snapshot
@@ -61,9 +62,15 @@ type stamp struct {
 	modified time.Time
 }
 
+// restless is a file that was written a moment ago.
+type restless struct {
+	seen  stamp
+	since time.Time
+}
+
 // New returns a source; Run makes it read.
 func New(c Config) *Source {
-	return &Source{paths: slices.Clone(c.Paths), logger: c.Logger, changed: make(chan struct{}, 1), files: map[string]*file{}, count: generations{}}
+	return &Source{paths: slices.Clone(c.Paths), logger: c.Logger, changed: make(chan struct{}, 1), files: map[string]*file{}, restless: map[string]restless{}, count: generations{}}
 }
 
 // Changed receives a value after the snapshot changed; several changes may be one value.
@@ -139,6 +146,7 @@ func (s *Source) scan(watcher *fsnotify.Watcher, touched string) (unsettled bool
 		for path := range s.files {
 			if !slices.Contains(found, path) {
 				delete(s.files, path)
+				delete(s.restless, path)
 				changed, sameParts = true, false
 			}
 		}
@@ -182,7 +190,7 @@ func (s *Source) list(watcher *fsnotify.Watcher) ([]string, []model.Diagnostic) 
 	return out, problems
 }
 
-// look reads a file if it changed. A file that was replaced is whole; one that is written in place is left until it has rested.
+// look reads a file if it changed. A file that took another's place is whole; one that is new or written in place is left until it has rested.
 func (s *Source) look(path, touched string) (f *file, again bool) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -196,10 +204,11 @@ func (s *Source) look(path, touched string) (f *file, again bool) {
 	if old != nil && old.seen == now && touched != path {
 		return nil, false
 	}
-	inPlace := old != nil && old.seen.inode == now.inode || old == nil && s.snapshot != nil
-	if inPlace && time.Since(now.modified) < settleTime {
+	inPlace := old == nil || old.seen.inode == now.inode
+	if inPlace && !s.rests(path, now) {
 		return nil, true
 	}
+	delete(s.restless, path)
 	c := readFile(path)
 	f = &file{seen: now, good: c}
 	if len(c.problems) > 0 {
@@ -209,6 +218,19 @@ func (s *Source) look(path, touched string) (f *file, again bool) {
 		}
 	}
 	return f, false
+}
+
+// rests says whether a file was left alone for the settle time: by its own time, or, as that may lie in the future, by what was seen of it.
+func (s *Source) rests(path string, now stamp) bool {
+	if time.Since(now.modified) >= settleTime {
+		return true
+	}
+	r, known := s.restless[path]
+	if !known || r.seen != now {
+		s.restless[path] = restless{seen: now, since: time.Now()}
+		return false
+	}
+	return time.Since(r.since) >= settleTime
 }
 
 // rebuild makes the snapshot of the last good contents. While a file was never good, or an object stands twice, the one before stays in force.

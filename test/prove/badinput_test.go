@@ -27,10 +27,14 @@ func badFiles() []badFile {
 		{"a wrong field", policy("cart", "action: Permit, ingress: [{}]"), []string{"shop/cart", "spec.action", "Permit", "Allow"}},
 		{"a field of the wrong type", policy("cart", "ingress: [{ports: [{port: [1]}]}]"), []string{"shop/cart", "port"}},
 		{"an unknown key", policy("cart", "ingress: [{form: []}]"), []string{"shop/cart", "spec.ingress[0].form", "spelling"}},
-		{"a selector that does not parse", policy("cart", `ingress: [{from: [{podSelector: {matchExpressions: [{key: app, operator: Like, values: [front]}]}}]}]`),
-			[]string{"shop/cart", "spec.ingress[0].from[0].podSelector", "Like"}},
-		{"a regular expression of 1 MiB", policy("cart", "ingress: [{http: [{paths: [{type: RegularExpression, value: /"+strings.Repeat("a", 1<<20)+"}]}]}]"),
-			[]string{"shop/cart", "spec.ingress[0].http[0].paths[0].value"}},
+		{
+			"a selector that does not parse", policy("cart", "ingress: [{from: [{podSelector: {matchExpressions: [{key: app, operator: Like, values: [front]}]}}]}]"),
+			[]string{"shop/cart", "spec.ingress[0].from[0].podSelector", "Like"},
+		},
+		{
+			"a regular expression of 1 MiB", policy("cart", "ingress: [{http: [{paths: [{type: RegularExpression, value: /"+strings.Repeat("a", 1<<20)+"}]}]}]"),
+			[]string{"shop/cart", "spec.ingress[0].http[0].paths[0].value"},
+		},
 		{"10,000 rules", policy("cart", "ingress: ["+strings.Join(rules, ",")+"]"), []string{"shop/cart", "spec.ingress", "10000"}},
 		{"binary data", string(binary), nil},
 		{"an empty file", "", []string{"no object", "remove the file"}},

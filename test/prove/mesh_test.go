@@ -22,10 +22,10 @@ func TestMeshConfigIsFollowed(t *testing.T) {
 		t.Helper()
 		proxy.Eventually("the limit is "+want, func() error {
 			text, err := proxy.Admin(http.MethodGet, "/config_dump?resource=dynamic_listeners")
-			if err != nil || !strings.Contains(text, `"max_request_headers_kb": `+want) {
-				return fmt.Errorf("it is not: %v", err)
+			if err == nil && !strings.Contains(text, `"max_request_headers_kb": `+want) {
+				err = fmt.Errorf("it is not")
 			}
-			return nil
+			return err
 		})
 	}
 	limit("37")

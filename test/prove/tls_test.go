@@ -109,7 +109,9 @@ func selfSigned(t *testing.T, address string) (certFile, keyFile string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	encode := func(kind string, der []byte) string { return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})) }
+	encode := func(kind string, der []byte) string {
+		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+	}
 	return writeFile(t, "cert.pem", encode("CERTIFICATE", cert)), writeFile(t, "key.pem", encode("PRIVATE KEY", private))
 }
 
