@@ -3,7 +3,9 @@ package prove_test
 import (
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/pilot-lite/pilot-lite/internal/envoytest"
 )
@@ -68,4 +70,50 @@ func TestEnforcementOutlivesTheControlPlane(t *testing.T) {
 			s.eventuallyVerdicts("an edit after its return", nothing)
 		})
 	}
+}
+
+// A control plane that comes back to a bad file serves nothing: the proxy keeps what it has until the file is repaired.
+func TestReturnToABadFile(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, map[string]string{"a.yaml": onlyFront()})
+	s.serve()
+	proxy := s.envoy("shop/cart")
+	s.eventuallyVerdicts("the policy holds", frontOnly)
+	s.eventuallyEnforced("shop/cart")
+	s.kill()
+	s.replace("a.yaml", "kind: [")
+	s.serve()
+	proxy.Eventually("the proxy is back", func() error {
+		if text, _ := s.status(); !strings.Contains(text, "shop/cart  yes") {
+			return fmt.Errorf("status: %s", text)
+		}
+		return nil
+	})
+	s.wantVerdicts("with a bad file", frontOnly)
+	if n := s.pushes(); n != 0 {
+		t.Errorf("the server pushed %d responses", n)
+	}
+	s.replace("a.yaml", policy("cart", "ingress: []"))
+	s.eventuallyVerdicts("the file is repaired", nothing)
+}
+
+// A server that is asked to stop ends soon and well, although proxies are connected, and leaves enforcement as it was.
+func TestGracefulStop(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, map[string]string{"a.yaml": onlyFront()})
+	s.serve()
+	s.envoy("shop/cart")
+	s.eventuallyVerdicts("the policy holds", frontOnly)
+	if err := s.server.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-s.server.done:
+	case <-time.After(5 * time.Second):
+		t.Fatal("the server still runs")
+	}
+	if code := s.server.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	s.wantVerdicts("after the stop", frontOnly)
 }
