@@ -20,7 +20,10 @@ import (
 	"github.com/pilot-lite/pilot-lite/pkg/xds"
 )
 
-const statusTimeout = 10 * time.Second
+const (
+	statusTimeout  = 10 * time.Second
+	maxStatusBytes = 256 << 20
+)
 
 type statusOptions struct{ address, format string }
 
@@ -58,6 +61,9 @@ func (o *statusOptions) run(ctx context.Context, s streams) error {
 		return failure{err}
 	}
 	for _, p := range proxies {
+		if p.Problem != "" {
+			return errFinding
+		}
 		for _, r := range p.Resources {
 			if r.State == xds.StateRefused {
 				return errFinding
@@ -72,7 +78,9 @@ func fetchStatus(ctx context.Context, address string) ([]xds.ProxyStatus, error)
 	if path, isUnix := strings.CutPrefix(address, "unix:"); isUnix {
 		target = "unix:" + strings.TrimPrefix(path, "//")
 	}
-	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(
+		grpc.MaxCallRecvMsgSize(maxStatusBytes), // the default, 4 MiB, holds about a thousand proxies
+	))
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", address, err)
 	}
@@ -146,6 +154,9 @@ func printStatusText(w io.Writer, proxies []xds.ProxyStatus, policies []policyCo
 		connected := "no"
 		if p.Connected {
 			connected = "yes"
+		}
+		if p.Problem != "" {
+			fmt.Fprintf(t, "%s\t%s\t-\t-\t-\tturned away\t-\t%s\n", p.Node, connected, oneLine(p.Problem))
 		}
 		if len(p.Resources) == 0 {
 			fmt.Fprintf(t, "%s\t%s\t%s\t-\t-\tshut\t-\tno pod of that name is known\n", p.Node, connected, cmp.Or(p.Build, "-"))

@@ -205,7 +205,9 @@ func TestStatusService(t *testing.T) {
 	}
 	want := r.cache.Status()
 	for i := range want {
-		want[i].Since = time.Time{} // it is not in the messages
+		if !want[i].Since.IsZero() {
+			want[i].Since = want[i].Since.UTC().Round(0)
+		}
 		for j := range want[i].Resources {
 			want[i].Resources[j].Changed = want[i].Resources[j].Changed.UTC().Round(0)
 		}

@@ -56,8 +56,10 @@ type Cache struct {
 	byNode    map[string]map[*stream]struct{}
 	requests  map[any]*stream // the request that a stream's goroutine is just handing over
 	departed  map[string]departed
-	refusals  refusals
-	order     int64 // of the newest stream
+	// turnedAway says why a known node's proxy was refused as it came last.
+	turnedAway map[string]string
+	refusals   refusals
+	order      int64 // of the newest stream
 }
 
 // workload is a workload's resources by type, and the nodes that run them.
@@ -87,7 +89,7 @@ func NewCache(c Config) *Cache {
 	}
 	return &Cache{
 		shut: shut, logger: c.Logger, metrics: c.Metrics, now: c.Now, salting: newSalting(c.Salter), workloads: map[string]*workload{}, nodes: map[string]Node{},
-		streams: map[streamKey]*stream{}, byNode: map[string]map[*stream]struct{}{}, requests: map[any]*stream{}, departed: map[string]departed{},
+		streams: map[streamKey]*stream{}, byNode: map[string]map[*stream]struct{}{}, requests: map[any]*stream{}, departed: map[string]departed{}, turnedAway: map[string]string{},
 		refusals: newRefusals(),
 	}
 }
@@ -185,6 +187,7 @@ func (c *Cache) moveNodes(nodes map[string]Node, fresh, wake map[string]struct{}
 				continue
 			}
 			wake[id] = struct{}{}
+			delete(c.turnedAway, id)
 			if w := c.workloads[old.Workload]; w != nil {
 				delete(w.nodes, id)
 			}

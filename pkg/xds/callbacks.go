@@ -103,6 +103,9 @@ func (c callbacks) bind(s *stream, node *corev3.Node) error {
 		return status.Errorf(codes.ResourceExhausted, "node %q has %d streams", id, maxStreamsPerNode)
 	}
 	if err := checkBuild(node); err != nil {
+		if _, known := c.cache.nodes[id]; known {
+			c.cache.turnedAway[id] = status.Convert(err).Message()
+		}
 		return err
 	}
 	s.node, s.build = id, buildVersion(node)

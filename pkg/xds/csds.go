@@ -66,7 +66,11 @@ func (s *StatusService) StreamClientStatus(stream statusv3.ClientStatusDiscovery
 }
 
 func clientConfig(p ProxyStatus) (*statusv3.ClientConfig, error) {
-	metadata, err := structpb.NewStruct(map[string]any{"workload": p.Workload, "uid": p.UID, "connected": p.Connected})
+	fields := map[string]any{"workload": p.Workload, "uid": p.UID, "connected": p.Connected, "problem": p.Problem}
+	if !p.Since.IsZero() {
+		fields["since"] = p.Since.UTC().Format(time.RFC3339Nano)
+	}
+	metadata, err := structpb.NewStruct(fields)
 	if err != nil {
 		return nil, fmt.Errorf("status of %s: %w", p.Node, err)
 	}
@@ -125,7 +129,14 @@ func StatusFrom(answer *statusv3.ClientStatusResponse) ([]ProxyStatus, error) {
 		fields := client.GetNode().GetMetadata().GetFields()
 		p := ProxyStatus{
 			Node: client.GetNode().GetId(), Build: client.GetNode().GetUserAgentName(), Workload: fields["workload"].GetStringValue(),
-			UID: fields["uid"].GetStringValue(), Connected: fields["connected"].GetBoolValue(),
+			UID: fields["uid"].GetStringValue(), Connected: fields["connected"].GetBoolValue(), Problem: fields["problem"].GetStringValue(),
+		}
+		if since := fields["since"].GetStringValue(); since != "" {
+			at, err := time.Parse(time.RFC3339Nano, since)
+			if err != nil {
+				return nil, fmt.Errorf("status of %s: %w", p.Node, err)
+			}
+			p.Since = at
 		}
 		for _, entry := range client.GetGenericXdsConfigs() {
 			r, err := resourceStatusFrom(entry)

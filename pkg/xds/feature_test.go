@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -382,12 +383,18 @@ func TestOldProxiesAreNotServed(t *testing.T) {
 		c := connect(t, r.path)
 		c.send(&discoveryv3.DeltaDiscoveryRequest{Node: old, TypeUrl: xds.ClusterType})
 		c.fails("not served")
+		if got := r.cache.Status()[0].Problem; !strings.Contains(got, "not served") {
+			t.Errorf("the status says %q", got)
+		}
 	}
 	for _, good := range []*corev3.Node{build(36, 10), build(39, 1), build(40, 0), build(55, 0)} {
 		c := connect(t, r.path)
 		c.send(&discoveryv3.DeltaDiscoveryRequest{Node: good, TypeUrl: xds.ClusterType})
 		if got := c.receive(); names(got) != "a" {
 			t.Errorf("got %q", names(got))
+		}
+		if got := r.cache.Status()[0].Problem; got != "" {
+			t.Errorf("the status says %q of a proxy that was taken", got)
 		}
 	}
 }

@@ -21,6 +21,7 @@ func (c *Cache) joined(s *stream) {
 	}
 	c.byNode[s.node][s] = struct{}{}
 	delete(c.departed, s.node)
+	delete(c.turnedAway, s.node)
 	c.metrics.setProxies(len(c.byNode))
 }
 

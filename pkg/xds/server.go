@@ -33,7 +33,7 @@ const (
 // ServerConfig configures a Server.
 type ServerConfig struct {
 	TLS           *tls.Config   // nil: clear text, which only loopback and UNIX sockets may carry
-	Authenticator Authenticator // required with TLS, unless TLS itself proves the node
+	Authenticator Authenticator // required with TLS
 	Logger        *slog.Logger
 	SendTimeout   time.Duration // how long a proxy may take to read and answer a response; 20 s where 0
 }

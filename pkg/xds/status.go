@@ -28,6 +28,7 @@ type ProxyStatus struct {
 	Build     string // the proxy's version, as it says
 	Connected bool
 	Since     time.Time // connected or disconnected
+	Problem   string    // why it was turned away as it came last; "" once it was taken
 	Resources []ResourceStatus
 }
 
@@ -68,6 +69,7 @@ func (c *Cache) Status() []ProxyStatus {
 func (c *Cache) proxyStatus(id string) ProxyStatus {
 	n := c.nodes[id]
 	p := ProxyStatus{Node: id, UID: n.UID, Workload: n.Workload}
+	p.Problem = c.turnedAway[id]
 	s := c.newest(id)
 	if s != nil {
 		p.Connected, p.Since, p.Build = true, s.since, s.build
