@@ -173,6 +173,14 @@ func (s *Source) list(watcher *fsnotify.Watcher) ([]string, []model.Diagnostic) 
 				Consequence: err.Error() + ": what was read from it last stays in force", Remedy: "put it back, or make it readable",
 			})
 		}
+		// A volume that is not mounted looks like this, and nobody removes everything file by file.
+		if err == nil && len(found) == 0 && s.hadFiles(root) {
+			problems = append(problems, model.Diagnostic{
+				Code: "emptied-folder", Severity: model.SeverityError, Object: model.ObjectRef{Kind: "File", Name: root, Source: root},
+				Consequence: "every file is gone from the folder: what was read from it last stays in force",
+				Remedy:      "put the files back; to mean it, put in a file with an empty list: {apiVersion: v1, kind: List, items: []}",
+			})
+		}
 		out = append(out, found...)
 		dirs := map[string]bool{filepath.Dir(root): true}
 		if info, err := os.Stat(root); err == nil && info.IsDir() {
@@ -188,6 +196,18 @@ func (s *Source) list(watcher *fsnotify.Watcher) ([]string, []model.Diagnostic) 
 		}
 	}
 	return out, problems
+}
+
+// hadFiles says whether a file under a root is in force.
+func (s *Source) hadFiles(root string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for path := range s.files {
+		if within, err := filepath.Rel(root, path); err == nil && filepath.IsLocal(within) {
+			return true
+		}
+	}
+	return false
 }
 
 // look reads a file if it changed. A file that took another's place is whole; one that is new or written in place is left until it has rested.

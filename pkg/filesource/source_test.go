@@ -239,3 +239,19 @@ func TestAnEmptyFolderIsACompleteState(t *testing.T) {
 	t.Parallel()
 	follow(t, nil).eventually("")
 }
+
+// A volume that is not mounted is an empty folder: what it held stays in force, until somebody says that nothing is meant.
+func TestAFolderThatIsEmptiedChangesNothing(t *testing.T) {
+	t.Parallel()
+	f := follow(t, map[string]string{"a.yaml": policyA})
+	f.eventually("a")
+	if err := os.Remove(filepath.Join(f.dir, "a.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	f.eventuallyProblem(f.dir, "every file is gone", "items: []")
+	if got := f.policies(); got != "a" {
+		t.Errorf("got policies %q", got)
+	}
+	f.replace("none.yaml", "{apiVersion: v1, kind: List, items: []}")
+	f.eventually("")
+}
