@@ -332,3 +332,40 @@ func TestEveryProxyFollowsTheState(t *testing.T) {
 		}
 	}
 }
+
+// A proxy that comes back with configuration, and whose pod is gone from a complete snapshot, is shut: what it runs is not anybody's any more.
+func TestAReturningProxyWithoutAPodIsShut(t *testing.T) {
+	t.Parallel()
+	r := start(t, socket(t), salter(true))
+	r.cache.Set(xds.Update{})
+	want := resource(t, slot(t, rbac.HTTPSlot, deny)).Version
+
+	c := connect(t, r.path)
+	c.subscribe(node, xds.ExtensionConfigType, map[string]string{rbac.HTTPSlot: "old", "l7policy/old": "old"}, rbac.HTTPSlot, "l7policy/old")
+	got := c.receive()
+	if names(got) != rbac.HTTPSlot || got.GetResources()[0].GetVersion() != want {
+		t.Errorf("got %v, want the slot that denies everything", got)
+	}
+	c.ack(got)
+	if got := c.receive(); names(got) != "-l7policy/old" {
+		t.Errorf("got %q, want the slot that shut proxies do not have to go", names(got))
+	}
+
+	w := connectWorld(t, r.path)
+	w.accepted = "old"
+	w.subscribe(xds.ExtensionConfigType, rbac.HTTPSlot)
+	if got := slotNames(t, w.receive()); len(got) != 1 || got[0] != rbac.HTTPSlot {
+		t.Errorf("got %q, want the slot that denies everything", got)
+	}
+
+	// One that runs nothing is told nothing: its listeners' default denies.
+	stranger := connect(t, r.path)
+	stranger.subscribe("shop/stranger", xds.ExtensionConfigType, nil, rbac.HTTPSlot)
+	r.connected("shop/stranger")
+	u := update(t, slot(t, rbac.HTTPSlot, allow))
+	u.Nodes["shop/stranger"] = xds.Node{ID: "shop/stranger", Workload: "w"}
+	r.cache.Set(u)
+	if got := stranger.receive(); got.GetResources()[0].GetVersion() == want {
+		t.Error("the stranger was shut before it was known")
+	}
+}

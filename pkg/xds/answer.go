@@ -92,7 +92,13 @@ func nextWorld(sub *subscription, set *resourceSet, changed []*Resource, removed
 	}
 	f := &flight{removed: removed}
 	for _, r := range set.list {
-		if sub.wants(r.Name) {
+		if !sub.wants(r.Name) {
+			continue
+		}
+		if good, instead := sub.held[r.Name].standIn(r); instead {
+			r = good
+		}
+		if r != nil {
 			f.resources = append(f.resources, r)
 		}
 	}
@@ -140,9 +146,9 @@ func (c *Cache) answered(s *stream, sub *subscription, refusal string) {
 	c.metrics.acked(sub.typeURL)
 	for _, r := range f.resources {
 		c.refusals.forget(s.node, r)
-		if sub.wants(r.Name) {
-			h := sub.at(r.Name)
-			*h = holding{told: h.told, enforced: r.Version, changed: c.now()}
+		if h := sub.held[r.Name]; sub.wants(r.Name) && (h == nil || !h.standsIn(r)) {
+			h = sub.at(r.Name)
+			*h = holding{told: h.told, enforced: r.Version, good: r, changed: c.now()}
 		}
 	}
 	for _, name := range f.removed {
@@ -163,7 +169,7 @@ func (c *Cache) refused(s *stream, sub *subscription, f *flight, text string) {
 	text = text[:min(len(text), maxText)]
 	suspects := slices.DeleteFunc(slices.Clone(f.resources), func(r *Resource) bool {
 		h := sub.held[r.Name]
-		return len(f.resources) > 1 && h != nil && h.enforced == r.Version
+		return h != nil && (h.standsIn(r) || len(f.resources) > 1 && h.enforced == r.Version)
 	})
 	if s.protocol == incremental && len(suspects) > 1 {
 		for _, r := range suspects {
@@ -175,7 +181,7 @@ func (c *Cache) refused(s *stream, sub *subscription, f *flight, text string) {
 	}
 	for _, r := range suspects {
 		h := sub.at(r.Name)
-		h.refused, h.text, h.changed = r.Version, text, c.now()
+		h.refused, h.text, h.blamed, h.changed = r.Version, text, len(suspects) == 1, c.now()
 		news, full := c.refusals.remember(s.node, r)
 		if full {
 			// What is forgotten must not be met again in the same bytes.

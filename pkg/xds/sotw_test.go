@@ -7,8 +7,10 @@ import (
 	"testing"
 	"time"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/google/go-cmp/cmp"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 
 	"github.com/pilot-lite/pilot-lite/pkg/translate/rbac"
@@ -221,4 +223,51 @@ func TestARemovalFromTheStateOfTheWorldIsNotLost(t *testing.T) {
 		}
 		<-set
 	}
+}
+
+// What was refused in a state of the world stays at what was acknowledged, so that later changes of its neighbours are proved one by one.
+func TestARefusedResourceStaysAtItsLastGoodContent(t *testing.T) {
+	t.Parallel()
+	r := start(t, socket(t), salter(true))
+	named := func(name, content string) *clusterv3.Cluster {
+		return &clusterv3.Cluster{Name: name, AltStatName: content}
+	}
+	c := connectWorld(t, r.path)
+	c.subscribe(xds.ClusterType)
+	said := func(want ...string) *discoveryv3.DiscoveryResponse {
+		t.Helper()
+		response := c.receive()
+		var got []string
+		for _, a := range response.GetResources() {
+			var cluster clusterv3.Cluster
+			if err := a.UnmarshalTo(&cluster); err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, cluster.GetName()+cluster.GetAltStatName())
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatalf("clusters (-want +got):\n%s", diff)
+		}
+		return response
+	}
+	r.cache.Set(update(t, named("a", "1"), named("b", "1")))
+	c.ack(said("a1", "b1"))
+	r.cache.Set(update(t, named("a", "1"), named("b", "bad")))
+	c.nack(said("a1", "bbad"), "b is bad")
+	r.becomes("b", xds.StateRefused)
+
+	r.cache.Set(update(t, named("a", "2"), named("b", "bad")))
+	c.ack(said("a2", "b1"))
+	r.becomes("a", xds.StateEnforced)
+	if got := r.resource("b"); got.State != xds.StateRefused || got.Text != "b is bad" {
+		t.Errorf("what was refused is now %+v", got)
+	}
+	r.cache.Set(update(t, named("a", "2"), named("b", "bad"), named("c", "bad")))
+	c.nack(said("a2", "b1", "cbad"), "c is bad")
+	r.becomes("c", xds.StateRefused)
+	r.cache.Set(update(t, named("a", "3"), named("b", "2"), named("c", "bad")))
+	c.ack(said("a3", "b2"))
+	r.becomes("a", xds.StateEnforced)
+	r.becomes("b", xds.StateEnforced)
+	r.becomes("c", xds.StateRefused)
 }

@@ -50,8 +50,22 @@ type holding struct {
 	enforced string // version that it acknowledged last, or says it holds
 	refused  string // version that it refused after that
 	text     string // the proxy's words about it
+	blamed   bool   // the refusal was meant for this resource and no other
+	good     *Resource
 	changed  time.Time
 }
+
+// standIn is what a state of the world says in a resource's place, if the proxy refused that: what it acknowledged last, or nothing. So one refusal does not
+// take every later response with it.
+func (h *holding) standIn(r *Resource) (good *Resource, instead bool) {
+	if h == nil || !h.blamed || h.refused != r.Version {
+		return nil, false
+	}
+	return h.good, true
+}
+
+// standsIn says whether r was sent in the place of what the proxy refused.
+func (h *holding) standsIn(r *Resource) bool { return h.blamed && h.told == h.refused && h.good == r }
 
 // flight is a response on its way.
 type flight struct {
@@ -101,6 +115,9 @@ func (s *subscription) take(f *flight, now time.Time) {
 	f.before = make(map[string]string, len(f.resources)+len(f.removed))
 	for _, r := range f.resources {
 		h := s.at(r.Name)
+		if h.standsIn(r) {
+			continue
+		}
 		f.before[r.Name] = h.told
 		if h.told != r.Version {
 			h.told, h.changed = r.Version, now

@@ -129,19 +129,21 @@ func (c *Cache) resume(s *stream, sub *subscription, desired *resourceSet) {
 	claim := sub.claim
 	sub.claim = ""
 	held := map[string]string{}
+	var resources []*Resource
 	for _, r := range desired.list {
 		if c.refusals.has(s.node, r) {
 			return
 		}
 		if sub.wants(r.Name) {
 			held[r.Name] = r.Version
+			resources = append(resources, r)
 		}
 	}
 	if stateVersion(held) != claim {
 		return
 	}
-	for name, version := range held {
-		sub.held[name] = &holding{told: version, enforced: version, changed: c.now()}
+	for _, r := range resources {
+		sub.held[r.Name] = &holding{told: r.Version, enforced: r.Version, good: r, changed: c.now()}
 	}
 }
 
