@@ -369,3 +369,49 @@ func TestAReturningProxyWithoutAPodIsShut(t *testing.T) {
 		t.Error("the stranger was shut before it was known")
 	}
 }
+
+// A listener that was refused is tried again, once, when a slot has been taken: what stood in the slot may have been why.
+func TestARefusedListenerIsTriedAgainWithASlot(t *testing.T) {
+	t.Parallel()
+	r := start(t, socket(t), salter(true))
+	listener := &listenerv3.Listener{Name: "l"}
+	r.cache.Set(update(t, listener, slot(t, rbac.HTTPSlot, allow)))
+	c := connect(t, r.path)
+	c.subscribe(node, xds.ListenerType, nil)
+	c.nack(c.receive(), "no")
+	c.subscribe(node, xds.ExtensionConfigType, nil, rbac.HTTPSlot)
+	c.ack(c.receive())
+	again := c.receive()
+	if names(again) != "l" {
+		t.Fatalf("got %q, want the listener", names(again))
+	}
+	c.nack(again, "no")
+	r.becomes("l", xds.StateRefused)
+	r.cache.Set(update(t, listener, slot(t, rbac.HTTPSlot, allow), cluster("a")))
+	r.cache.Set(update(t, listener, slot(t, rbac.HTTPSlot, deny), cluster("a")))
+	edit := c.receive()
+	if names(edit) != rbac.HTTPSlot {
+		t.Fatalf("got %q, want the edit of the slot and nothing before", names(edit))
+	}
+	c.ack(edit)
+	c.ack(c.receive())
+	r.becomes("l", xds.StateEnforced)
+
+	w := connectWorld(t, r.path)
+	w.subscribe(xds.ListenerType)
+	w.nack(w.receive(), "no")
+	w.accepted = ""
+	w.subscribe(xds.ExtensionConfigType, rbac.HTTPSlot)
+	w.ack(w.receive(), rbac.HTTPSlot)
+	last := w.receive()
+	if last.GetTypeUrl() != xds.ListenerType || len(last.GetResources()) != 1 {
+		t.Fatalf("got %v, want the listener", last)
+	}
+	w.nack(last, "no")
+	r.becomes("l", xds.StateRefused)
+	select {
+	case got := <-w.in:
+		t.Errorf("and again: %v", got)
+	default:
+	}
+}

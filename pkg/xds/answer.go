@@ -47,7 +47,12 @@ func (c *Cache) next(s *stream, sub *subscription) *flight {
 	changed, removed := sub.difference(set)
 	slices.Sort(removed)
 	switch {
+	case sub.typeURL == ListenerType && len(changed) > 0 && c.standing(s) != nil:
+		return nil // until the slot is restored
 	case sub.typeURL == ExtensionConfigType:
+		if good := c.standing(s); good != nil && c.changes(s, ListenerType) {
+			return &flight{resources: []*Resource{good}}
+		}
 		return nextSlot(s, sub, changed, removed)
 	case s.protocol == stateOfTheWorld:
 		return nextWorld(sub, set, changed, removed)
@@ -108,6 +113,52 @@ func nextWorld(sub *subscription, set *resourceSet, changed []*Resource, removed
 	return f
 }
 
+// standing is the last good content of a slot whose last content stands refused at the proxy; nil where there is none. Envoy refuses every listener that comes
+// while it does, so the good content is sent again before a listener is.
+func (c *Cache) standing(s *stream) *Resource {
+	sub := s.types[ExtensionConfigType]
+	if sub == nil {
+		return nil
+	}
+	set := c.desired(s.node, sub)
+	if set == nil {
+		return nil
+	}
+	for _, r := range set.list {
+		if h := sub.held[r.Name]; h != nil && h.standing && h.good != nil && h.told == h.refused {
+			return h.good
+		}
+	}
+	return nil
+}
+
+// changes says whether the proxy is to be told something of a type.
+func (c *Cache) changes(s *stream, typeURL string) bool {
+	sub := s.types[typeURL]
+	if sub == nil {
+		return false
+	}
+	set := c.desired(s.node, sub)
+	if set == nil {
+		return false
+	}
+	changed, _ := sub.difference(set)
+	return len(changed) > 0
+}
+
+// retryListeners lets what a proxy refused of its listeners go out once more: a slot that has been mended may have been why.
+func (s *stream) retryListeners() {
+	sub := s.types[ListenerType]
+	if sub == nil {
+		return
+	}
+	for _, h := range sub.held {
+		if h.refused != "" && h.told == h.refused {
+			h.told = ""
+		}
+	}
+}
+
 // settled says whether the proxy runs all that it should of a type, if it wants that type at all.
 func (c *Cache) settled(s *stream, typeURL string) bool {
 	sub := s.types[typeURL]
@@ -144,6 +195,9 @@ func (c *Cache) answered(s *stream, sub *subscription, refusal string) {
 		return
 	}
 	c.metrics.acked(sub.typeURL)
+	if sub.typeURL == ExtensionConfigType {
+		s.retryListeners()
+	}
 	for _, r := range f.resources {
 		c.refusals.forget(s.node, r)
 		if h := sub.held[r.Name]; sub.wants(r.Name) && (h == nil || !h.standsIn(r)) {
@@ -181,7 +235,7 @@ func (c *Cache) refused(s *stream, sub *subscription, f *flight, text string) {
 	}
 	for _, r := range suspects {
 		h := sub.at(r.Name)
-		h.refused, h.text, h.blamed, h.changed = r.Version, text, len(suspects) == 1, c.now()
+		h.refused, h.text, h.blamed, h.standing, h.changed = r.Version, text, len(suspects) == 1, r.Type == ExtensionConfigType, c.now()
 		news, full := c.refusals.remember(s.node, r)
 		if full {
 			// What is forgotten must not be met again in the same bytes.

@@ -6,10 +6,13 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
@@ -413,6 +416,37 @@ func TestAProxyWhosePodIsGoneIsShut(t *testing.T) {
 			p.answers(denied)
 			r.cache.Set(p.state(allow, allow))
 			p.answers(admitted)
+		})
+	}
+}
+
+// A listener that changes while the content of its slot stands refused comes up, with the content that the proxy took last.
+func TestAListenerComesUpBesideARefusal(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range []bootstrap.Protocol{bootstrap.DeltaGRPC, bootstrap.StateOfTheWorld} {
+		t.Run(string(protocol), func(t *testing.T) {
+			t.Parallel()
+			p := newProxied(t, protocol)
+			r := refusedAfterGood(p, salter(true))
+			port := uint32(envoytest.FreePort(t, "127.78.0.1"))
+			state := p.state(refuse, deny)
+			for _, m := range p.base {
+				l, isListener := m.(*listenerv3.Listener)
+				if !isListener || !strings.HasSuffix(p.url, fmt.Sprint(":", l.GetAddress().GetSocketAddress().GetPortValue())) {
+					continue
+				}
+				added := proto.Clone(l).(*listenerv3.Listener)
+				added.Name = "added"
+				added.GetAddress().GetSocketAddress().PortSpecifier = &corev3.SocketAddress_PortValue{PortValue: port}
+				state.Workloads["w"] = append(state.Workloads["w"], resource(t, added))
+			}
+			r.cache.Set(state)
+			r.becomes("added", xds.StateEnforced)
+			p.url = fmt.Sprint("http://127.78.0.1:", port)
+			p.answers(admitted)
+			if got := r.status(rbac.HTTPSlot).State; got != xds.StateRefused {
+				t.Errorf("what was refused is %s", got)
+			}
 		})
 	}
 }

@@ -52,13 +52,14 @@ type holding struct {
 	text     string // the proxy's words about it
 	blamed   bool   // the refusal was meant for this resource and no other
 	good     *Resource
+	standing bool // a slot: what the proxy refused is the last that it was sent
 	changed  time.Time
 }
 
 // standIn is what a state of the world says in a resource's place, if the proxy refused that: what it acknowledged last, or nothing. So one refusal does not
 // take every later response with it.
 func (h *holding) standIn(r *Resource) (good *Resource, instead bool) {
-	if h == nil || !h.blamed || h.refused != r.Version {
+	if h == nil || !h.blamed || h.refused != r.Version || h.told != h.refused {
 		return nil, false
 	}
 	return h.good, true
@@ -116,6 +117,7 @@ func (s *subscription) take(f *flight, now time.Time) {
 	for _, r := range f.resources {
 		h := s.at(r.Name)
 		if h.standsIn(r) {
+			h.standing = false
 			continue
 		}
 		f.before[r.Name] = h.told
