@@ -278,6 +278,25 @@ func TestStopIsBounded(t *testing.T) {
 	}
 }
 
+// Of two resources with one name the first is served, and the proxy is not sent from one to the other.
+func TestTwoResourcesWithOneName(t *testing.T) {
+	t.Parallel()
+	r := start(t, socket(t), salter(true))
+	first := slot(t, rbac.HTTPSlot, deny)
+	r.cache.Set(update(t, first, slot(t, rbac.HTTPSlot, allow)))
+	c := connect(t, r.path)
+	c.subscribe(node, xds.ExtensionConfigType, nil, rbac.HTTPSlot)
+	got := c.receive()
+	if got.GetResources()[0].GetVersion() != resource(t, first).Version {
+		t.Error("the second came")
+	}
+	c.ack(got)
+	c.subscribe(node, xds.ExtensionConfigType, nil, rbac.HTTPSlot)
+	if again := c.receive(); again.GetResources()[0].GetVersion() != got.GetResources()[0].GetVersion() {
+		t.Error("the second came after the first")
+	}
+}
+
 // However workloads and nodes come, go and move, every proxy ends up with what the last state says, as if it had been set at once.
 func TestEveryProxyFollowsTheState(t *testing.T) {
 	t.Parallel()

@@ -216,6 +216,9 @@ func newWorkload(resources []*Resource) *workload {
 			set = &resourceSet{byName: map[string]*Resource{}}
 			w.byType[r.Type] = set
 		}
+		if set.byName[r.Name] != nil {
+			continue // of two that claim one name the first counts: they would replace each other for ever
+		}
 		set.list = append(set.list, r)
 		set.byName[r.Name] = r
 	}

@@ -39,8 +39,14 @@ type proxied struct {
 func newProxied(t *testing.T, protocol bootstrap.Protocol) *proxied {
 	t.Helper()
 	const address = "127.78.0.1"
+	taken := map[int]bool{}
 	port := func() netip.AddrPort {
-		return netip.AddrPortFrom(netip.MustParseAddr(address), uint16(envoytest.FreePort(t, address)))
+		free := envoytest.FreePort(t, address)
+		for taken[free] { // nobody listens yet, so the same may come twice
+			free = envoytest.FreePort(t, address)
+		}
+		taken[free] = true
+		return netip.AddrPortFrom(netip.MustParseAddr(address), uint16(free))
 	}
 	web, db := port(), port()
 	ix := model.NewIndex(&model.Snapshot{
@@ -53,7 +59,7 @@ func newProxied(t *testing.T, protocol bootstrap.Protocol) *proxied {
 	})
 	p := &proxied{t: t, path: socket(t), url: "http://" + web.String()}
 	for _, r := range translate.Translate(ix).Workloads[0].Resources {
-		if _, isSlot := r.Message.(interface{ GetTypedConfig() any }); !isSlot && len(p.base) < 4 {
+		if _, isSlot := r.Message.(*corev3.TypedExtensionConfig); !isSlot {
 			p.base = append(p.base, r.Message)
 		}
 	}
