@@ -13,7 +13,11 @@ func (b *builder) denyOnly(p *model.Policy) {
 		if !d.governedBy(p) || !slices.ContainsFunc(d.rules(p), func(r model.Rule) bool { return r.HTTP == nil }) {
 			continue
 		}
-		pieces := b.notIsolated(p, d)
+		pieces, said := b.notIsolated(p, d)
+		if !said { // shut them all: what an Allow opens stays open, by its own companions
+			b.emit(p, roleDeny, string(d), piece{pods: conjOf(p.Selector), isolates: []direction{d}})
+			continue
+		}
 		for _, pods := range pieces {
 			which := ""
 			if len(pieces) > 1 {
@@ -35,8 +39,8 @@ func (b *builder) denyOnly(p *model.Policy) {
 	}
 }
 
-// notIsolated are the governed pods that no enforced Allow selects in a direction, as a union.
-func (b *builder) notIsolated(p *model.Policy, d direction) []conj {
+// notIsolated are the governed pods that no enforced Allow selects in a direction, as a union, and whether that could be said within bounds.
+func (b *builder) notIsolated(p *model.Policy, d direction) ([]conj, bool) {
 	out := []conj{conjOf(p.Selector)}
 	for _, a := range b.byNamespace[p.Namespace] {
 		if a.Action != model.Allow || !d.governedBy(a) {
@@ -53,10 +57,10 @@ func (b *builder) notIsolated(p *model.Policy, d direction) []conj {
 		out = next
 		if len(out) > maxEntries {
 			b.reportTooMany(p, d)
-			return out[:maxEntries]
+			return nil, false
 		}
 	}
-	return out
+	return out, true
 }
 
 func (b *builder) ownDenials(p *model.Policy, d direction) []entry {

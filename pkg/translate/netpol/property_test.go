@@ -225,3 +225,30 @@ func drawPeer(t *rapid.T) model.Peer {
 	}
 	return model.Peer{Block: b}
 }
+
+// A Deny whose pods cannot be told from those of many Allows within bounds shuts them all: cut short, it would leave some open.
+func TestADenyThatCannotBeSaidShuts(t *testing.T) {
+	t.Parallel()
+	s := &model.Snapshot{Pods: []model.Pod{{Namespace: "shop", Name: "p", Labels: map[string]string{"free": "yes"}, Addresses: []netip.Addr{netip.MustParseAddr("10.244.0.1")}}}}
+	for i := range 9 { // two ways out of each: 2 to the 9th pieces
+		selector := labels.SelectorFromSet(labels.Set{fmt.Sprintf("a%d", i): "1", fmt.Sprintf("b%d", i): "1"})
+		s.Policies = append(s.Policies, model.Policy{PolicyRef: model.PolicyRef{Namespace: "shop", Name: fmt.Sprintf("allow%d", i)}, Action: model.Allow, IsolatesEgress: true, Selector: selector})
+	}
+	s.Policies = append(s.Policies, model.Policy{
+		PolicyRef: model.PolicyRef{Namespace: "shop", Name: "deny"}, Action: model.Deny, IsolatesEgress: true, Selector: labels.Everything(),
+		Egress: []model.Rule{{Name: "0", Peers: []model.Peer{{Block: &model.IPBlock{CIDR: netip.MustParsePrefix("203.0.113.0/24")}}}}},
+	})
+	ix := model.NewIndex(s)
+	companions, found := netpol.Build(ix)
+	var k kernel
+	for _, c := range companions {
+		k = append(k, c.NetworkPolicy)
+	}
+	parties := ends(ix)
+	if k.allows(parties[3].end, parties[0].end, 80, model.TCP) {
+		t.Error("what is denied is open")
+	}
+	if !slices.ContainsFunc(found, func(d model.Diagnostic) bool { return d.Code == "too-many-entries" }) {
+		t.Errorf("nobody is told: %v", found)
+	}
+}
