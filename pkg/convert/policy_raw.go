@@ -1,0 +1,58 @@
+package convert
+
+import (
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	kjson "sigs.k8s.io/json"
+
+	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+)
+
+// PolicyJSON converts a policy as an API server stores it. What cannot be read was written past the schema, or by a newer schema than this program
+// knows: such a policy shuts every pod that it could have meant, like any that is broken as a whole. The metadata is the object's, already read.
+func PolicyJSON(meta *metav1.ObjectMeta, body []byte) (*v1alpha1.L7Policy, model.Policy, []model.Diagnostic) {
+	p := &v1alpha1.L7Policy{}
+	unknown, err := kjson.UnmarshalStrict(body, p)
+	if err == nil && len(unknown) == 0 {
+		converted, found := Policy(p)
+		return p, converted, found
+	}
+	why, field := "a field that this version does not know", "spec"
+	if err != nil {
+		why = err.Error()
+	} else if _, rest, quoted := strings.Cut(unknown[0].Error(), `"`); quoted {
+		field = strings.TrimSuffix(rest, `"`)
+	}
+	p.ObjectMeta = *meta
+	return p, undecodable(meta, body), []model.Diagnostic{{
+		Code: "wrong-type", Severity: model.SeverityError, Object: policyObject(p), Field: field,
+		Consequence: why + ": " + string(effectOf(rawAction(body), partFrame)), Remedy: "write the policy again, as the installed definition of L7Policy describes it",
+	}}
+}
+
+// undecodable is a policy of which nothing but the name, and perhaps the action and the selector, can be read.
+func undecodable(meta *metav1.ObjectMeta, body []byte) model.Policy {
+	action := rawAction(body)
+	return model.Policy{
+		PolicyRef: model.PolicyRef{Namespace: meta.Namespace, Name: meta.Name, UID: string(meta.UID), Generation: meta.Generation},
+		Action:    action, Selector: labels.Everything(), IsolatesIngress: true, IsolatesEgress: true, Ingress: shutRules(action), Egress: shutRules(action),
+	}
+}
+
+// rawAction is the action where it can be read; what is neither word denies.
+func rawAction(body []byte) model.Action {
+	var raw struct {
+		Spec struct {
+			Action any `json:"action"`
+		} `json:"spec"`
+	}
+	_ = kjson.UnmarshalCaseSensitivePreserveInts(body, &raw)
+	switch raw.Spec.Action {
+	case nil, "", string(v1alpha1.ActionAllow):
+		return model.Allow
+	}
+	return model.Deny
+}

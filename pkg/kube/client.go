@@ -1,0 +1,60 @@
+package kube
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// Requests a second, and at once: a control plane that comes back has many companions and statuses to look at.
+const (
+	requestsPerSecond = 200
+	requestsAtOnce    = 400
+)
+
+// Clients talk to one API server.
+type Clients struct {
+	REST    *rest.Config
+	Client  kubernetes.Interface
+	Dynamic dynamic.Interface
+}
+
+// Connect makes clients from a kubeconfig: the named file, else the cluster that this process runs in, else what kubectl would use. Nothing is sent yet.
+func Connect(kubeconfig, userAgent string) (*Clients, error) {
+	config, err := restConfig(kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	config.QPS, config.Burst, config.UserAgent = requestsPerSecond, requestsAtOnce, userAgent
+	typed := rest.CopyConfig(config)
+	typed.AcceptContentTypes, typed.ContentType = "application/vnd.kubernetes.protobuf,application/json", "application/vnd.kubernetes.protobuf"
+	c := &Clients{REST: config}
+	if c.Client, err = kubernetes.NewForConfig(typed); err != nil {
+		return nil, fmt.Errorf("make a client: %w", err)
+	}
+	if c.Dynamic, err = dynamic.NewForConfig(config); err != nil {
+		return nil, fmt.Errorf("make a client: %w", err)
+	}
+	return c, nil
+}
+
+func restConfig(kubeconfig string) (*rest.Config, error) {
+	if kubeconfig == "" && os.Getenv(clientcmd.RecommendedConfigPathEnvVar) == "" {
+		config, err := rest.InClusterConfig()
+		if err == nil || !errors.Is(err, rest.ErrNotInCluster) {
+			return config, err
+		}
+	}
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = kubeconfig
+	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("no cluster to talk to: %w; name a kubeconfig with --kubeconfig, or files with --from", err)
+	}
+	return config, nil
+}

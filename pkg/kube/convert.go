@@ -1,0 +1,189 @@
+package kube
+
+import (
+	"encoding/json"
+	"reflect"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+
+	"github.com/pilot-lite/pilot-lite/pkg/convert"
+	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+)
+
+// ourPrefix begins the names of all annotations that are read.
+const ourPrefix = "policy.pilot-lite.io/"
+
+// pod is what is kept of a Pod.
+type pod struct {
+	model.Pod
+	found []model.Diagnostic
+}
+
+// Policy is what is kept of an L7Policy: its conversion, and what the status writer needs.
+type Policy struct {
+	model.Policy
+	Annotations     map[string]string
+	Diagnostics     []model.Diagnostic // of the conversion
+	Status          v1alpha1.L7PolicyStatus
+	ResourceVersion string
+}
+
+// meshConfig is what is kept of the ConfigMap with the mesh's settings.
+type meshConfig struct {
+	mesh  model.Mesh
+	found []model.Diagnostic // errors: the settings are not taken over
+}
+
+// metaOf keeps what is used of an object's metadata.
+func metaOf(m *metav1.ObjectMeta) metav1.ObjectMeta {
+	out := metav1.ObjectMeta{
+		Name: m.Name, Namespace: m.Namespace, UID: m.UID, ResourceVersion: m.ResourceVersion, Generation: m.Generation, Labels: m.Labels,
+		CreationTimestamp: m.CreationTimestamp, DeletionTimestamp: m.DeletionTimestamp,
+		OwnerReferences: slices.DeleteFunc(m.OwnerReferences, func(o metav1.OwnerReference) bool { return o.Controller == nil || !*o.Controller }),
+	}
+	for key, value := range m.Annotations {
+		if strings.HasPrefix(key, ourPrefix) {
+			if out.Annotations == nil {
+				out.Annotations = map[string]string{}
+			}
+			out.Annotations[key] = value
+		}
+	}
+	return out
+}
+
+// strip takes out of listed objects what is not used, so that a list of thousands of pods does not stand in memory whole before it is converted.
+func strip(object any) (any, error) {
+	switch o := object.(type) {
+	case *corev1.Pod:
+		return &corev1.Pod{ObjectMeta: metaOf(&o.ObjectMeta), Spec: podSpec(&o.Spec), Status: corev1.PodStatus{
+			Phase: o.Status.Phase, PodIP: o.Status.PodIP, PodIPs: o.Status.PodIPs,
+		}}, nil
+	case *corev1.Namespace:
+		o.ObjectMeta = metaOf(&o.ObjectMeta)
+	case *corev1.Service:
+		o.ObjectMeta, o.Status = metaOf(&o.ObjectMeta), corev1.ServiceStatus{}
+	case *discoveryv1.EndpointSlice:
+		o.ObjectMeta = metaOf(&o.ObjectMeta)
+	case *networkingv1.NetworkPolicy:
+		for i := range o.ManagedFields {
+			o.ManagedFields[i].FieldsV1 = nil // who wrote it is used, not which fields
+		}
+	}
+	return object, nil
+}
+
+func podSpec(s *corev1.PodSpec) corev1.PodSpec {
+	out := corev1.PodSpec{NodeName: s.NodeName, ServiceAccountName: s.ServiceAccountName, HostNetwork: s.HostNetwork}
+	keep := func(in []corev1.Container) []corev1.Container {
+		kept := make([]corev1.Container, 0, len(in))
+		for i := range in {
+			kept = append(kept, corev1.Container{Name: in[i].Name, Ports: in[i].Ports, RestartPolicy: in[i].RestartPolicy})
+		}
+		return kept
+	}
+	out.InitContainers, out.Containers = keep(s.InitContainers), keep(s.Containers)
+	return out
+}
+
+func convertNamespace(object any) (model.Namespace, bool) {
+	o, ok := object.(*corev1.Namespace)
+	if !ok {
+		return model.Namespace{}, false
+	}
+	return convert.Namespace(o), true
+}
+
+func convertService(object any) (model.Service, bool) {
+	o, ok := object.(*corev1.Service)
+	if !ok {
+		return model.Service{}, false
+	}
+	return convert.Service(o), true
+}
+
+func convertPod(object any) (pod, bool) {
+	o, ok := object.(*corev1.Pod)
+	if !ok {
+		return pod{}, false
+	}
+	o.ObjectMeta = metaOf(&o.ObjectMeta)
+	converted, found := convert.Pod(o)
+	return pod{converted, found}, true
+}
+
+func convertSlice(object any) ([]convert.Endpoint, bool) {
+	o, ok := object.(*discoveryv1.EndpointSlice)
+	if !ok {
+		return nil, false
+	}
+	endpoints := convert.EndpointSlice(o)
+	return endpoints, len(endpoints) > 0
+}
+
+func convertNetworkPolicy(object any) (*networkingv1.NetworkPolicy, bool) {
+	o, ok := object.(*networkingv1.NetworkPolicy)
+	if !ok {
+		return nil, false
+	}
+	_, _ = strip(o)
+	return o, true
+}
+
+func convertPolicy(object any) (Policy, bool) {
+	o, ok := object.(*unstructured.Unstructured)
+	if !ok {
+		return Policy{}, false
+	}
+	meta := metav1.ObjectMeta{
+		Namespace: o.GetNamespace(), Name: o.GetName(), UID: o.GetUID(), Generation: o.GetGeneration(), ResourceVersion: o.GetResourceVersion(),
+	}
+	// What a newer version adds to the status or to the metadata changes no verdict: only the spec is read strictly.
+	var status v1alpha1.L7PolicyStatus
+	if body, err := json.Marshal(o.Object["status"]); err == nil {
+		_ = json.Unmarshal(body, &status)
+	}
+	body, err := json.Marshal(map[string]any{
+		"apiVersion": o.GetAPIVersion(), "kind": o.GetKind(), "spec": o.Object["spec"],
+		"metadata": map[string]any{"namespace": meta.Namespace, "name": meta.Name, "uid": meta.UID, "generation": meta.Generation},
+	})
+	if err != nil {
+		body = nil // converted as what cannot be read
+	}
+	_, converted, found := convert.PolicyJSON(&meta, body)
+	return Policy{Policy: converted, Annotations: o.GetAnnotations(), Diagnostics: found, Status: status, ResourceVersion: meta.ResourceVersion}, true
+}
+
+func convertMesh(object any) (meshConfig, bool) {
+	o, ok := object.(*corev1.ConfigMap)
+	if !ok {
+		return meshConfig{}, false
+	}
+	written, ok := o.Data[convert.MeshConfigKey]
+	if !ok || strings.TrimSpace(written) == "" {
+		return meshConfig{}, false
+	}
+	ref := model.ObjectRef{Kind: "ConfigMap", Namespace: o.Namespace, Name: o.Name}
+	var c convert.MeshConfig
+	if err := yaml.UnmarshalStrict([]byte(written), &c); err != nil {
+		return meshConfig{found: []model.Diagnostic{{
+			Code: "bad-mesh-config", Severity: model.SeverityError, Object: ref, Field: "data[" + convert.MeshConfigKey + "]",
+			Consequence: err.Error() + ": the settings are not taken over", Remedy: "write a MeshConfig; see docs/reference.md",
+		}}}, true
+	}
+	mesh, found := convert.Mesh(&c)
+	for i := range found {
+		found[i].Object, found[i].Field = ref, "data["+convert.MeshConfigKey+"]."+found[i].Field
+	}
+	return meshConfig{mesh, found}, true
+}
+
+func same[T any](a, b *T) bool { return reflect.DeepEqual(a, b) }

@@ -1,0 +1,285 @@
+// Package kube reads a cluster. Input: a client for an API server. Output: snapshots of everything that decides a verdict, complete or not at all.
+// Entry points: NewSource, which follows the cluster, and Load, which reads it once.
+package kube
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/pilot-lite/pilot-lite/pkg/convert"
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+)
+
+// Config is what a Source needs.
+type Config struct {
+	Client  kubernetes.Interface
+	Dynamic dynamic.Interface
+	// Namespace is the control plane's own, in which the mesh's settings stand.
+	Namespace string
+	Logger    *slog.Logger
+	Metrics   *Metrics // may be nil
+}
+
+// Source follows a cluster. Nothing is known before everything was listed once; from then on what cannot be watched any more stays as it was last.
+type Source struct {
+	logger  *slog.Logger
+	changed chan struct{}
+	feeds   []*feed
+
+	namespaces      *table[model.Namespace]
+	services        *table[model.Service]
+	slices          *table[[]convert.Endpoint]
+	pods            *table[pod]
+	networkPolicies *table[*networkingv1.NetworkPolicy]
+	policies        *table[Policy]
+	mesh            *table[meshConfig]
+
+	// Those who write to the cluster are told of what came back from it.
+	policyStatus, companions chan struct{}
+
+	mu         sync.Mutex
+	worldDirty bool // pods, services or namespaces
+	sliceDirty bool // endpoint slices, which seldom say anything that pods do not
+	world      *convert.World
+	goodMesh   *model.Mesh
+	snapshot   *model.Snapshot
+	problems   []model.Diagnostic
+}
+
+// NewSource returns a source; Run makes it read.
+func NewSource(c Config) *Source {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Source{logger: c.Logger, changed: make(chan struct{}, 1), policyStatus: make(chan struct{}, 1), companions: make(chan struct{}, 1)}
+	world := func(dirty *bool) func() {
+		return func() {
+			s.mu.Lock()
+			*dirty = true
+			s.mu.Unlock()
+			signal(s.changed)
+		}
+	}
+	s.namespaces = newTable("namespaces", c.Logger, convertNamespace, same[model.Namespace], always[model.Namespace](world(&s.worldDirty)))
+	s.services = newTable("services", c.Logger, convertService, same[model.Service], always[model.Service](world(&s.worldDirty)))
+	s.pods = newTable("pods", c.Logger, convertPod, same[pod], always[pod](world(&s.worldDirty)))
+	s.slices = newTable("endpointslices", c.Logger, convertSlice, same[[]convert.Endpoint], always[[]convert.Endpoint](world(&s.sliceDirty)))
+	s.mesh = newTable("configmaps", c.Logger, convertMesh, same[meshConfig], always[meshConfig](func() { signal(s.changed) }))
+	s.networkPolicies = newTable("networkpolicies", c.Logger, convertNetworkPolicy, sameVersion, s.networkPolicyChanged)
+	s.policies = newTable("l7policies", c.Logger, convertPolicy, same[Policy], s.policyChanged)
+	s.feeds = feeds(c, s)
+	return s
+}
+
+func newTable[T any](kind string, logger *slog.Logger, convert func(any) (T, bool), same func(a, b *T) bool, changed func(old, new *T)) *table[T] {
+	return &table[T]{kind: kind, logger: logger, convert: convert, same: same, strip: strip, changed: changed, rows: map[types.NamespacedName]*T{}}
+}
+
+func always[T any](tell func()) func(old, new *T) { return func(*T, *T) { tell() } }
+
+// signal says that there is something new, to a reader that may not have read the last time.
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+func sameVersion(a, b **networkingv1.NetworkPolicy) bool {
+	return (*a).UID == (*b).UID && (*a).ResourceVersion == (*b).ResourceVersion
+}
+
+// networkPolicyChanged: our own companions are output, and nobody's input.
+func (s *Source) networkPolicyChanged(old, next **networkingv1.NetworkPolicy) {
+	signal(s.companions)
+	foreign := func(np **networkingv1.NetworkPolicy) bool { return np != nil && convert.ForeignNetworkPolicy(*np) }
+	if old == nil && next == nil || foreign(old) || foreign(next) {
+		signal(s.changed)
+	}
+}
+
+// policyChanged: a new status changes no verdict.
+func (s *Source) policyChanged(old, next *Policy) {
+	signal(s.policyStatus)
+	if old == nil || next == nil || old.UID != next.UID || old.Generation != next.Generation || !same(&old.Policy, &next.Policy) {
+		signal(s.changed)
+	}
+}
+
+// Run follows the cluster until ctx is done.
+func (s *Source) Run(ctx context.Context) error {
+	var running sync.WaitGroup
+	for _, f := range s.feeds {
+		running.Go(func() { f.run(ctx) })
+	}
+	running.Wait()
+	return nil
+}
+
+// Changed receives a value after the snapshot changed; several changes may be one value.
+func (s *Source) Changed() <-chan struct{} { return s.changed }
+
+// PoliciesChanged receives a value after an L7Policy changed, or its status.
+func (s *Source) PoliciesChanged() <-chan struct{} { return s.policyStatus }
+
+// NetworkPoliciesChanged receives a value after any NetworkPolicy changed.
+func (s *Source) NetworkPoliciesChanged() <-chan struct{} { return s.companions }
+
+// Policies are the L7Policies as they stand, with their statuses, in any order.
+func (s *Source) Policies() []Policy { return s.policies.list() }
+
+// Policy is one of them.
+func (s *Source) Policy(namespace, name string) (Policy, bool) { return s.policies.get(namespace, name) }
+
+// NetworkPolicies are all that stand, in any order; they are not to be changed.
+func (s *Source) NetworkPolicies() []*networkingv1.NetworkPolicy { return s.networkPolicies.list() }
+
+// NetworkPolicy is one of them.
+func (s *Source) NetworkPolicy(namespace, name string) (*networkingv1.NetworkPolicy, bool) {
+	return s.networkPolicies.get(namespace, name)
+}
+
+// Pod is a pod as it stands.
+func (s *Source) Pod(namespace, name string) (model.Pod, bool) {
+	p, found := s.pods.get(namespace, name)
+	return p.Pod, found
+}
+
+// NamespaceLabels are a namespace's labels.
+func (s *Source) NamespaceLabels(name string) (map[string]string, bool) {
+	ns, found := s.namespaces.get("", name)
+	return ns.Labels, found
+}
+
+// Waiting are the kinds that were not listed yet.
+func (s *Source) Waiting() []string {
+	var out []string
+	for _, f := range s.feeds {
+		if !f.synced() {
+			out = append(out, f.kind)
+		}
+	}
+	return out
+}
+
+// Stale are the kinds of which nothing was heard for StaleAfter, since which anything may have changed.
+func (s *Source) Stale(now time.Time) []string {
+	var out []string
+	for _, f := range s.feeds {
+		if f.quiet(now) > StaleAfter {
+			out = append(out, f.kind)
+		}
+	}
+	return out
+}
+
+// Problems are what keeps the mesh's settings from being taken over.
+func (s *Source) Problems() []model.Diagnostic {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.problems)
+}
+
+// Snapshot is the present snapshot; false until every kind was listed once and the mesh's settings were good once.
+func (s *Source) Snapshot() (*model.Snapshot, bool) {
+	if len(s.Waiting()) > 0 {
+		return nil, false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.readMesh()
+	if s.goodMesh == nil {
+		return nil, false
+	}
+	s.readWorld()
+	var policies []model.Policy
+	var found []model.Diagnostic
+	for _, p := range s.policies.list() {
+		policies = append(policies, p.Policy)
+		found = append(found, p.Diagnostics...)
+	}
+	for _, p := range s.problems {
+		found = append(found, p)
+	}
+	foreign := slices.DeleteFunc(s.networkPolicies.list(), func(np *networkingv1.NetworkPolicy) bool { return !convert.ForeignNetworkPolicy(np) })
+	s.snapshot = s.world.Snapshot(policies, foreign, *s.goodMesh, found)
+	return s.snapshot, true
+}
+
+// readMesh takes over settings that are good. Others leave what was good last.
+func (s *Source) readMesh() {
+	mesh := meshConfig{mesh: convert.DefaultMesh()}
+	for _, written := range s.mesh.list() {
+		mesh = written
+	}
+	if len(mesh.found) == 0 {
+		s.goodMesh = &mesh.mesh
+	}
+	if slices.Equal(s.problems, mesh.found) {
+		return
+	}
+	s.problems = mesh.found
+	for _, p := range mesh.found {
+		s.logger.Error("the mesh's settings are not in force as they stand; the last good ones are, if there were any", "problem", p.String())
+	}
+}
+
+// readWorld joins everything but the policies, if any of it changed.
+func (s *Source) readWorld() {
+	if s.world != nil && !s.worldDirty && !s.sliceDirty {
+		return
+	}
+	// What changes from here on makes it dirty again, so it is read once more.
+	onlySlices := s.world != nil && !s.worldDirty
+	s.worldDirty, s.sliceDirty = false, false
+	parts := convert.Parts{Namespaces: s.namespaces.list(), Services: s.services.list()}
+	for _, p := range s.pods.list() {
+		parts.Pods = append(parts.Pods, p.Pod)
+		parts.Diagnostics = append(parts.Diagnostics, p.found...)
+	}
+	for _, endpoints := range s.slices.list() {
+		parts.Endpoints = append(parts.Endpoints, endpoints...)
+	}
+	slices.SortFunc(parts.Diagnostics, func(a, b model.Diagnostic) int { return cmp.Compare(a.String(), b.String()) })
+	world := convert.NewWorld(parts)
+	if onlySlices && same(world, s.world) {
+		return
+	}
+	s.world = world
+}
+
+// Load reads a cluster once.
+func Load(ctx context.Context, c Config) (*model.Snapshot, error) {
+	s := NewSource(c)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel(nil)
+	running.Go(func() { _ = s.Run(ctx) })
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("read the cluster: %w (still waiting for %s)", context.Cause(ctx), strings.Join(s.Waiting(), ", "))
+		case <-s.Changed():
+		}
+		if snapshot, complete := s.Snapshot(); complete {
+			return snapshot, nil
+		}
+		if problems := s.Problems(); len(problems) > 0 {
+			return nil, errors.New(problems[0].String())
+		}
+	}
+}

@@ -1,0 +1,114 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+)
+
+const (
+	// watchTimeout is how long one watch request runs. The API server ends it with a bookmark, so that even a quiet watch shows progress well within
+	// StaleAfter. Asking again from there costs one request.
+	watchTimeout = 40 * time.Second
+	// StaleAfter is how long a watch may show no progress before what was read from it counts as old.
+	StaleAfter = 60 * time.Second
+
+	// After a failure the API server is asked again within the longest of these, so that a policy edit is felt soon after it is back.
+	retryFirst   = 200 * time.Millisecond
+	retryLongest = 3 * time.Second
+)
+
+// api is how one kind is listed and watched.
+type api struct {
+	list  func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error)
+	watch func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error)
+}
+
+// feed follows one kind.
+type feed struct {
+	kind     string
+	logger   *slog.Logger
+	metrics  *Metrics
+	synced   func() bool
+	progress atomic.Int64 // when anything was heard last, in Unix nanoseconds
+	run      func(ctx context.Context)
+}
+
+// newFeed makes the reflector of a kind, which writes to a table.
+func newFeed[T any](a api, example runtime.Object, t *table[T], metrics *Metrics) *feed {
+	f := &feed{kind: t.kind, logger: t.logger, metrics: metrics, synced: t.hasSynced}
+	lw := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			list, err := a.list(ctx, o)
+			if err != nil {
+				f.failed(ctx, err)
+				return nil, err
+			}
+			f.heard()
+			return list, nil
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			seconds := int64(watchTimeout / time.Second)
+			o.TimeoutSeconds, o.AllowWatchBookmarks = &seconds, true
+			w, err := a.watch(ctx, o)
+			if err != nil {
+				f.failed(ctx, err)
+				return nil, err
+			}
+			f.heard()
+			return watch.Filter(w, func(e watch.Event) (watch.Event, bool) {
+				if e.Type == watch.Error {
+					f.failed(ctx, apierrors.FromObject(e.Object))
+					return e, true
+				}
+				f.heard()
+				return e, true
+			}), nil
+		},
+	}
+	f.run = func(ctx context.Context) {
+		const often = 1000 // steps until the longest pause holds for good
+		backoff := &wait.Backoff{Duration: retryFirst, Factor: 2, Jitter: 0.5, Steps: often, Cap: retryLongest}
+		// What fails is told above, with what to do.
+		quiet := logr.Discard()
+		r := cache.NewReflectorWithOptions(lw, example, t, cache.ReflectorOptions{Name: t.kind, TypeDescription: t.kind, Backoff: backoff, Logger: &quiet})
+		r.RunWithContext(klog.NewContext(ctx, quiet))
+	}
+	return f
+}
+
+func (f *feed) heard() { f.progress.Store(time.Now().UnixNano()) }
+
+// quiet is how long nothing was heard.
+func (f *feed) quiet(now time.Time) time.Duration {
+	return now.Sub(time.Unix(0, f.progress.Load()))
+}
+
+// failed says what it means that a kind cannot be watched. What was read before stays in force: nothing is taken for deleted.
+func (f *feed) failed(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	f.metrics.watchFailed(f.kind)
+	level, remedy := slog.LevelWarn, ""
+	switch {
+	case apierrors.IsResourceExpired(err), apierrors.IsGone(err):
+		level = slog.LevelDebug // it is listed again
+	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
+		level, remedy = slog.LevelError, fmt.Sprintf("grant list and watch of %s to the control plane's service account", f.kind)
+	case apierrors.IsNotFound(err):
+		level, remedy = slog.LevelError, fmt.Sprintf("install the definition of %s (manifests/crd)", f.kind)
+	}
+	f.logger.Log(ctx, level, "watching failed: what was read last stays in force, and it is tried again", "kind", f.kind, "error", err, "remedy", remedy)
+}
