@@ -169,7 +169,7 @@ func (l *Loop) update(output *translate.Output) (xds.Update, error) {
 		u.Workloads[w.Workload.Key] = resources
 		for _, p := range w.Workload.Pods {
 			id := p.Namespace + "/" + p.Name
-			u.Nodes[id] = xds.Node{ID: id, UID: p.UID, Workload: w.Workload.Key}
+			u.Nodes[id] = xds.Node{ID: id, UID: p.UID, Workload: w.Workload.Key, Unaddressed: p.AwaitsAddress}
 		}
 	}
 	l.resources = next

@@ -117,6 +117,7 @@ func convertPod(object any) (pod, bool) {
 	}
 	o.ObjectMeta = metaOf(&o.ObjectMeta)
 	converted, found := convert.Pod(o)
+	converted.AwaitsAddress = converted.Expected && !o.Spec.HostNetwork && o.Status.PodIP == "" && o.DeletionTimestamp == nil
 	return pod{converted, found}, true
 }
 

@@ -40,8 +40,10 @@ func feeds(c Config, s *Source) []*feed {
 		newFeed(of(c.Client.NetworkingV1().NetworkPolicies(everywhere)), &networkingv1.NetworkPolicy{}, s.networkPolicies, c.Metrics),
 		newFeed(named(of(c.Client.CoreV1().ConfigMaps(c.Namespace)), convert.MeshConfigMap), &corev1.ConfigMap{}, s.mesh, c.Metrics),
 		newFeed(api{
-			list:  func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return policies.List(ctx, o) },
-			watch: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) { return policies.Watch(ctx, o) },
+			list: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return policies.List(ctx, o) },
+			watch: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+				return policies.Watch(ctx, o)
+			},
 		}, policy, s.policies, c.Metrics),
 	}
 }

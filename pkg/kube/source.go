@@ -141,7 +141,9 @@ func (s *Source) NetworkPoliciesChanged() <-chan struct{} { return s.companions 
 func (s *Source) Policies() []Policy { return s.policies.list() }
 
 // Policy is one of them.
-func (s *Source) Policy(namespace, name string) (Policy, bool) { return s.policies.get(namespace, name) }
+func (s *Source) Policy(namespace, name string) (Policy, bool) {
+	return s.policies.get(namespace, name)
+}
 
 // NetworkPolicies are all that stand, in any order; they are not to be changed.
 func (s *Source) NetworkPolicies() []*networkingv1.NetworkPolicy { return s.networkPolicies.list() }

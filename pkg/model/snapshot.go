@@ -60,6 +60,7 @@ type Pod struct {
 	ServiceAccount       string
 	Owner                string       // the Deployment, StatefulSet, DaemonSet or Job it belongs to; "" where unknown
 	Addresses            []netip.Addr // those that are this pod's alone now; none for a template, a terminating or a host-network pod
+	AwaitsAddress        bool         // bound, and its address is not known yet
 	Ports                []ContainerPort
 	Template             bool // made from a workload's pod template
 	Expected             bool // bound and not Succeeded or Failed: a proxy is expected

@@ -37,7 +37,7 @@ func (c *Cache) answer(s *stream, sub *subscription) {
 
 // next is the difference between what the stream should run and what it was told, or the part of it that may travel together; nil where there is none.
 func (c *Cache) next(s *stream, sub *subscription) *flight {
-	set := c.desired(s.node, sub)
+	set := c.desired(s, sub)
 	if set == nil {
 		return nil
 	}
@@ -120,7 +120,7 @@ func (c *Cache) standing(s *stream) *Resource {
 	if sub == nil {
 		return nil
 	}
-	set := c.desired(s.node, sub)
+	set := c.desired(s, sub)
 	if set == nil {
 		return nil
 	}
@@ -138,7 +138,7 @@ func (c *Cache) changes(s *stream, typeURL string) bool {
 	if sub == nil {
 		return false
 	}
-	set := c.desired(s.node, sub)
+	set := c.desired(s, sub)
 	if set == nil {
 		return false
 	}
@@ -165,7 +165,7 @@ func (c *Cache) settled(s *stream, typeURL string) bool {
 	if sub == nil {
 		return true
 	}
-	set := c.desired(s.node, sub)
+	set := c.desired(s, sub)
 	if set == nil || sub.flying != nil {
 		return false
 	}

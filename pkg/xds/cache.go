@@ -21,6 +21,8 @@ type Node struct {
 	ID       string // "NAMESPACE/POD"
 	UID      string
 	Workload string // key into Update.Workloads
+	// Unaddressed says that the pod's address is not known yet: nobody can know the pod by it.
+	Unaddressed bool
 }
 
 // Update is the complete state: what is not in it is gone. It is not changed after it is set.
@@ -59,7 +61,8 @@ type Cache struct {
 	// turnedAway says why a known node's proxy was refused as it came last.
 	turnedAway map[string]string
 	refusals   refusals
-	order      int64 // of the newest stream
+	holds      map[string]*hold // by node
+	order      int64            // of the newest stream
 }
 
 // workload is a workload's resources by type, and the nodes that run them.
@@ -90,7 +93,7 @@ func NewCache(c Config) *Cache {
 	return &Cache{
 		shut: shut, logger: c.Logger, metrics: c.Metrics, now: c.Now, salting: newSalting(c.Salter), workloads: map[string]*workload{}, nodes: map[string]Node{},
 		streams: map[streamKey]*stream{}, byNode: map[string]map[*stream]struct{}{}, requests: map[any]*stream{}, departed: map[string]departed{}, turnedAway: map[string]string{},
-		refusals: newRefusals(),
+		refusals: newRefusals(), holds: map[string]*hold{},
 	}
 }
 
@@ -109,7 +112,9 @@ func (c *Cache) Set(u Update) {
 	defer c.mu.Unlock()
 	wake := map[string]struct{}{}
 	fresh := c.replaceWorkloads(u.Workloads, wake)
+	before := c.nodes
 	c.moveNodes(u.Nodes, fresh, wake)
+	c.holdNew(before, wake)
 	c.forgetDeparted()
 	if !c.complete {
 		c.complete = true
@@ -227,11 +232,11 @@ func newWorkload(resources []*Resource) *workload {
 
 // desired is what a stream should run of a type; nil where nothing is to be said. A proxy whose pod is gone from a complete snapshot is shut: its slots deny
 // everything from then on. Its listeners and clusters stay, so that nothing is drained, and a proxy that was never told anything is told nothing.
-func (c *Cache) desired(node string, sub *subscription) *resourceSet {
-	if !c.complete || !slices.Contains(servedTypes(), sub.typeURL) {
+func (c *Cache) desired(s *stream, sub *subscription) *resourceSet {
+	if !c.complete || !slices.Contains(servedTypes(), sub.typeURL) || c.withheld(s) {
 		return nil
 	}
-	if w := c.workloads[c.nodes[node].Workload]; w != nil {
+	if w := c.workloads[c.nodes[s.node].Workload]; w != nil {
 		if set := w.byType[sub.typeURL]; set != nil {
 			return set
 		}

@@ -15,6 +15,7 @@ type Metrics struct {
 	acks    *prometheus.CounterVec
 	nacks   *prometheus.CounterVec
 	panics  prometheus.Counter
+	expired prometheus.Counter
 }
 
 // NewMetrics registers the metrics.
@@ -29,9 +30,12 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		bytes:   counter("push_bytes_total", "Bytes of resources sent to proxies, by resource type."),
 		acks:    counter("acks_total", "Responses that proxies acknowledged, by resource type."),
 		panics:  prometheus.NewCounter(prometheus.CounterOpts{Name: "pilot_lite_xds_panics_total", Help: "Panics that one stream's handling was stopped by."}),
-		nacks:   counter("nacks_total", "Responses that proxies refused, by resource type."),
+		expired: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "pilot_lite_holds_expired_total", Help: "New proxies that were served before every other had acknowledged their address.",
+		}),
+		nacks: counter("nacks_total", "Responses that proxies refused, by resource type."),
 	}
-	r.MustRegister(m.proxies, m.streams, m.pushes, m.bytes, m.acks, m.nacks, m.panics)
+	r.MustRegister(m.proxies, m.streams, m.pushes, m.bytes, m.acks, m.nacks, m.panics, m.expired)
 	return m
 }
 
@@ -83,5 +87,11 @@ func (m *Metrics) setProxies(n int) {
 func (m *Metrics) panicked() {
 	if m != nil {
 		m.panics.Inc()
+	}
+}
+
+func (m *Metrics) holdExpired() {
+	if m != nil {
+		m.expired.Inc()
 	}
 }

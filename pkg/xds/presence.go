@@ -28,6 +28,7 @@ func (c *Cache) joined(s *stream) {
 // left takes a stream out. A proxy without a pod is forgotten with its last stream.
 func (c *Cache) left(s *stream) {
 	delete(c.byNode[s.node], s)
+	c.learnt(s)
 	if len(c.byNode[s.node]) > 0 {
 		return
 	}

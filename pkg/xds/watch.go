@@ -151,6 +151,9 @@ func (c *Cache) resume(s *stream, sub *subscription, desired *resourceSet) {
 func (c *Cache) answeredBy(s *stream, sub *subscription, nonce string, problem *statuspb.Status) {
 	if f := sub.flying; f != nil && nonce != "" && nonce == f.nonce() {
 		c.answered(s, sub, refusalText(problem))
+		if len(c.holds) > 0 && c.upToDate(s) {
+			c.learnt(s)
+		}
 	}
 }
 
