@@ -15,7 +15,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/pilot-lite/pilot-lite/pkg/controlplane"
-	"github.com/pilot-lite/pilot-lite/pkg/filesource"
+	"github.com/pilot-lite/pilot-lite/pkg/model"
 	"github.com/pilot-lite/pilot-lite/pkg/xds"
 )
 
@@ -25,7 +25,9 @@ const adminTimeout = 10 * time.Second
 type adminParts struct {
 	cache    *xds.Cache
 	loop     *controlplane.Loop
-	source   *filesource.Source
+	problems func() []model.Diagnostic
+	// unready says why nothing can be served, "" when it can; nil where nothing but the cache decides.
+	unready  func() string
 	registry *prometheus.Registry
 }
 
@@ -66,24 +68,37 @@ func newAdmin(ctx context.Context, address string, parts adminParts) (*admin, er
 	return a, nil
 }
 
-// ready: proxies can be served. A file that turned bad is named, and is no reason to take the server away from them.
+// ready: proxies can be served. What turned bad is named, and is no reason to take the server away from them.
 func (p adminParts) ready(w http.ResponseWriter, _ *http.Request) {
-	problems := p.source.Problems()
+	problems, why := p.problems(), p.why()
 	switch {
-	case !p.cache.Complete():
+	case why != "":
 		w.WriteHeader(http.StatusServiceUnavailable)
-		fmt.Fprintln(w, "not ready: not every file was read without an error yet")
-	case p.loop.Degraded():
-		w.WriteHeader(http.StatusServiceUnavailable)
-		fmt.Fprintln(w, "degraded: the last rebuild failed, and an older configuration is in force; see the log")
+		fmt.Fprintln(w, why)
 	case len(problems) > 0:
-		fmt.Fprintln(w, "ok, but the last good state of a file is in force, and not the file:")
+		fmt.Fprintln(w, "ok, but the last good state is in force, and not what stands here:")
 	default:
 		fmt.Fprintln(w, "ok")
 	}
 	for _, problem := range problems {
 		fmt.Fprintln(w, problem.String())
 	}
+}
+
+// why is the reason why proxies cannot be served; "" where they can.
+func (p adminParts) why() string {
+	if p.unready != nil {
+		if why := p.unready(); why != "" {
+			return "not ready: " + why
+		}
+	}
+	switch {
+	case !p.cache.Complete():
+		return "not ready: not everything was read without an error yet"
+	case p.loop.Degraded():
+		return "degraded: the last rebuild failed, and an older configuration is in force; see the log"
+	}
+	return ""
 }
 
 func (a *admin) address() string { return a.listener.Addr().String() }

@@ -30,6 +30,7 @@ const (
 )
 
 type serveOptions struct {
+	cluster                   clusterOptions
 	paths                     []string
 	meshConfig                string
 	xdsAddress, adminAddress  string
@@ -40,12 +41,14 @@ type serveOptions struct {
 func newServeCmd(s streams) *cobra.Command {
 	var o serveOptions
 	cmd := &cobra.Command{
-		Use:   "serve --from DIR",
-		Short: "Serve proxies from files, and follow edits",
-		Long: `Reads the YAML that kubectl apply takes, serves every proxy its workload's configuration over xDS, and follows edits. A file that turns bad keeps its last
-good state in force. Nothing is served before everything was read once.
+		Use:   "serve",
+		Short: "Serve proxies from a cluster, or from files, and follow edits",
+		Long: `Serves every proxy its workload's configuration over xDS, and follows edits. Nothing is served before everything was read once.
 
-Without a certificate the xDS address must be a loopback address or a UNIX socket. With one, every proxy needs the token that "pilot-lite bootstrap" writes.
+With --from it reads the YAML that kubectl apply takes. A file that turns bad keeps its last good state in force. Without --from it serves the cluster that it
+runs in, or that of a kubeconfig: it also injects sidecars, applies the companion NetworkPolicies and writes the policies' status.
+
+With --from and without a certificate the xDS address must be a loopback address or a UNIX socket. With one, every proxy needs the token that "pilot-lite bootstrap" writes.
 The admin address has /healthz, /readyz, /metrics and the status service, and is never open to the network.`,
 		Example: "  pilot-lite serve --from policies/\n  pilot-lite serve --from policies/ --xds-address 0.0.0.0:15012 --tls-cert cert.pem --tls-key key.pem --token-key token.key",
 		Args:    cobra.NoArgs,
@@ -55,11 +58,12 @@ The admin address has /healthz, /readyz, /metrics and the status service, and is
 	f.StringArrayVar(&o.paths, "from", nil, "file or folder to serve; repeatable")
 	f.StringArrayVarP(&o.paths, "filename", "f", nil, "the same as --from")
 	f.StringVar(&o.meshConfig, "mesh-config", "", "file with the MeshConfig, if it is not among the files")
-	f.StringVar(&o.xdsAddress, "xds-address", defaultXDSAddress, "where proxies connect: HOST:PORT or unix:PATH")
+	f.StringVar(&o.xdsAddress, "xds-address", "", "where proxies connect: HOST:PORT or unix:PATH (default "+defaultXDSAddress+", in a cluster "+clusterXDSAddress+")")
 	f.StringVar(&o.adminAddress, "admin-address", defaultAdminAddress, "health, metrics and status: a loopback HOST:PORT or unix:PATH")
 	f.StringVar(&o.tlsCert, "tls-cert", "", "PEM file of the certificate to serve xDS with")
 	f.StringVar(&o.tlsKey, "tls-key", "", "PEM file of its key")
 	f.StringVar(&o.tokenKey, "token-key", "", "file with at least 32 secret bytes, from which the proxies' tokens are made")
+	o.cluster.flags(f)
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	return cmd
@@ -67,12 +71,18 @@ The admin address has /healthz, /readyz, /metrics and the status service, and is
 
 func (o *serveOptions) check() error {
 	switch {
-	case len(o.paths) == 0:
-		return errors.New("nothing to serve: name a file or folder with --from; serving from a cluster is not there yet")
+	case len(o.paths) == 0 && (o.tlsCert != "" || o.tokenKey != "" || o.meshConfig != ""):
+		return errors.New("--tls-cert, --tls-key, --token-key and --mesh-config go with --from: in a cluster the control plane makes its own certificate, and reads the ConfigMap pilot-lite")
 	case (o.tlsCert == "") != (o.tlsKey == ""):
 		return errors.New("--tls-cert and --tls-key go together")
 	case o.tlsCert != "" && o.tokenKey == "":
 		return errors.New("--tls-cert without --token-key: any client could name itself any proxy; make a key with: head -c 32 /dev/urandom > token.key")
+	}
+	if o.xdsAddress == "" {
+		o.xdsAddress = defaultXDSAddress
+		if len(o.paths) == 0 {
+			o.xdsAddress = clusterXDSAddress
+		}
 	}
 	for _, p := range o.paths {
 		if p == "-" {
@@ -129,29 +139,73 @@ func (o *serveOptions) run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
+	if len(o.paths) == 0 {
+		return o.serveCluster(ctx, logger)
+	}
+	return o.serveFiles(ctx, logger)
+}
+
+// serveFiles serves what stands in files.
+func (o *serveOptions) serveFiles(ctx context.Context, logger *slog.Logger) error {
 	security, err := o.security()
 	if err != nil {
 		return err
 	}
-	security.Logger = logger.With("component", "xds")
 	paths := o.paths
 	if o.meshConfig != "" {
 		paths = append(paths, o.meshConfig)
 	}
-	shut, err := shutSlots()
+	source := filesource.New(filesource.Config{Paths: paths, Logger: logger.With("component", "files")})
+	c, err := newCore(source, newRegistry(), logger)
 	if err != nil {
 		return failure{err}
 	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	source := filesource.New(filesource.Config{Paths: paths, Logger: logger.With("component", "files")})
-	registry.MustRegister(prometheus.NewGaugeFunc(
+	c.registry.MustRegister(prometheus.NewGaugeFunc(
 		prometheus.GaugeOpts{Name: "pilot_lite_file_problems", Help: "Errors in files, whose last good state is in force instead."},
 		func() float64 { return float64(len(source.Problems())) },
 	))
-	cache := xds.NewCache(xds.Config{Salter: translate.Salt, Shut: shut, Logger: security.Logger, Metrics: xds.NewMetrics(registry)})
-	loop := controlplane.New(source, cache, logger.With("component", "loop"), controlplane.NewMetrics(registry))
-	server, err := xds.NewServer(cache, security)
+	group, ctx := errgroup.WithContext(ctx)
+	if err := c.start(ctx, group, o, security, adminParts{problems: source.Problems}); err != nil {
+		return err
+	}
+	return ended(group)
+}
+
+// source is where snapshots come from.
+type source interface {
+	controlplane.Source
+	Run(ctx context.Context) error
+}
+
+// core is what every server has: a source, the loop, the cache and the xDS server on it.
+type core struct {
+	logger   *slog.Logger
+	registry *prometheus.Registry
+	source   source
+	cache    *xds.Cache
+	loop     *controlplane.Loop
+}
+
+func newRegistry() *prometheus.Registry {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return registry
+}
+
+func newCore(src source, registry *prometheus.Registry, logger *slog.Logger) (*core, error) {
+	shut, err := shutSlots()
+	if err != nil {
+		return nil, err
+	}
+	cache := xds.NewCache(xds.Config{Salter: translate.Salt, Shut: shut, Logger: logger.With("component", "xds"), Metrics: xds.NewMetrics(registry)})
+	loop := controlplane.New(src, cache, logger.With("component", "loop"), controlplane.NewMetrics(registry))
+	return &core{logger: logger, registry: registry, source: src, cache: cache, loop: loop}, nil
+}
+
+// start opens both addresses, and starts everything in the group; it stops when ctx is done.
+func (c *core) start(ctx context.Context, group *errgroup.Group, o *serveOptions, security xds.ServerConfig, parts adminParts) error {
+	security.Logger = c.logger.With("component", "xds")
+	server, err := xds.NewServer(c.cache, security)
 	if err != nil {
 		return err
 	}
@@ -159,24 +213,28 @@ func (o *serveOptions) run(ctx context.Context, s streams) error {
 	if err != nil {
 		return failure{err}
 	}
-	admin, err := newAdmin(ctx, o.adminAddress, adminParts{cache: cache, loop: loop, source: source, registry: registry})
+	parts.cache, parts.loop, parts.registry = c.cache, c.loop, c.registry
+	admin, err := newAdmin(ctx, o.adminAddress, parts)
 	if err != nil {
 		return failure{errors.Join(err, listener.Close())}
 	}
-	logger.Info("serving", "version", version, "xds", listener.Addr().String(), "admin", admin.address())
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return source.Run(ctx) })
-	group.Go(func() error { loop.Run(ctx); return nil })
+	c.logger.Info("serving", "version", version, "xds", listener.Addr().String(), "admin", admin.address())
+	group.Go(func() error { return c.source.Run(ctx) })
+	group.Go(func() error { c.loop.Run(ctx); return nil })
 	group.Go(func() error { return server.Serve(listener) })
 	group.Go(admin.serve)
 	group.Go(func() error {
 		<-ctx.Done()
-		logger.Info("stopping")
+		c.logger.Info("stopping")
 		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 		defer cancel()
 		server.Stop(stopping)
 		return admin.stop(stopping)
 	})
+	return nil
+}
+
+func ended(group *errgroup.Group) error {
 	if err := group.Wait(); err != nil {
 		return failure{err}
 	}

@@ -39,6 +39,8 @@ type Config struct {
 	Logger  *slog.Logger
 	Metrics *Metrics
 	Now     func() time.Time // time.Now where nil
+	// HoldTime is how long a new proxy waits at most for others to learn its pod's address; 5 s where 0.
+	HoldTime time.Duration
 }
 
 // Cache holds the state and the streams that want parts of it. It keeps no queue: what is pending for a stream is the difference between the state
@@ -62,7 +64,8 @@ type Cache struct {
 	turnedAway map[string]string
 	refusals   refusals
 	holds      map[string]*hold // by node
-	order      int64            // of the newest stream
+	holdTime   time.Duration
+	order      int64 // of the newest stream
 }
 
 // workload is a workload's resources by type, and the nodes that run them.
@@ -83,6 +86,9 @@ func NewCache(c Config) *Cache {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.HoldTime == 0 {
+		c.HoldTime = holdTime
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -93,7 +99,7 @@ func NewCache(c Config) *Cache {
 	return &Cache{
 		shut: shut, logger: c.Logger, metrics: c.Metrics, now: c.Now, salting: newSalting(c.Salter), workloads: map[string]*workload{}, nodes: map[string]Node{},
 		streams: map[streamKey]*stream{}, byNode: map[string]map[*stream]struct{}{}, requests: map[any]*stream{}, departed: map[string]departed{}, turnedAway: map[string]string{},
-		refusals: newRefusals(), holds: map[string]*hold{},
+		refusals: newRefusals(), holds: map[string]*hold{}, holdTime: c.HoldTime,
 	}
 }
 

@@ -60,7 +60,7 @@ func (c *Cache) hold(id string) {
 		return
 	}
 	h := &hold{}
-	h.timer = time.AfterFunc(holdTime, func() {
+	h.timer = time.AfterFunc(c.holdTime, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if c.holds[id] != h {
