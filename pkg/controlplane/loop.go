@@ -45,6 +45,8 @@ type Loop struct {
 	indexer    model.Indexer
 	translator translate.Translator
 	resources  map[proto.Message]*xds.Resource
+	grouping   []*model.Workload // that nodes were listed from
+	nodes      map[string]xds.Node
 
 	mu       sync.Mutex
 	sequence int64
@@ -137,25 +139,42 @@ func (l *Loop) build() (output *translate.Output, err error) {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 			// What was half built must not be taken for built.
-			l.translator, l.indexer = translate.Translator{}, model.Indexer{}
+			l.translator, l.indexer, l.nodes = translate.Translator{}, model.Indexer{}, nil
 		}
 	}()
 	snapshot, complete := l.source.Snapshot()
 	if !complete {
 		return nil, nil
 	}
-	output = l.translator.Translate(l.indexer.Index(snapshot))
+	index := l.indexer.Index(snapshot)
+	output = l.translator.Translate(index)
 	update, err := l.update(output)
 	if err != nil {
 		return nil, err
 	}
+	update.Nodes = l.nodesOf(index.Workloads)
 	l.sink.Set(update)
 	return output, nil
 }
 
+// nodesOf lists the proxies of workloads. While the pods stay as they are grouped, the list is the same map: a policy edit does no work per pod.
+func (l *Loop) nodesOf(workloads []*model.Workload) map[string]xds.Node {
+	if l.nodes != nil && len(l.grouping) == len(workloads) && (len(workloads) == 0 || &l.grouping[0] == &workloads[0]) {
+		return l.nodes
+	}
+	l.grouping, l.nodes = workloads, make(map[string]xds.Node, len(l.nodes))
+	for _, w := range workloads {
+		for _, p := range w.Pods {
+			id := p.Namespace + "/" + p.Name
+			l.nodes[id] = xds.Node{ID: id, UID: p.UID, Workload: w.Key, Unaddressed: p.AwaitsAddress}
+		}
+	}
+	return l.nodes
+}
+
 // update makes resources of an output's messages. A message that was there before is the same resource, which is marshalled already.
 func (l *Loop) update(output *translate.Output) (xds.Update, error) {
-	u := xds.Update{Workloads: make(map[string][]*xds.Resource, len(output.Workloads)), Nodes: map[string]xds.Node{}}
+	u := xds.Update{Workloads: make(map[string][]*xds.Resource, len(output.Workloads))}
 	next := make(map[proto.Message]*xds.Resource, len(l.resources))
 	for _, w := range output.Workloads {
 		resources := make([]*xds.Resource, 0, len(w.Resources))
@@ -167,10 +186,6 @@ func (l *Loop) update(output *translate.Output) (xds.Update, error) {
 			resources = append(resources, resource)
 		}
 		u.Workloads[w.Workload.Key] = resources
-		for _, p := range w.Workload.Pods {
-			id := p.Namespace + "/" + p.Name
-			u.Nodes[id] = xds.Node{ID: id, UID: p.UID, Workload: w.Workload.Key, Unaddressed: p.AwaitsAddress}
-		}
 	}
 	l.resources = next
 	return u, nil

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"reflect"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -175,6 +176,9 @@ func (c *Cache) wake(s *stream) {
 
 // moveNodes takes over the nodes, and notes those whose workload is another than before. What stayed costs one look.
 func (c *Cache) moveNodes(nodes map[string]Node, fresh, wake map[string]struct{}) {
+	if len(fresh) == 0 && reflect.ValueOf(nodes).Pointer() == reflect.ValueOf(c.nodes).Pointer() {
+		return // the very same list
+	}
 	stayed := 0
 	for id, n := range nodes {
 		old, known := c.nodes[id]
