@@ -13,27 +13,53 @@ import (
 // ClusterIP. A host that names no Service has none. The spellings are in lower case, sorted, without the host itself; IPv6 addresses are in
 // brackets, as in an authority.
 func HostAliases(policyNamespace string, services []model.Service, clusterDomain string) func(host string) []string {
-	spellings := map[string][]string{}
+	return newHosts(services, clusterDomain).aliases(policyNamespace)
+}
+
+// hosts finds Services by the spellings of their names.
+type hosts struct {
+	domain    string
+	named     map[[2]string]*model.Service // by namespace and name: what a bare name means in a namespace
+	qualified map[string]*model.Service    // by every other spelling; nil where two share it
+}
+
+func newHosts(services []model.Service, clusterDomain string) *hosts {
+	h := &hosts{
+		domain: strings.ToLower(strings.Trim(clusterDomain, ".")), named: make(map[[2]string]*model.Service, len(services)),
+		qualified: make(map[string]*model.Service, 4*len(services)),
+	}
 	for i := range services {
-		all := serviceSpellings(&services[i], policyNamespace, strings.ToLower(strings.Trim(clusterDomain, ".")))
-		for _, s := range all {
+		s := &services[i]
+		h.named[[2]string{s.Namespace, s.Name}] = s
+		for _, spelling := range h.spellings(s) {
 			// Two Services can share a spelling only where somebody chose names to that end ("svc" in a namespace "cluster"). A host then means both
 			// nothing more and nothing less than what it says.
-			if _, taken := spellings[s]; taken {
-				spellings[s] = nil
+			if _, taken := h.qualified[spelling]; taken {
+				h.qualified[spelling] = nil
 				continue
 			}
-			spellings[s] = all
+			h.qualified[spelling] = s
 		}
 	}
+	return h
+}
+
+func (h *hosts) aliases(policyNamespace string) func(host string) []string {
 	return func(host string) []string {
-		var out []string
-		for _, s := range spellings[strings.ToLower(host)] {
-			if s != strings.ToLower(host) {
-				out = append(out, s)
-			}
+		host = strings.ToLower(host)
+		s := h.named[[2]string{policyNamespace, host}]
+		if s == nil {
+			s = h.qualified[host]
 		}
-		return out
+		if s == nil {
+			return nil
+		}
+		all := h.spellings(s)
+		if s.Namespace == policyNamespace {
+			all = append(all, s.Name)
+		}
+		slices.Sort(all)
+		return slices.DeleteFunc(slices.Compact(all), func(spelling string) bool { return spelling == host })
 	}
 }
 
@@ -55,21 +81,17 @@ func ResolveHosts(p model.Policy, aliases func(host string) []string) model.Poli
 	return p
 }
 
-func serviceSpellings(s *model.Service, policyNamespace, clusterDomain string) []string {
-	var out []string
-	if s.Namespace == policyNamespace {
-		out = append(out, s.Name)
-	}
+// spellings are all but the bare name, which means a Service in its own namespace only.
+func (h *hosts) spellings(s *model.Service) []string {
 	qualified := s.Name + "." + s.Namespace
-	out = append(out, qualified, qualified+".svc")
-	if clusterDomain != "" {
-		out = append(out, qualified+".svc."+clusterDomain)
+	out := []string{qualified, qualified + ".svc"}
+	if h.domain != "" {
+		out = append(out, qualified+".svc."+h.domain)
 	}
 	for _, a := range s.ClusterIPs {
 		out = append(out, authority(a))
 	}
-	slices.Sort(out)
-	return slices.Compact(out)
+	return out
 }
 
 // authority spells an address as the authority of a request does.

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
+	"sync"
 
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -32,6 +34,9 @@ type World struct {
 	services    []model.Service
 	pods        []model.Pod
 	diagnostics []model.Diagnostic
+	hosts       func() *hosts
+	// resolved are the ingress rules of the snapshot before with their hosts' spellings, by the first of them as converted, which is not changed after that.
+	resolved map[*model.Rule][]model.Rule
 }
 
 // NewWorld joins parts: templates stand for pods that are not listed, slices give addresses to pods that lack one, and an address that two live
@@ -47,6 +52,7 @@ func NewWorld(p Parts) *World {
 	slices.SortStableFunc(w.pods, func(a, b model.Pod) int { return byName(a.Namespace, a.Name, b.Namespace, b.Name) })
 	w.settleAddresses()
 	w.addNamespaces(p.Namespaces)
+	w.hosts = sync.OnceValue(func() *hosts { return newHosts(w.services, ClusterDomain) })
 	return w
 }
 
@@ -181,19 +187,17 @@ func (w *World) addNamespaces(listed []model.Namespace) {
 	}
 }
 
-// Snapshot joins a world with policies: their hosts learn the spellings of the Services that they name.
+// Snapshot joins a world with policies: their hosts learn the spellings of the Services that they name. Not safe for concurrent use.
 func (w *World) Snapshot(policies []model.Policy, foreign []*networkingv1.NetworkPolicy, mesh model.Mesh, found []model.Diagnostic) *model.Snapshot {
 	s := &model.Snapshot{
 		Mesh: mesh, Namespaces: w.namespaces, Services: w.services, Pods: w.pods, NetworkPolicies: slices.Clone(foreign),
 		Policies: make([]model.Policy, 0, len(policies)), Diagnostics: slices.Concat(w.diagnostics, found),
 	}
-	aliases := map[string]func(string) []string{}
+	resolved := make(map[*model.Rule][]model.Rule, len(policies))
 	for _, p := range policies {
-		if aliases[p.Namespace] == nil {
-			aliases[p.Namespace] = HostAliases(p.Namespace, w.services, ClusterDomain)
-		}
-		s.Policies = append(s.Policies, ResolveHosts(p, aliases[p.Namespace]))
+		s.Policies = append(s.Policies, w.resolve(p, resolved))
 	}
+	w.resolved = resolved
 	slices.SortStableFunc(s.Policies, func(a, b model.Policy) int {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 	})
@@ -201,4 +205,24 @@ func (w *World) Snapshot(policies []model.Policy, foreign []*networkingv1.Networ
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 	})
 	return s
+}
+
+// resolve gives a policy's hosts their spellings, as it did for the snapshot before if the policy is the same.
+func (w *World) resolve(p model.Policy, resolved map[*model.Rule][]model.Rule) model.Policy {
+	if len(p.Ingress) == 0 {
+		return p
+	}
+	first := &p.Ingress[0]
+	rules, known := w.resolved[first]
+	if !known {
+		rules = ResolveHosts(p, w.hosts().aliases(p.Namespace)).Ingress
+	}
+	resolved[first], p.Ingress = rules, rules
+	return p
+}
+
+// Equal says whether two worlds say the same.
+func (w *World) Equal(o *World) bool {
+	return reflect.DeepEqual(w.pods, o.pods) && reflect.DeepEqual(w.services, o.services) && reflect.DeepEqual(w.namespaces, o.namespaces) &&
+		slices.Equal(w.diagnostics, o.diagnostics)
 }

@@ -256,7 +256,7 @@ func (s *Source) readWorld() {
 	}
 	slices.SortFunc(parts.Diagnostics, func(a, b model.Diagnostic) int { return cmp.Compare(a.String(), b.String()) })
 	world := convert.NewWorld(parts)
-	if onlySlices && same(world, s.world) {
+	if onlySlices && world.Equal(s.world) {
 		return
 	}
 	s.world = world
