@@ -53,9 +53,11 @@ type Source struct {
 	worldDirty bool // pods, services or namespaces
 	sliceDirty bool // endpoint slices, which seldom say anything that pods do not
 	world      *convert.World
-	goodMesh   *model.Mesh
-	snapshot   *model.Snapshot
-	problems   []model.Diagnostic
+	// One default for all snapshots: what did not change is the same in each.
+	defaultMesh model.Mesh
+	goodMesh    *model.Mesh
+	snapshot    *model.Snapshot
+	problems    []model.Diagnostic
 }
 
 // NewSource returns a source; Run makes it read.
@@ -63,7 +65,7 @@ func NewSource(c Config) *Source {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Source{logger: c.Logger, changed: make(chan struct{}, 1), policyStatus: make(chan struct{}, 1), companions: make(chan struct{}, 1)}
+	s := &Source{logger: c.Logger, changed: make(chan struct{}, 1), policyStatus: make(chan struct{}, 1), companions: make(chan struct{}, 1), defaultMesh: convert.DefaultMesh()}
 	world := func(dirty *bool) func() {
 		return func() {
 			s.mu.Lock()
@@ -222,7 +224,7 @@ func (s *Source) Snapshot() (*model.Snapshot, bool) {
 
 // readMesh takes over settings that are good. Others leave what was good last.
 func (s *Source) readMesh() {
-	mesh := meshConfig{mesh: convert.DefaultMesh()}
+	mesh := meshConfig{mesh: s.defaultMesh}
 	for _, written := range s.mesh.list() {
 		mesh = written
 	}

@@ -43,6 +43,7 @@ type Translator struct {
 	slots     memo[digest, rbac.Slots]
 	listeners memo[digest, resources]
 	connects  memo[connectInput, *corev3.TypedExtensionConfig]
+	netpol    netpol.Builder
 }
 
 // Translate builds the output of a snapshot.
@@ -56,7 +57,7 @@ func (t *Translator) Translate(ix *model.Index) *Output {
 	t.slots.sweep()
 	t.listeners.sweep()
 	t.connects.sweep()
-	companions, found := netpol.Build(ix)
+	companions, found := t.netpol.Build(ix)
 	out.Companions = companions
 	r.findings.add(ix.Snapshot.Diagnostics...)
 	r.findings.add(found...)

@@ -1,5 +1,5 @@
 // Package netpol builds the companion NetworkPolicies: the L3/4 projection of the policies, which the node's kernel enforces outside the pod.
-// Input: a model.Index. Output: companions by policy, and diagnostics. One entry point: Build.
+// Input: a model.Index. Output: companions by policy, and diagnostics. One entry point: Builder.Build (Build without a memo).
 package netpol
 
 import (
@@ -26,8 +26,11 @@ type Companion struct {
 // maxEntries bounds what subtraction may blow one policy's direction up to.
 const maxEntries = 256
 
+// Build is a Builder's first Build.
+func Build(ix *model.Index) ([]Companion, []model.Diagnostic) { return new(Builder).Build(ix) }
+
 // Build returns the companions of every policy, sorted by namespace and name.
-func Build(ix *model.Index) ([]Companion, []model.Diagnostic) {
+func (x *Builder) Build(ix *model.Index) ([]Companion, []model.Diagnostic) {
 	b := &builder{ix: ix, byNamespace: map[string][]*model.Policy{}}
 	for i := range ix.Snapshot.Policies {
 		p := &ix.Snapshot.Policies[i]
@@ -35,19 +38,26 @@ func Build(ix *model.Index) ([]Companion, []model.Diagnostic) {
 			b.byNamespace[p.Namespace] = append(b.byNamespace[p.Namespace], p)
 		}
 	}
+	next := make(map[string]*kept, len(ix.Snapshot.Policies))
+	var companions []Companion
+	var found []model.Diagnostic
 	for i := range ix.Snapshot.Policies {
-		b.policy(&ix.Snapshot.Policies[i])
+		p := &ix.Snapshot.Policies[i]
+		k := x.build(b, p)
+		next[p.Namespace+"/"+p.Name] = k
+		companions, found = append(companions, k.companions...), append(found, k.found...)
 	}
-	slices.SortStableFunc(b.companions, func(x, y Companion) int {
+	x.kept = next
+	slices.SortStableFunc(companions, func(x, y Companion) int {
 		return cmp.Or(strings.Compare(x.NetworkPolicy.Namespace, y.NetworkPolicy.Namespace), strings.Compare(x.NetworkPolicy.Name, y.NetworkPolicy.Name))
 	})
-	return b.companions, b.found
+	return companions, found
 }
 
 type builder struct {
 	ix          *model.Index
 	byNamespace map[string][]*model.Policy // the enforced ones
-	companions  []Companion
+	companions  []Companion                // of the policy that is being built
 	found       []model.Diagnostic
 }
 

@@ -1,0 +1,73 @@
+package netpol_test
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/labels"
+	"pgregory.net/rapid"
+
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+	"github.com/pilot-lite/pilot-lite/pkg/translate/netpol"
+)
+
+// A builder that remembers gives what one without a memory gives, whatever was edited since: another policy, a Deny beside it, the mesh, the pods.
+func TestABuilderForgetsNothingThatDecides(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		var builder netpol.Builder
+		var indexer model.Indexer
+		s := memoSnapshot()
+		for range 8 {
+			s = memoEdit(t, s)
+			ix := indexer.Index(s)
+			companions, found := builder.Build(ix)
+			wantCompanions, wantFound := netpol.Build(model.NewIndex(s))
+			if diff := cmp.Diff(wantCompanions, companions); diff != "" {
+				t.Fatalf("companions (-without a memory +with):\n%s", diff)
+			}
+			if diff := cmp.Diff(wantFound, found); diff != "" {
+				t.Fatalf("findings (-without a memory +with):\n%s", diff)
+			}
+		}
+	})
+}
+
+func memoSnapshot() *model.Snapshot {
+	app := func(name string) labels.Selector { return labels.SelectorFromSet(labels.Set{"app": name}) }
+	s := &model.Snapshot{Mesh: model.Mesh{DNS: []model.Peer{{Pods: app("dns")}}, ControlPlane: []model.Peer{{Pods: app("control")}}, ControlPlanePort: 15012}}
+	for _, name := range []string{"a", "b", "c"} {
+		s.Pods = append(s.Pods, model.Pod{Namespace: "shop", Name: name, Labels: map[string]string{"app": name}, Ports: []model.ContainerPort{{Name: "web", Number: 80, Protocol: model.TCP}}})
+		s.Policies = append(s.Policies, model.Policy{
+			PolicyRef: model.PolicyRef{Namespace: "shop", Name: name, UID: name, Generation: 1}, Action: model.Allow, Selector: app(name), IsolatesIngress: true, IsolatesEgress: name == "b",
+			Ingress: []model.Rule{{Name: "0", Peers: []model.Peer{{Pods: app("b")}}, Ports: []model.PortRange{{Protocol: model.TCP, Name: "web"}}}},
+		})
+	}
+	return s
+}
+
+// memoEdit is the next snapshot: new lists where something changed, the same ones elsewhere.
+func memoEdit(t *rapid.T, s *model.Snapshot) *model.Snapshot {
+	next := *s
+	next.Policies = append([]model.Policy(nil), s.Policies...)
+	p := &next.Policies[rapid.IntRange(0, len(next.Policies)-1).Draw(t, "policy")]
+	switch rapid.IntRange(0, 5).Draw(t, "edit") {
+	case 0:
+		p.Generation++
+		p.Ingress = []model.Rule{{Name: "0", Peers: []model.Peer{{Pods: labels.SelectorFromSet(labels.Set{"app": rapid.SampledFrom([]string{"a", "c"}).Draw(t, "caller")})}}}}
+	case 1:
+		p.Generation++
+		p.Action = rapid.SampledFrom([]model.Action{model.Allow, model.Deny}).Draw(t, "action")
+	case 2:
+		p.Generation++
+		p.DryRun = !p.DryRun
+	case 3:
+		next.Mesh.DNS = []model.Peer{{Pods: labels.SelectorFromSet(labels.Set{"app": rapid.SampledFrom([]string{"dns", "names"}).Draw(t, "dns")})}}
+	case 4:
+		next.Pods = append([]model.Pod(nil), s.Pods...)
+		pod := &next.Pods[rapid.IntRange(0, len(next.Pods)-1).Draw(t, "pod")]
+		pod.Ports = []model.ContainerPort{{Name: "web", Number: rapid.SampledFrom([]uint16{80, 8080}).Draw(t, "port"), Protocol: model.TCP}}
+	case 5: // nothing
+	}
+	return &next
+}
