@@ -38,8 +38,12 @@ func memoSnapshot() *model.Snapshot {
 	s := &model.Snapshot{Mesh: model.Mesh{DNS: []model.Peer{{Pods: app("dns")}}, ControlPlane: []model.Peer{{Pods: app("control")}}, ControlPlanePort: 15012}}
 	for _, name := range []string{"a", "b", "c"} {
 		s.Pods = append(s.Pods, model.Pod{Namespace: "shop", Name: name, Labels: map[string]string{"app": name}, Ports: []model.ContainerPort{{Name: "web", Number: 80, Protocol: model.TCP}}})
+		selector := app(name)
+		if name == "c" {
+			selector = labels.Everything() // so that its Deny takes from the others' Allows
+		}
 		s.Policies = append(s.Policies, model.Policy{
-			PolicyRef: model.PolicyRef{Namespace: "shop", Name: name, UID: name, Generation: 1}, Action: model.Allow, Selector: app(name), IsolatesIngress: true, IsolatesEgress: name == "b",
+			PolicyRef: model.PolicyRef{Namespace: "shop", Name: name, UID: name, Generation: 1}, Action: model.Allow, Selector: selector, IsolatesIngress: true, IsolatesEgress: name == "b",
 			Ingress: []model.Rule{{Name: "0", Peers: []model.Peer{{Pods: app("b")}}, Ports: []model.PortRange{{Protocol: model.TCP, Name: "web"}}}},
 		})
 	}
