@@ -1,10 +1,12 @@
 // Package bootstrap builds the configuration that a sidecar's Envoy starts with: who it is, where its control plane is, and the limits that no
-// control plane can lift. Input: a Config. Output: a bootstrapv3.Bootstrap. One entry point: Build.
+// control plane can lift. Input: a Config, or a Sidecar for a pod in a cluster. Output: a bootstrapv3.Bootstrap. One entry point for each: Build
+// and BuildSidecar.
 package bootstrap
 
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
@@ -25,6 +27,8 @@ type Config struct {
 	TLS *TLS
 	// Token is sent as a bearer token, if not empty.
 	Token string
+	// TokenFile is read in place of Token, and again when its folder changes.
+	TokenFile string
 	// Admin is where the admin interface listens: "unix:/path", or a loopback "address:port" for people. It is never open to the network: it can
 	// stop the proxy and shows its configuration.
 	Admin string
@@ -37,6 +41,7 @@ type Config struct {
 // TLS says how the control plane proves who it is.
 type TLS struct {
 	CAFile     string // PEM; read again when its folder changes
+	CA         string // PEM, in place of a file
 	ServerName string // the name or address in the server's certificate; default: the host of Config.Server
 }
 
@@ -104,6 +109,10 @@ func (c *Config) complete() error {
 		return errors.New("no admin address: want unix:/path or a loopback address:port")
 	case strings.ContainsAny(c.Token, "\r\n\x00"):
 		return errors.New("the token holds a line break or a NUL")
+	case strings.ContainsAny(c.TokenFile, "():%\r\n\x00"), c.TokenFile != "" && !filepath.IsAbs(c.TokenFile):
+		return fmt.Errorf("token file %q: want an absolute path without colon, parenthesis and percent sign", c.TokenFile)
+	case c.Token != "" && c.TokenFile != "":
+		return errors.New("a token and a token file: want one of them")
 	}
 	switch c.Protocol {
 	case "":
@@ -138,7 +147,9 @@ func (c *Config) ads() *corev3.ApiConfigSource {
 		}},
 	}}}
 	if c.Token != "" {
-		service.InitialMetadata = []*corev3.HeaderValue{{Key: "authorization", Value: "Bearer " + c.Token}}
+		// A percent sign starts a formatter.
+		authorization := "Bearer " + strings.ReplaceAll(c.Token, "%", "%%")
+		service.InitialMetadata = []*corev3.HeaderValue{{Key: "authorization", Value: authorization}}
 	}
 	return &corev3.ApiConfigSource{
 		ApiType: api, TransportApiVersion: corev3.ApiVersion_V3, GrpcServices: []*corev3.GrpcService{service}, SetNodeOnFirstMessageOnly: true,

@@ -76,7 +76,10 @@ func stats() *metricsv3.StatsConfig {
 	} {
 		keep = append(keep, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: prefix}})
 	}
-	keep = append(keep, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Contains{Contains: "rbac."}})
+	// Probes are answered by the numbers of members and of healthy ones: without these statistics they would fail for ever.
+	for _, part := range []string{"rbac.", ".membership_healthy", ".membership_total", ".health_check."} {
+		keep = append(keep, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Contains{Contains: part}})
+	}
 	return &metricsv3.StatsConfig{StatsMatcher: &metricsv3.StatsMatcher{
 		StatsMatcher: &metricsv3.StatsMatcher_InclusionList{InclusionList: &matcherv3.ListStringMatcher{Patterns: keep}},
 	}}

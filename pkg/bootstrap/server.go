@@ -96,17 +96,13 @@ func (c *Config) xdsCluster() (*clusterv3.Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("server %w", err)
 	}
-	options, err := pack(&upstreamhttpv3.HttpProtocolOptions{
-		UpstreamProtocolOptions: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_{
-			ExplicitHttpConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig{
-				ProtocolConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
-					Http2ProtocolOptions: &corev3.Http2ProtocolOptions{ConnectionKeepalive: &corev3.KeepaliveSettings{
-						Interval: durationpb.New(keepaliveInterval), Timeout: durationpb.New(keepaliveTimeout),
-					}},
-				},
-			},
-		},
-	})
+	protocol := http2(&corev3.KeepaliveSettings{Interval: durationpb.New(keepaliveInterval), Timeout: durationpb.New(keepaliveTimeout)})
+	if c.TokenFile != "" {
+		if protocol.HttpFilters, err = tokenFilters(c.TokenFile); err != nil {
+			return nil, err
+		}
+	}
+	options, err := pack(protocol)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +115,7 @@ func (c *Config) xdsCluster() (*clusterv3.Cluster, error) {
 				HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: server.address()}},
 			}},
 		}}},
-		TypedExtensionProtocolOptions: map[string]*anypb.Any{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
+		TypedExtensionProtocolOptions: map[string]*anypb.Any{upstreamOptions: options},
 	}
 	if _, err := netip.ParseAddr(server.host); err == nil || server.path != "" {
 		cluster.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
@@ -142,8 +138,15 @@ func (t *TLS) socket(server endpoint) (*corev3.TransportSocket, error) {
 	if name == "" {
 		name = server.host
 	}
-	if name == "" || t.CAFile == "" {
-		return nil, errors.New("TLS wants a CA file, and a server name where the server is a socket")
+	if name == "" || (t.CAFile == "") == (t.CA == "") {
+		return nil, errors.New("TLS wants a CA file or a CA, and a server name where the server is a socket")
+	}
+	ca := &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: t.CA}}
+	if t.CAFile != "" {
+		ca = &corev3.DataSource{
+			Specifier:        &corev3.DataSource_Filename{Filename: t.CAFile},
+			WatchedDirectory: &corev3.WatchedDirectory{Path: filepath.Dir(t.CAFile)},
+		}
 	}
 	sanType, sni := tlsv3.SubjectAltNameMatcher_DNS, name
 	if a, err := netip.ParseAddr(name); err == nil {
@@ -158,10 +161,7 @@ func (t *TLS) socket(server endpoint) (*corev3.TransportSocket, error) {
 			},
 			AlpnProtocols: []string{"h2"},
 			ValidationContextType: &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: &tlsv3.CertificateValidationContext{
-				TrustedCa: &corev3.DataSource{
-					Specifier:        &corev3.DataSource_Filename{Filename: t.CAFile},
-					WatchedDirectory: &corev3.WatchedDirectory{Path: filepath.Dir(t.CAFile)},
-				},
+				TrustedCa: ca,
 				MatchTypedSubjectAltNames: []*tlsv3.SubjectAltNameMatcher{{
 					SanType: sanType, Matcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: name}},
 				}},
@@ -174,6 +174,19 @@ func (t *TLS) socket(server endpoint) (*corev3.TransportSocket, error) {
 	return &corev3.TransportSocket{
 		Name: "envoy.transport_sockets.tls", ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: config},
 	}, nil
+}
+
+const upstreamOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+// http2 speaks HTTP/2 and nothing else, with keepalives if there are settings for them.
+func http2(keepalive *corev3.KeepaliveSettings) *upstreamhttpv3.HttpProtocolOptions {
+	return &upstreamhttpv3.HttpProtocolOptions{UpstreamProtocolOptions: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_{
+		ExplicitHttpConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig{
+			ProtocolConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
+				Http2ProtocolOptions: &corev3.Http2ProtocolOptions{ConnectionKeepalive: keepalive},
+			},
+		},
+	}}
 }
 
 // pack fails on strings that are not UTF-8: names and paths are given by users.
