@@ -87,38 +87,43 @@ type identity struct {
 	expires                      time.Time
 }
 
-// Authenticate returns "NAMESPACE/POD", as the token in "authorization: Bearer TOKEN" proves it, and when that ends.
-func (a *Authenticator) Authenticate(ctx context.Context) (node string, expires time.Time, err error) {
+// Proof is what a token proves.
+type Proof struct {
+	Node         string // "NAMESPACE/POD"
+	UID, Account string
+	Expires      time.Time
+}
+
+// Authenticate reads the token in "authorization: Bearer TOKEN", and says whose it is. The errors are gRPC statuses.
+func (a *Authenticator) Authenticate(ctx context.Context) (Proof, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
 	values := md.Get("authorization")
 	if len(values) != 1 {
-		return "", time.Time{}, refuse("no token: a sidecar sends its pod's service account token")
+		return Proof{}, refuse("no token: a sidecar sends its pod's service account token")
 	}
 	token, bearer := strings.CutPrefix(values[0], "Bearer ")
 	if !bearer || token == "" || len(token) > maxToken {
-		return "", time.Time{}, refuse("no bearer token")
+		return Proof{}, refuse("no bearer token")
 	}
 	id, err := a.verify(ctx, token)
 	if err != nil {
-		return "", time.Time{}, err
+		return Proof{}, err
 	}
-	if err := a.Standing(id.namespace+"/"+id.pod, id.uid, id.account); err != nil {
-		return "", time.Time{}, err
-	}
-	return id.namespace + "/" + id.pod, id.expires, nil
+	p := Proof{Node: id.namespace + "/" + id.pod, UID: id.uid, Account: id.account, Expires: id.expires}
+	return p, a.Standing(p)
 }
 
-// Standing says whether a pod that a token spoke of is still the pod of that name.
-func (a *Authenticator) Standing(node, uid, account string) error {
-	namespace, name, _ := strings.Cut(node, "/")
+// Standing says why the pod that a token spoke of is not the pod of that name any more; nil while it is.
+func (a *Authenticator) Standing(proof Proof) error {
+	namespace, name, _ := strings.Cut(proof.Node, "/")
 	p, known := a.config.Pod(namespace, name)
 	switch {
 	case !known:
 		// A pod is known a moment after it was made. Its sidecar asks again.
-		return status.Errorf(codes.Unavailable, "pod %s is not known, or not known yet", node)
-	case p.UID != uid:
+		return status.Errorf(codes.Unavailable, "pod %s is not known, or not known yet", proof.Node)
+	case p.UID != proof.UID:
 		return refuse("the token is that of an earlier pod of the same name")
-	case p.ServiceAccount != account:
+	case p.ServiceAccount != proof.Account:
 		return refuse("the token is that of another service account")
 	case p.Ended:
 		return refuse("the pod has ended")

@@ -20,6 +20,7 @@ type guard struct {
 	logger        *sparseLogger
 	metrics       *Metrics
 	sendTimeout   time.Duration
+	claimInterval time.Duration
 }
 
 func (g *guard) unary(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) {
@@ -42,12 +43,13 @@ func (g *guard) stream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, 
 
 func (g *guard) run(srv any, ss grpc.ServerStream, handler grpc.StreamHandler) error {
 	ctx := ss.Context()
+	var claim Claim
 	if g.authenticator != nil {
-		node, err := g.authenticator.Authenticate(ctx)
-		if err != nil {
+		var err error
+		if claim, err = g.authenticator.Authenticate(ctx); err != nil {
 			return err
 		}
-		ctx = context.WithValue(ctx, identityKey{}, node)
+		ctx = context.WithValue(ctx, identityKey{}, claim.Node)
 	}
 	guarded := &guardedStream{ServerStream: ss, ctx: ctx, timeout: g.sendTimeout, stalled: make(chan struct{}, 1)}
 	defer guarded.stop()
@@ -62,12 +64,20 @@ func (g *guard) run(srv any, ss grpc.ServerStream, handler grpc.StreamHandler) e
 		}()
 		done <- handler(srv, guarded)
 	}()
-	select {
-	case err := <-done:
-		return err
-	case <-guarded.stalled:
-		// Returning ends the stream, which frees the goroutine that is stuck in its Send.
-		return status.Errorf(codes.DeadlineExceeded, "the proxy did not read and answer for %s", g.sendTimeout)
+	look := time.NewTicker(g.claimInterval)
+	defer look.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-guarded.stalled:
+			// Returning ends the stream, which frees the goroutine that is stuck in its Send.
+			return status.Errorf(codes.DeadlineExceeded, "the proxy did not read and answer for %s", g.sendTimeout)
+		case now := <-look.C:
+			if err := claim.check(now); err != nil {
+				return err
+			}
+		}
 	}
 }
 

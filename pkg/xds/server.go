@@ -36,6 +36,7 @@ type ServerConfig struct {
 	Authenticator Authenticator // required with TLS
 	Logger        *slog.Logger
 	SendTimeout   time.Duration // how long a proxy may take to read and answer a response; 20 s where 0
+	ClaimInterval time.Duration // how often an open stream's credentials are looked at again; 10 s where 0
 }
 
 // Server serves a cache over ADS.
@@ -53,10 +54,13 @@ func NewServer(c *Cache, config ServerConfig) (*Server, error) {
 	if config.SendTimeout == 0 {
 		config.SendTimeout = sendTimeout
 	}
+	if config.ClaimInterval == 0 {
+		config.ClaimInterval = claimInterval
+	}
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
-	guard := &guard{authenticator: config.Authenticator, logger: &sparseLogger{logger: config.Logger, now: time.Now}, metrics: c.metrics, sendTimeout: config.SendTimeout}
+	guard := &guard{authenticator: config.Authenticator, logger: &sparseLogger{logger: config.Logger, now: time.Now}, metrics: c.metrics, sendTimeout: config.SendTimeout, claimInterval: config.ClaimInterval}
 	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(maxMessageBytes),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
