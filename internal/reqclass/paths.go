@@ -1,0 +1,170 @@
+package reqclass
+
+import (
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pilot-lite/pilot-lite/internal/automaton"
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+)
+
+// What a normalized path does not hold: empty and dot segments and escaped slashes, which the sidecar merges, resolves or refuses before it asks a policy.
+const notNormalized = `.*//.*|.*/(?:\.|%2[eE]){1,2}(?:/.*)?|.*%(?:2[fF]|5[cC]).*`
+
+// What the guard refuses, as pkg/eval has it: escaped control characters, invalid and malformed escapes, escaped escapes, and "/..;".
+const ambiguous = `.*%(?:[01][0-9a-fA-F]|7[fF]|[cC][01]|[fF][5-9a-fA-F]|25(?:2[eEfF]|5[cC]|3[bB]|00)).*` +
+	`|.*%(?:[^0-9a-fA-F].*|[0-9a-fA-F](?:[^0-9a-fA-F].*)?)?` +
+	`|.*/\.\.?(?:;|%3[bB]).*`
+
+// pathTerm is a path match as an action reads it.
+type pathTerm struct {
+	action model.Action
+	match  model.PathMatch
+}
+
+// paths are told apart by the automata of the matches that still matter.
+func (s *search) paths() []value {
+	possible := s.possible()
+	var distinct []pathTerm
+	place := map[pathTerm]int{}
+	live, all := map[int]bool{}, s.relevant == nil
+	for i, t := range s.terms {
+		if !possible[i] {
+			continue
+		}
+		relevant := s.relevant != nil && s.relevant[i]
+		all = all || relevant && t.Match.Paths == nil
+		for _, m := range t.Match.Paths {
+			p := pathTerm{t.Action, m}
+			if _, known := place[p]; !known {
+				place[p] = len(distinct)
+				distinct = append(distinct, p)
+			}
+			if relevant {
+				live[place[p]] = true
+			}
+		}
+	}
+	if len(distinct) == 0 {
+		return nil
+	}
+	var onlyLive []int
+	if !all {
+		onlyLive = make([]int, 0, len(live))
+		for i := range distinct {
+			if live[i] {
+				onlyLive = append(onlyLive, i)
+			}
+		}
+	}
+	classes := s.ask(fmt.Sprintf("path %q %v", distinct, onlyLive), func() automaton.Question { return s.pathQuestion(distinct, onlyLive) })
+	out := make([]value, 0, len(classes))
+	for _, c := range classes {
+		v := value{holds: make([]bool, len(s.terms)), show: func(r *model.HTTPRequest) { r.Path = c.Witness }}
+		for i, t := range s.terms {
+			v.holds[i] = t.Match.Paths == nil || possible[i] && slices.ContainsFunc(t.Match.Paths, func(m model.PathMatch) bool {
+				return c.Member[place[pathTerm{t.Action, m}]]
+			})
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+func (s *search) pathQuestion(terms []pathTerm, live []int) automaton.Question {
+	q := automaton.Question{
+		Alphabet: automaton.Set{'!', '"', '$', '>', '@', '[', ']', '~'}, // printable, without # ? and the backslash
+		In:       []*automaton.Expr{automaton.Seq(automaton.Literal("/"), automaton.Any())},
+		Out:      []*automaton.Expr{s.regexp(notNormalized), s.regexp(ambiguous)},
+		Live:     live,
+	}
+	for _, t := range terms {
+		q.Exprs = append(q.Exprs, s.pathExpr(t))
+	}
+	return q
+}
+
+func (s *search) pathExpr(t pathTerm) *automaton.Expr {
+	semicolon := automaton.Single(';')
+	rest := automaton.Maybe(automaton.Seq(automaton.Literal("/"), automaton.Any()))
+	switch {
+	case t.match.Type == model.Regex && t.action == model.Deny:
+		return automaton.Alt(s.regexp(t.match.Value), automaton.Seq(automaton.Any(), automaton.Literal(";"), automaton.Any()))
+	case t.match.Type == model.Regex:
+		return automaton.Without(s.regexp(t.match.Value), semicolon)
+	case t.action == model.Deny:
+		return segmentsExpr(t.match)
+	case t.match.Type == model.Exact:
+		return automaton.Literal(t.match.Value)
+	case strings.HasSuffix(t.match.Value, "/"):
+		return automaton.Seq(automaton.Literal(t.match.Value), automaton.Any())
+	}
+	return automaton.Seq(automaton.Literal(t.match.Value), rest)
+}
+
+// segmentsExpr compares segment by segment, without ";params", empty segments and percent-escapes.
+func segmentsExpr(m model.PathMatch) *automaton.Expr {
+	anyButSlash := automaton.Without(automaton.Any(), automaton.Single('/'))
+	params := automaton.Maybe(automaton.Seq(automaton.Literal(";"), anyButSlash))
+	slash := automaton.Literal("/")
+	out := automaton.Seq(automaton.Star(automaton.Seq(params, slash)))
+	more := []*automaton.Expr{automaton.Star(automaton.Seq(slash, params))}
+	count := 0
+	for segment := range strings.SplitSeq(m.Value, "/") {
+		segment, _, _ = strings.Cut(segment, ";")
+		if segment == "" {
+			continue
+		}
+		if count++; count > 1 {
+			out = automaton.Seq(out, slash, automaton.Star(automaton.Seq(params, slash)))
+		}
+		out = automaton.Seq(out, spelled(unescape(segment)), params)
+	}
+	switch {
+	case m.Type == model.Prefix && count == 0:
+		return automaton.Any()
+	case m.Type == model.Prefix:
+		more = append(more, automaton.Maybe(automaton.Seq(slash, automaton.Any())))
+	case count == 0:
+		return automaton.Seq(params, automaton.Star(automaton.Seq(slash, params)))
+	}
+	return automaton.Seq(append([]*automaton.Expr{out}, more...)...)
+}
+
+// spelled is a segment's bytes, each as it is or escaped. Bytes that no path holds as they are stand escaped only.
+func spelled(segment string) *automaton.Expr {
+	out := automaton.Seq()
+	for i := range len(segment) {
+		b := segment[i]
+		escaped := automaton.Seq(automaton.Literal("%"), hexDigit(b>>4), hexDigit(b&0xf))
+		if b <= ' ' || b >= 0x7f || strings.IndexByte(`;/%?#\`, b) >= 0 {
+			out = automaton.Seq(out, escaped)
+			continue
+		}
+		out = automaton.Seq(out, automaton.Alt(automaton.Literal(string(rune(b))), escaped))
+	}
+	return out
+}
+
+func hexDigit(n byte) *automaton.Expr {
+	digit := fmt.Sprintf("%x", n)
+	return automaton.One(automaton.Single(rune(digit[0]), rune(strings.ToUpper(digit)[0])))
+}
+
+// unescape decodes every well-formed percent-escape, once.
+func unescape(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) {
+			if decoded, err := hex.DecodeString(s[i+1 : i+3]); err == nil {
+				b.Write(decoded)
+				i += 2
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
