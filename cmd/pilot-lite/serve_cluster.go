@@ -2,15 +2,22 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"strings"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
+	"k8s.io/klog/v2"
 
+	"github.com/pilot-lite/pilot-lite/pkg/convert"
+	"github.com/pilot-lite/pilot-lite/pkg/identity"
 	"github.com/pilot-lite/pilot-lite/pkg/kube"
+	"github.com/pilot-lite/pilot-lite/pkg/podauth"
 	"github.com/pilot-lite/pilot-lite/pkg/xds"
 )
 
@@ -22,12 +29,16 @@ const (
 	defaultNamespace     = "pilot-lite-system"
 )
 
+const (
+	controlPlaneName = "pilot-lite" // of its Service, account, Lease and webhooks
+	tokenAudience    = "pilot-lite"
+)
+
 // clusterOptions are for serving a cluster.
 type clusterOptions struct {
-	kubeconfig, namespace  string
-	image, sidecarImage    string
-	webhooks, health       string
-	podName, podIP, server string
+	kubeconfig, namespace string
+	image, sidecarImage   string
+	webhooks, health      string
 }
 
 func (o *clusterOptions) flags(f *pflag.FlagSet) {
@@ -46,32 +57,91 @@ func envOr(name, otherwise string) string {
 	return otherwise
 }
 
+// serviceName is the name that sidecars and the API server know the control plane by.
+func (o *clusterOptions) serviceName() string { return controlPlaneName + "." + o.namespace + ".svc" }
+
+// clusterServer serves a cluster.
+type clusterServer struct {
+	*core
+	options  *serveOptions
+	clients  *kube.Clients
+	source   *kube.Source
+	identity *identity.Manager
+}
+
 // serveCluster serves a cluster.
 func (o *serveOptions) serveCluster(ctx context.Context, logger *slog.Logger) error {
+	klog.SetLogger(logr.FromSlogHandler(logger.With("component", "client-go").Handler()))
 	clients, err := kube.Connect(o.cluster.kubeconfig, "pilot-lite/"+version)
 	if err != nil {
 		return failure{err}
 	}
 	registry := newRegistry()
-	src := kube.NewSource(kube.Config{
+	s := &clusterServer{options: o, clients: clients, source: kube.NewSource(kube.Config{
 		Client: clients.Client, Dynamic: clients.Dynamic, Namespace: o.cluster.namespace, Logger: logger.With("component", "kube"), Metrics: kube.NewMetrics(registry),
+	})}
+	if s.core, err = newCore(s.source, registry, logger); err != nil {
+		return failure{err}
+	}
+	id := &url.URL{Scheme: "spiffe", Host: convert.DefaultMesh().TrustDomain, Path: "/ns/" + o.cluster.namespace + "/sa/" + controlPlaneName}
+	service := o.cluster.serviceName()
+	s.identity = identity.New(identity.Config{
+		Secrets: clients.Client.CoreV1().Secrets(o.cluster.namespace), Namespace: o.cluster.namespace, Logger: logger.With("component", "identity"), ID: id,
+		Names: []string{service, controlPlaneName + "." + o.cluster.namespace, service + "." + convert.ClusterDomain},
 	})
-	c, err := newCore(src, registry, logger)
-	if err != nil {
+	if err := s.identity.Start(ctx); err != nil {
 		return failure{err}
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	unready := func() string {
-		if waiting := src.Waiting(); len(waiting) > 0 {
-			return "not everything was listed yet: " + strings.Join(waiting, ", ")
-		}
-		if stale := src.Stale(time.Now()); len(stale) > 0 {
-			return "nothing was heard of " + strings.Join(stale, ", ") + " for a minute; what was read last is in force"
-		}
-		return ""
-	}
-	if err := c.start(ctx, group, o, xds.ServerConfig{}, adminParts{problems: src.Problems, unready: unready}); err != nil {
+	if err := s.start(ctx, group); err != nil {
 		return err
 	}
 	return ended(group)
+}
+
+func (s *clusterServer) start(ctx context.Context, group *errgroup.Group) error {
+	health, err := newHealth(ctx, s.options.cluster.health, func() bool { return s.cache.Complete() && !s.loop.Degraded() && s.unready() == "" })
+	if err != nil {
+		return failure{err}
+	}
+	security := xds.ServerConfig{TLS: s.identity.PeerTLS(), Authenticator: s.authenticator()}
+	if err := s.core.start(ctx, group, s.options, security, adminParts{problems: s.source.Problems, unready: s.unready}); err != nil {
+		return err
+	}
+	group.Go(func() error { return s.identity.Run(ctx) })
+	group.Go(health.serve)
+	group.Go(func() error {
+		<-ctx.Done()
+		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
+		defer cancel()
+		return health.stop(stopping)
+	})
+	return nil
+}
+
+// unready says why no new stream should be taken.
+func (s *clusterServer) unready() string {
+	if waiting := s.source.Waiting(); len(waiting) > 0 {
+		return "not everything was listed yet: " + strings.Join(waiting, ", ")
+	}
+	if stale := s.source.Stale(time.Now()); len(stale) > 0 {
+		return fmt.Sprintf("nothing was heard of %s for %s; what was read last is in force", strings.Join(stale, ", "), kube.StaleAfter)
+	}
+	return ""
+}
+
+// authenticator knows sidecars by their pods' tokens.
+func (s *clusterServer) authenticator() xds.Authenticator {
+	return &podAuthenticator{unready: s.unready, pods: podauth.New(podauth.Config{
+		Audience: tokenAudience,
+		Raw: func(ctx context.Context, path string) ([]byte, error) {
+			return s.clients.Client.Discovery().RESTClient().Get().AbsPath(path).DoRaw(ctx)
+		},
+		Review: tokenReviewer{s.clients.Client}.review,
+		Pod: func(namespace, name string) (podauth.Pod, bool) {
+			p, found := s.source.Pod(namespace, name)
+			return podauth.Pod{UID: p.UID, ServiceAccount: p.ServiceAccount, Ended: p.Ended}, found
+		},
+		Logger: s.logger.With("component", "podauth"),
+	})}
 }

@@ -92,6 +92,7 @@ func Pod(p *corev1.Pod) (model.Pod, []model.Diagnostic) {
 	out.Owner = owner(p)
 	out.Created = p.CreationTimestamp.Time
 	ended := p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+	out.Ended = ended
 	out.Expected = !ended && (p.Spec.NodeName != "" || len(p.Status.PodIPs) > 0 || p.Status.PodIP != "")
 	if !ended && p.DeletionTimestamp == nil && !p.Spec.HostNetwork {
 		out.Addresses = podAddresses(p)

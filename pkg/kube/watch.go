@@ -62,7 +62,10 @@ func newFeed[T any](a api, example runtime.Object, t *table[T], metrics *Metrics
 			seconds := int64(watchTimeout / time.Second)
 			o.TimeoutSeconds, o.AllowWatchBookmarks = &seconds, true
 			w, err := a.watch(ctx, o)
-			if err != nil {
+			switch {
+			case err != nil && o.SendInitialEvents != nil && apierrors.IsInvalid(err):
+				return nil, err // an API server that does not stream lists: it is listed instead
+			case err != nil:
 				f.failed(ctx, err)
 				return nil, err
 			}

@@ -64,6 +64,7 @@ type Pod struct {
 	Ports                []ContainerPort
 	Template             bool // made from a workload's pod template
 	Expected             bool // bound and not Succeeded or Failed: a proxy is expected
+	Ended                bool // Succeeded or Failed
 	HostNetwork          bool
 	Created              time.Time
 	Proxy                ProxySettings
