@@ -14,6 +14,8 @@ import (
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
 // Sidecar is what BuildSidecar needs to know about an injected pod. What is known only when the pod runs (its name, namespace and address) stands
@@ -36,7 +38,7 @@ type Sidecar struct {
 
 const (
 	// HealthPort is where a sidecar answers the kubelet: ReadyPath, and ProbePath of each probe.
-	HealthPort uint16 = 15021
+	HealthPort = model.HealthPort
 	// ReadyPath is answered with 200 as soon as the sidecar's first configuration is complete.
 	ReadyPath = "/ready"
 

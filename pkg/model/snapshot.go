@@ -189,4 +189,7 @@ type PortRange struct {
 const (
 	ReservedFirst uint16 = 15000
 	ReservedLast  uint16 = 15099
+	// InboundPort is where captured connections are delivered, and HealthPort where the sidecar answers the kubelet.
+	InboundPort uint16 = 15006
+	HealthPort  uint16 = 15021
 )

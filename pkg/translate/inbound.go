@@ -50,9 +50,6 @@ const (
 	defaultMaxRequestHeadersKB   = 60
 )
 
-// inboundPort is where a redirect delivers the connections to a pod.
-const inboundPort uint16 = 15006
-
 // describe fills in what a workload's listeners depend on.
 func (in *inbound) describe(w *model.Workload, mesh model.HTTPDefaults) {
 	in.Bound, in.Chains, in.IPv6 = nil, in.Chains[:0], false

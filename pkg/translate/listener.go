@@ -18,9 +18,9 @@ const connectionBufferBytes = 32 << 10
 
 // captured is the listener behind the redirect: one chain per known port, and one for every other port, chosen by the port that the caller dialled.
 func (in *inbound) captured() *listenerv3.Listener {
-	l := listener(inboundName, netip.AddrPortFrom(netip.IPv4Unspecified(), inboundPort))
+	l := listener(inboundName, netip.AddrPortFrom(netip.IPv4Unspecified(), model.InboundPort))
 	if in.IPv6 {
-		l.AdditionalAddresses = []*listenerv3.AdditionalAddress{{Address: socket(netip.AddrPortFrom(netip.IPv6Unspecified(), inboundPort))}}
+		l.AdditionalAddresses = []*listenerv3.AdditionalAddress{{Address: socket(netip.AddrPortFrom(netip.IPv6Unspecified(), model.InboundPort))}}
 	}
 	l.ListenerFilters = []*listenerv3.ListenerFilter{{
 		Name:       "envoy.filters.listener.original_dst",
