@@ -59,20 +59,27 @@ func AdminSocket(t testing.TB) string {
 // Start runs Envoy with a bootstrap whose admin listens on the UNIX socket adminSocket, and waits until the admin interface answers.
 func Start(t testing.TB, bootstrap, adminSocket string) *Envoy {
 	t.Helper()
-	dir := t.TempDir()
-	config := filepath.Join(dir, "bootstrap.yaml")
+	config := filepath.Join(t.TempDir(), "bootstrap.yaml")
 	if strings.HasPrefix(bootstrap, "{") {
-		config = filepath.Join(dir, "bootstrap.json") // Envoy goes by the name, and reads large JSON far faster than YAML
+		config = filepath.Join(t.TempDir(), "bootstrap.json") // Envoy goes by the name, and reads large JSON far faster than YAML
 	}
 	if err := os.WriteFile(config, []byte(bootstrap), 0o600); err != nil {
 		t.Fatalf("write the bootstrap: %v", err)
 	}
+	// --use-dynamic-base-id: several Envoys run side by side. --concurrency 1: the machine has few cores.
+	return StartArgs(t, []string{"-c", config, "--use-dynamic-base-id", "--concurrency", "1", "-l", "warning"}, adminSocket)
+}
+
+// StartArgs is Start with a command line of the test's own.
+func StartArgs(t testing.TB, args []string, adminSocket string) *Envoy {
+	t.Helper()
+	dir := t.TempDir()
 	log, err := os.Create(filepath.Join(dir, "envoy.log"))
 	if err != nil {
 		t.Fatalf("make the log: %v", err)
 	}
-	// --use-dynamic-base-id: several Envoys run side by side. --concurrency 1: the machine has few cores. Access logs are written at once.
-	cmd := exec.Command(Binary(t), "-c", config, "--use-dynamic-base-id", "--concurrency", "1", "-l", "warning", "--file-flush-interval-msec", "20")
+	// Access logs are written at once.
+	cmd := exec.Command(Binary(t), append([]string{"--file-flush-interval-msec", "20"}, args...)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
@@ -95,6 +102,9 @@ func Start(t testing.TB, bootstrap, adminSocket string) *Envoy {
 	e.Eventually("Envoy's admin interface answers", func() error { _, err := e.Admin(http.MethodGet, "/server_info"); return err })
 	return e
 }
+
+// Pid is the process's id.
+func (e *Envoy) Pid() int { return e.cmd.Process.Pid }
 
 // Stop ends the process and waits for it.
 func (e *Envoy) Stop() {

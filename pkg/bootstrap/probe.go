@@ -35,7 +35,7 @@ type Probe struct {
 	Scheme  ProbeScheme
 	// GRPCService is the name in the health request of gRPC.
 	GRPCService string
-	// Interval is the kubelet's period: the application is asked twice in it, but at most once a second.
+	// Interval is the kubelet's period: a healthy application is asked twice in it, but at most once a second.
 	Interval time.Duration
 	// Timeout is how long the application may take to answer.
 	Timeout time.Duration
@@ -180,16 +180,18 @@ func (p Probe) timeout() time.Duration {
 	return p.Timeout
 }
 
-// healthCheck has one interval for every state: Envoy asks a host without traffic once a minute by default.
+// healthCheck sets every interval: Envoy asks a host without traffic once a minute by default. An application that is not healthy is asked every
+// second, so that one that has just started is not unready for a period of the kubelet's.
 func (p Probe) healthCheck(ipv6 bool) (*corev3.HealthCheck, error) {
 	interval := p.Interval
 	if interval == 0 {
 		interval = defaultProbeInterval
 	}
-	every := durationpb.New(max(interval/2, fastestProbe))
+	every, soon := durationpb.New(max(interval/2, fastestProbe)), durationpb.New(fastestProbe)
 	hc := &corev3.HealthCheck{
-		Timeout: durationpb.New(p.timeout()), Interval: every,
-		NoTrafficInterval: every, NoTrafficHealthyInterval: every, UnhealthyInterval: every, UnhealthyEdgeInterval: every, HealthyEdgeInterval: every,
+		Timeout:  durationpb.New(p.timeout()),
+		Interval: every, HealthyEdgeInterval: every, NoTrafficHealthyInterval: every,
+		UnhealthyInterval: soon, UnhealthyEdgeInterval: soon, NoTrafficInterval: soon,
 		// The kubelet has thresholds of its own: the sidecar says what it saw last.
 		UnhealthyThreshold: wrapperspb.UInt32(1), HealthyThreshold: wrapperspb.UInt32(1),
 		ReuseConnection: wrapperspb.Bool(false),

@@ -51,23 +51,27 @@ func (b *boundApps) settle(t *testing.T, p *proxy, c caller, status int) {
 	})
 }
 
-// Before any slot has come, the proxy answers and refuses, and no application is touched.
-func TestDenyBeforeSlotsCome(t *testing.T) {
+// Before every slot has come, the proxy is not ready, accepts nobody, and no application is touched; however long that takes.
+func TestNobodyIsServedBeforeSlotsCome(t *testing.T) {
 	t.Parallel()
 	b := startBoundApps(t)
-	startProxy(t, withoutSlots(resourcesOf(t, new(translate.Translator), world(b.callee))))
-	if resp, _ := friend().send(t, http.MethodGet, b.url("/"), nil); resp.StatusCode != http.StatusForbidden {
-		t.Errorf("HTTP: got %s, want 403", resp.Status)
+	all := resourcesOf(t, new(translate.Translator), world(b.callee))
+	p := launchProxy(t, withoutSlots(all))
+	if body, err := p.Admin(http.MethodGet, "/ready"); err == nil {
+		t.Errorf("the proxy is ready: %s", body)
 	}
-	for _, say := range []string{"", "hello\n"} {
-		got := friend().talk(t, b.dbPort, say, 1, quiet)
-		if got.got != "" || (say != "") != got.closed {
-			t.Errorf("TCP, saying %q: got %+v", say, got)
+	for _, address := range []netip.AddrPort{b.webPort, b.dbPort} {
+		if conn, err := friend().connect(t.Context(), "tcp", address.String()); err == nil {
+			t.Errorf("%s accepts", address)
+			_ = conn.Close()
 		}
 	}
 	if b.web.count.Load()+b.db.connections.Load() != 0 {
 		t.Error("an application was reached before any policy had come")
 	}
+	p.set(all)
+	p.Eventually("the proxy is ready", func() error { _, err := p.Admin(http.MethodGet, "/ready"); return err })
+	b.settle(t, p, friend(), http.StatusOK)
 }
 
 // Policies come and go while a connection is open: no listener changes, the connection stays, and whom the policy does not name gets not one byte

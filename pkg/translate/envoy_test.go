@@ -3,6 +3,7 @@ package translate_test
 import (
 	"context"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,8 +34,16 @@ type proxy struct {
 	version int
 }
 
-// startProxy runs an Envoy that is given the resources of one workload.
+// startProxy runs an Envoy that is given the resources of one workload, and waits until it is ready.
 func startProxy(t *testing.T, resources []translate.Resource) *proxy {
+	t.Helper()
+	p := launchProxy(t, resources)
+	p.Eventually("the proxy is ready", func() error { _, err := p.Admin(http.MethodGet, "/ready"); return err })
+	return p
+}
+
+// launchProxy does not wait for more than the listeners.
+func launchProxy(t *testing.T, resources []translate.Resource) *proxy {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "pl") //nolint:usetesting // t.TempDir is too long for a socket
 	if err != nil {
@@ -65,8 +74,8 @@ func startProxy(t *testing.T, resources []translate.Resource) *proxy {
 	}
 	p.Envoy = envoytest.Start(t, string(text), admin)
 	listeners := len(p.of(resources, resourcev3.ListenerType))
-	p.Eventually("the listeners are active", func() error {
-		return p.want("listener_manager.total_listeners_active", int64(listeners))
+	p.Eventually("the listeners have come", func() error {
+		return p.want("listener_manager.listener_added", int64(listeners))
 	})
 	return p
 }

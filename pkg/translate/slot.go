@@ -36,19 +36,18 @@ func networkSlot(name string, fallback proto.Message) *listenerv3.Filter {
 	return &listenerv3.Filter{Name: name, ConfigType: &listenerv3.Filter_ConfigDiscovery{ConfigDiscovery: slotSource(fallback)}}
 }
 
-// slotSource subscribes to the slot over ADS. Until its content has come the fallback holds, at once: a listener that warmed for a slot would
-// leave the port closed without an answer, and one whose content was removed would open.
+// slotSource subscribes to the slot over ADS. A listener waits for the content of its slots, without a time limit, so that a proxy is not ready, and
+// the application behind it not started, before its policies are known. Where the content is removed or the first one refused, the fallback holds.
 func slotSource(fallback proto.Message) *corev3.ExtensionConfigSource {
 	config := pack(fallback)
 	return &corev3.ExtensionConfigSource{
 		ConfigSource: &corev3.ConfigSource{
 			ResourceApiVersion:    corev3.ApiVersion_V3,
-			InitialFetchTimeout:   durationpb.New(0), // nothing waits for the slot, so there is nothing to time out
+			InitialFetchTimeout:   durationpb.New(0), // the listener waits for as long as it takes
 			ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}},
 		},
-		DefaultConfig:                    config,
-		ApplyDefaultConfigWithoutWarming: true,
-		TypeUrls:                         []string{config.GetTypeUrl()},
+		DefaultConfig: config,
+		TypeUrls:      []string{config.GetTypeUrl()},
 	}
 }
 

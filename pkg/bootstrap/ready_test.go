@@ -1,0 +1,37 @@
+package bootstrap_test
+
+import (
+	"fmt"
+	"testing"
+)
+
+// A sidecar is ready when its first configuration is complete, and not before: the application must not start in front of, or behind, a proxy that
+// does not know its policies yet.
+func TestReadyWhenComplete(t *testing.T) {
+	t.Parallel()
+	c := newControl(t)
+	p := startPod(t, c, newAddress())
+	listeners, slots := shut(t, p.ip)
+	stays := func(why string) {
+		t.Helper()
+		if got := p.ask("/ready"); got != 0 && got != 503 {
+			t.Errorf("%s: %d", why, got)
+		}
+	}
+	stays("no configuration")
+	c.give(listeners...)
+	p.Eventually("the slots are asked for", func() error {
+		if n := p.Stat("listener_manager.lds.update_success"); n == 0 {
+			return fmt.Errorf("no listeners yet")
+		}
+		return nil
+	})
+	stays("listeners without slots")
+	for i := range slots {
+		c.give(append(listeners, slots[:i]...)...)
+		stays(fmt.Sprintf("%d of %d slots", i, len(slots)))
+	}
+	c.give(append(listeners, slots...)...)
+	p.becomes("/ready", 200)
+	t.Logf("%d NACKs", c.refused.Load())
+}
