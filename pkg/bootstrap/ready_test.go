@@ -3,23 +3,25 @@ package bootstrap_test
 import (
 	"fmt"
 	"testing"
+
+	"github.com/pilot-lite/pilot-lite/internal/sidecartest"
 )
 
 // A sidecar is ready when its first configuration is complete, and not before: the application must not start in front of, or behind, a proxy that
 // does not know its policies yet.
 func TestReadyWhenComplete(t *testing.T) {
 	t.Parallel()
-	c := newControl(t)
-	p := startPod(t, c, newAddress())
-	listeners, slots := shut(t, p.ip)
+	c := sidecartest.NewControl(t)
+	p := sidecartest.Start(t, c, newAddress())
+	listeners, slots := shut(t, p.IP)
 	stays := func(why string) {
 		t.Helper()
-		if got := p.ask("/ready"); got != 0 && got != 503 {
+		if got := p.Ask("/ready"); got != 0 && got != 503 {
 			t.Errorf("%s: %d", why, got)
 		}
 	}
 	stays("no configuration")
-	c.give(listeners...)
+	c.Give(listeners...)
 	p.Eventually("the slots are asked for", func() error {
 		if n := p.Stat("listener_manager.lds.update_success"); n == 0 {
 			return fmt.Errorf("no listeners yet")
@@ -28,10 +30,10 @@ func TestReadyWhenComplete(t *testing.T) {
 	})
 	stays("listeners without slots")
 	for i := range slots {
-		c.give(append(listeners, slots[:i]...)...)
+		c.Give(append(listeners, slots[:i]...)...)
 		stays(fmt.Sprintf("%d of %d slots", i, len(slots)))
 	}
-	c.give(append(listeners, slots...)...)
-	p.becomes("/ready", 200)
-	t.Logf("%d NACKs", c.refused.Load())
+	c.Give(append(listeners, slots...)...)
+	p.Becomes("/ready", 200)
+	t.Logf("%d NACKs", c.Refused())
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pilot-lite/pilot-lite/internal/envoytest"
+	"github.com/pilot-lite/pilot-lite/internal/sidecartest"
 	"github.com/pilot-lite/pilot-lite/pkg/bootstrap"
 )
 
@@ -48,15 +49,6 @@ func args(t *testing.T, s bootstrap.Sidecar) []string {
 	return out
 }
 
-// expanded are the arguments as the kubelet passes them on.
-func expanded(args []string, ip string) []string {
-	var out []string
-	for _, a := range args {
-		out = append(out, bootstrap.Expand(a, map[string]string{"POD_NAME": "cart-1", "POD_NAMESPACE": "shop", "POD_IP": ip}))
-	}
-	return out
-}
-
 func TestEnvoyAcceptsSidecar(t *testing.T) {
 	t.Parallel()
 	token := filepath.Join(t.TempDir(), "token")
@@ -66,7 +58,7 @@ func TestEnvoyAcceptsSidecar(t *testing.T) {
 	for _, ip := range []string{"127.0.0.1", "::1"} {
 		s := sidecar()
 		s.Probes, s.IPv6, s.TokenPath = everyProbe(), ip == "::1", token
-		out, err := exec.Command(envoytest.Binary(t), append(expanded(args(t, s), ip), "--mode", "validate")...).CombinedOutput()
+		out, err := exec.Command(envoytest.Binary(t), append(sidecartest.Expand(args(t, s), ip), "--mode", "validate")...).CombinedOutput()
 		if err != nil || strings.Contains(string(out), "deprecated") {
 			t.Errorf("%s: %v\n%s", ip, err, out)
 		}
@@ -78,7 +70,7 @@ func TestOnlyOurReferencesAreExpanded(t *testing.T) {
 	t.Parallel()
 	s := sidecar()
 	s.Probes = everyProbe()
-	config := expanded(args(t, s), "10.0.0.7")[1]
+	config := sidecartest.Expand(args(t, s), "10.0.0.7")[1]
 	for _, want := range []string{
 		`"id":"shop/cart-1"`, `"address":"10.0.0.7","portValue":15021`, `"path":"/healthz?full=1&v=$(POD_IP)$$%20"`,
 		`"value":"100%% $(POD_NAME) \"quoted\" ünïcode"`, `"/probe/we%3Fird%2F..%2F%252f%20$%28POD_IP%29%2Fgrpc"`,

@@ -1,0 +1,101 @@
+package sidecartest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/pilot-lite/pilot-lite/internal/envoytest"
+	"github.com/pilot-lite/pilot-lite/pkg/bootstrap"
+)
+
+// Pod is a running sidecar at a loopback address of its own.
+type Pod struct {
+	*envoytest.Envoy
+	t     testing.TB
+	IP    string
+	token string
+}
+
+// Start runs a sidecar of a pod at an address, which is its own in the test, so that tests run side by side although a sidecar's ports are fixed.
+func Start(t testing.TB, c *Control, ip string, probes ...bootstrap.Probe) *Pod {
+	t.Helper()
+	p := &Pod{t: t, IP: ip, token: filepath.Join(t.TempDir(), "token")}
+	admin := envoytest.AdminSocket(t)
+	p.WriteToken("first")
+	b, err := bootstrap.BuildSidecar(bootstrap.Sidecar{
+		Server: c.address, ServerName: serverName, CABundle: c.ca, TokenPath: p.token, AdminPath: admin, Probes: probes,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := bootstrap.Args(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Envoy = envoytest.StartArgs(t, Expand(a, ip), admin)
+	return p
+}
+
+// WriteToken replaces the token as the kubelet does: a symbolic link to the folder with the files is swapped.
+func (p *Pod) WriteToken(token string) {
+	p.t.Helper()
+	dir := filepath.Dir(p.token)
+	fresh, err := os.MkdirTemp(dir, "..2026_") //nolint:usetesting // the kubelet makes it beside the file
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	must := func(err error) {
+		if err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	must(os.WriteFile(filepath.Join(fresh, "token"), []byte(token), 0o600))
+	must(os.Symlink(filepath.Base(fresh), filepath.Join(dir, "..data_tmp")))
+	must(os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")))
+	if _, err := os.Lstat(p.token); err != nil {
+		must(os.Symlink(filepath.Join("..data", "token"), p.token))
+	}
+}
+
+// Ask is what the kubelet gets.
+func (p *Pod) Ask(path string) int {
+	p.t.Helper()
+	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, fmt.Sprintf("http://%s%s", net.JoinHostPort(p.IP, strconv.Itoa(int(bootstrap.HealthPort))), path), http.NoBody)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode
+}
+
+// Becomes waits until the kubelet gets an answer.
+func (p *Pod) Becomes(path string, want int) {
+	p.t.Helper()
+	p.Eventually(fmt.Sprintf("%s becomes %d", path, want), func() error {
+		if got := p.Ask(path); got != want {
+			return fmt.Errorf("got %d", got)
+		}
+		return nil
+	})
+}
+
+// Expand makes of arguments what the kubelet passes on.
+func Expand(args []string, ip string) []string {
+	var out []string
+	for _, a := range args {
+		out = append(out, bootstrap.Expand(a, map[string]string{"POD_NAME": "cart-1", "POD_NAMESPACE": "shop", "POD_IP": ip}))
+	}
+	return out
+}
