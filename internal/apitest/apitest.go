@@ -48,7 +48,7 @@ func Start(t testing.TB) *rest.Config {
 // New runs an API server until the test ends. Without the programs the test is skipped.
 func New(t testing.TB) *Server {
 	t.Helper()
-	etcd, apiserver := find(t, "ETCD", "etcd"), find(t, "KUBE_APISERVER", "kube-apiserver")
+	etcd, apiserver := Program(t, "ETCD", "etcd"), Program(t, "KUBE_APISERVER", "kube-apiserver")
 	s := &Server{t: t, dir: t.TempDir(), port: freePort(t)}
 	s.certs = newCertificates(t, s.dir)
 	s.admin = s.User("admin", "system:masters")
@@ -178,8 +178,8 @@ func Eventually(t testing.TB, within time.Duration, what string, check func() er
 	t.Fatalf("%s: not within %s: %v", what, within, err)
 }
 
-// find returns a program: what the environment names, else from the cache directory, else from the path.
-func find(t testing.TB, variable, name string) string {
+// Program returns the path of a program: what the environment names, else from the cache directory, else from the path.
+func Program(t testing.TB, variable, name string) string {
 	t.Helper()
 	if path := os.Getenv(variable); path != "" {
 		return path

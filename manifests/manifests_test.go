@@ -1,0 +1,162 @@
+// Package manifests_test applies what users apply to a real API server, and asks it what it lets pass.
+package manifests_test
+
+import (
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/pilot-lite/pilot-lite/internal/apitest"
+)
+
+const (
+	system       = "pilot-lite-system"
+	controlPlane = "system:serviceaccount:" + system + ":pilot-lite"
+	timeout      = 30 * time.Second
+)
+
+// cluster is an API server with everything of this folder in it, but the webhooks: what is tested must hold without them.
+type cluster struct {
+	kubernetes.Interface
+
+	server *apitest.Server
+}
+
+func start(t *testing.T) *cluster {
+	t.Helper()
+	kubectl := apitest.Program(t, "KUBECTL", "kubectl")
+	s := apitest.New(t)
+	c := &cluster{server: s, Interface: kubernetes.NewForConfigOrDie(s.Config())}
+	kubeconfig := c.kubeconfig(t)
+	run := func(args ...string) {
+		t.Helper()
+		out, err := exec.CommandContext(t.Context(), kubectl, append([]string{"--kubeconfig", kubeconfig}, args...)...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+		if strings.Contains(string(out), "Warning:") {
+			t.Errorf("kubectl %s warns:\n%s", strings.Join(args, " "), out)
+		}
+	}
+	run("apply", "-k", ".")
+	run("apply", "-k", ".") // as an upgrade does
+	run("delete", "mutatingwebhookconfiguration,validatingwebhookconfiguration", "pilot-lite")
+	for _, ns := range []corev1.Namespace{
+		{ObjectMeta: metav1.ObjectMeta{Name: "shop", Labels: map[string]string{"policy.pilot-lite.io/inject": "enabled"}}},
+		{ObjectMeta: metav1.ObjectMeta{Name: "other"}},
+	} {
+		if _, err := c.CoreV1().Namespaces().Create(t.Context(), &ns, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"default", "web", longAccount} {
+			account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: name}}
+			if _, err := c.CoreV1().ServiceAccounts(ns.Name).Create(t.Context(), account, metav1.CreateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	c.waitForPolicies(t)
+	return c
+}
+
+// kubeconfig writes one for kubectl.
+func (c *cluster) kubeconfig(t *testing.T) string {
+	t.Helper()
+	config := c.server.Config()
+	file := filepath.Join(t.TempDir(), "kubeconfig")
+	err := clientcmd.WriteToFile(clientcmdapi.Config{
+		Clusters:       map[string]*clientcmdapi.Cluster{"test": {Server: config.Host, CertificateAuthorityData: config.CAData}},
+		AuthInfos:      map[string]*clientcmdapi.AuthInfo{"admin": {ClientCertificateData: config.CertData, ClientKeyData: config.KeyData}},
+		Contexts:       map[string]*clientcmdapi.Context{"test": {Cluster: "test", AuthInfo: "admin"}},
+		CurrentContext: "test",
+	}, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// as is the cluster as somebody else sees it.
+func (c *cluster) as(user string) kubernetes.Interface {
+	config := c.server.Config()
+	config.Impersonate = rest.ImpersonationConfig{UserName: user}
+	return kubernetes.NewForConfigOrDie(config)
+}
+
+// TestInstalled applies everything once, and asks the API server what it lets pass.
+func TestInstalled(t *testing.T) {
+	t.Parallel()
+	c := start(t)
+	t.Run("the control plane's rights", c.rights)
+	t.Run("only real sidecars pass", c.onlyRealSidecarsPass)
+	t.Run("who a pod is stays", c.whoAPodIsStays)
+	t.Run("companions are marked by the control plane", c.companionsAreMarked)
+	t.Run("settings are settings", c.settingsAreSettings)
+}
+
+// rights holds the roles against what the control plane does, and against some of what it must never be able to.
+func (c *cluster) rights(t *testing.T) {
+	ask := func(t *testing.T, r *authorizationv1.ResourceAttributes) bool {
+		t.Helper()
+		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{User: controlPlane, ResourceAttributes: r}}
+		got, err := c.AuthorizationV1().SubjectAccessReviews().Create(t.Context(), review, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.Status.Allowed
+	}
+	type attributes = authorizationv1.ResourceAttributes
+	may := []attributes{
+		{Verb: "watch", Resource: "pods"},
+		{Verb: "watch", Resource: "namespaces"},
+		{Verb: "watch", Group: "discovery.k8s.io", Resource: "endpointslices"},
+		{Verb: "list", Group: "policy.pilot-lite.io", Resource: "l7policies"},
+		{Verb: "patch", Group: "policy.pilot-lite.io", Resource: "l7policies", Subresource: "status"},
+		{Verb: "patch", Group: "networking.k8s.io", Resource: "networkpolicies"},
+		{Verb: "update", Group: "admissionregistration.k8s.io", Resource: "mutatingwebhookconfigurations", Name: "pilot-lite"},
+		{Verb: "get", Namespace: system, Resource: "secrets", Name: "pilot-lite-ca"},
+		{Verb: "update", Group: "coordination.k8s.io", Namespace: system, Resource: "leases", Name: "pilot-lite"},
+		{Verb: "watch", Namespace: system, Resource: "configmaps", Name: "pilot-lite"},
+	}
+	for _, r := range may {
+		if !ask(t, &r) {
+			t.Errorf("the control plane may not %s", describe(&r))
+		}
+	}
+	mayNot := []attributes{
+		{Verb: "get", Namespace: "shop", Resource: "secrets", Name: "password"},
+		{Verb: "list", Namespace: system, Resource: "secrets"},
+		{Verb: "get", Namespace: system, Resource: "secrets", Name: "other"},
+		{Verb: "create", Namespace: "shop", Resource: "pods"},
+		{Verb: "patch", Namespace: "shop", Resource: "pods"},
+		{Verb: "delete", Namespace: "shop", Resource: "pods"},
+		{Verb: "create", Namespace: "shop", Resource: "pods", Subresource: "exec"},
+		{Verb: "create", Namespace: "shop", Resource: "serviceaccounts", Subresource: "token"},
+		{Verb: "update", Group: "policy.pilot-lite.io", Namespace: "shop", Resource: "l7policies"},
+		{Verb: "delete", Group: "policy.pilot-lite.io", Namespace: "shop", Resource: "l7policies"},
+		{Verb: "update", Group: "admissionregistration.k8s.io", Resource: "mutatingwebhookconfigurations", Name: "other"},
+		{Verb: "create", Group: "admissionregistration.k8s.io", Resource: "mutatingwebhookconfigurations"},
+		{Verb: "update", Group: "coordination.k8s.io", Namespace: system, Resource: "leases", Name: "other"},
+		{Verb: "update", Resource: "namespaces", Name: "shop"},
+		{Verb: "create", Group: "rbac.authorization.k8s.io", Resource: "clusterrolebindings"},
+	}
+	for _, r := range mayNot {
+		if ask(t, &r) {
+			t.Errorf("the control plane may %s", describe(&r))
+		}
+	}
+}
+
+func describe(r *authorizationv1.ResourceAttributes) string {
+	return strings.Join([]string{r.Verb, r.Group, r.Resource, r.Subresource, r.Namespace, r.Name}, " ")
+}
