@@ -31,8 +31,8 @@ test: envoy ## Everything: units, goldens, scripts, real Envoys, with the race d
 	$(GO) test -race -shuffle=on -count=1 -timeout=15m ./...
 
 .PHONY: test-netns
-test-netns: envoy ## Captured mode behind real REDIRECT rules, in network namespaces (root, ip, nft)
-	$(GO) test -count=1 -tags netns -run TestCaptured ./pkg/translate
+test-netns: envoy ## Captured mode behind real REDIRECT rules, in network namespaces (ip, nft, and a kernel that lets this user make them)
+	$(GO) test -count=1 -tags netns -run TestCaptured ./pkg/translate ./pkg/capture
 
 .PHONY: build
 build: ## bin/pilot-lite

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -18,19 +19,21 @@ import (
 // Pod is a running sidecar at a loopback address of its own.
 type Pod struct {
 	*envoytest.Envoy
+	// IP is the pod's address, and AdminSocket the path of Envoy's admin interface.
+	IP, AdminSocket string
+
 	t     testing.TB
-	IP    string
 	token string
 }
 
 // Start runs a sidecar of a pod at an address, which is its own in the test, so that tests run side by side although a sidecar's ports are fixed.
 func Start(t testing.TB, c *Control, ip string, probes ...bootstrap.Probe) *Pod {
 	t.Helper()
-	p := &Pod{t: t, IP: ip, token: filepath.Join(t.TempDir(), "token")}
-	admin := envoytest.AdminSocket(t)
+	p := &Pod{t: t, IP: ip, AdminSocket: envoytest.AdminSocket(t), token: filepath.Join(t.TempDir(), "token")}
 	p.WriteToken("first")
 	b, err := bootstrap.BuildSidecar(bootstrap.Sidecar{
-		Server: c.address, ServerName: serverName, CABundle: c.ca, TokenPath: p.token, AdminPath: admin, Probes: probes,
+		Server: c.address, ServerName: serverName, CABundle: c.ca, TokenPath: p.token, AdminPath: p.AdminSocket, Probes: probes,
+		IPv6: netip.MustParseAddr(ip).Is6(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -39,7 +42,7 @@ func Start(t testing.TB, c *Control, ip string, probes ...bootstrap.Probe) *Pod 
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.Envoy = envoytest.StartArgs(t, Expand(a, ip), admin)
+	p.Envoy = envoytest.StartArgs(t, Expand(a, ip), p.AdminSocket)
 	return p
 }
 
