@@ -1,5 +1,6 @@
 // Command app is the whole of bookinfo in one program: a role makes it productpage, details, reviews, ratings or the ingress. Input: flags and HTTP
-// requests. Output: HTML from productpage, JSON from the services behind it. It uses the standard library only.
+// requests. Output: HTML from productpage, JSON from the services behind it. It uses the standard library only. "app ask" is a client instead, for
+// containers without a shell: it sends the requests that it reads.
 package main
 
 import (
@@ -16,7 +17,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stderr)
+	err := command(ctx, os.Args[1:])
 	stop()
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -24,6 +25,14 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bookinfo: "+err.Error())
 		os.Exit(1)
 	}
+}
+
+// command is a part of bookinfo, or the client that asks the others on a part's behalf.
+func command(ctx context.Context, args []string) error {
+	if len(args) > 0 && args[0] == "ask" {
+		return ask(ctx, args[1:], os.Stdin, os.Stdout, os.Stderr)
+	}
+	return run(ctx, args, os.Stderr)
 }
 
 // options are the flags. Addresses of other services are base URLs.

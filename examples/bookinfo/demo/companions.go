@@ -14,6 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/yaml"
+
+	"github.com/pilot-lite/pilot-lite/examples/bookinfo/graph"
 )
 
 // shownPolicy is the policy whose companions are shown as YAML.
@@ -58,18 +60,18 @@ func (w *world) companionsFile() string { return filepath.Join(w.dir, "companion
 
 // compareLayers compares what the companions let pass with the graph.
 func (w *world) compareLayers(companions []networkingv1.NetworkPolicy, out *output) bool {
-	needed := connections()
+	needed := graph.Connections()
 	open := map[string][]string{} // callees by caller
 	wrong := 0
 	pairs := w.pairs()
 	for _, c := range pairs {
-		passes := connects(companions, w.endpoint(c.from), w.endpoint(c.to), c.port)
+		passes := connects(companions, w.endpoint(c.From), w.endpoint(c.To), c.Port)
 		if passes {
-			open[c.from] = append(open[c.from], fmt.Sprintf("%s:%d", c.to, c.port))
+			open[c.From] = append(open[c.From], fmt.Sprintf("%s:%d", c.To, c.Port))
 		}
 		if passes != needed[c] {
 			wrong++
-			out.check(false, "%s to %s:%d: open is %t", c.from, c.to, c.port, passes)
+			out.check(false, "%s to %s:%d: open is %t", c.From, c.To, c.Port, passes)
 		}
 	}
 	for _, from := range w.callers() {
@@ -91,13 +93,13 @@ func (w *world) callers() []string {
 }
 
 // pairs are all connections that could be tried.
-func (w *world) pairs() []connection {
-	var out []connection
+func (w *world) pairs() []graph.Connection {
+	var out []graph.Connection
 	for _, from := range w.callers() {
 		for _, to := range w.workloads {
 			for _, port := range to.ports() {
 				if from != to.name {
-					out = append(out, connection{from, to.name, port})
+					out = append(out, graph.Connection{From: from, To: to.name, Port: port})
 				}
 			}
 		}
@@ -112,28 +114,6 @@ func (w *world) endpoint(name string) endpoint {
 		return endpoint{}
 	}
 	return endpoint{labels: each.pod().Labels}
-}
-
-// connection is a caller, a callee and its port.
-type connection struct {
-	from, to string
-	port     uint16
-}
-
-// connections are those that the graph needs. Who may call the ingress at all is not bookinfo's business, and its own parts never do.
-func connections() map[connection]bool {
-	return map[connection]bool{
-		{outsider, "ingress", 80}:              true,
-		{outsider, "ingress", 443}:             true,
-		{"ingress", "productpage-v1", 9080}:    true,
-		{"productpage-v1", "details-v1", 9080}: true,
-		{"productpage-v1", "reviews-v1", 9080}: true,
-		{"productpage-v1", "reviews-v2", 9080}: true,
-		{"productpage-v1", "reviews-v3", 9080}: true,
-		{"productpage-v1", "ratings-v1", 9080}: true,
-		{"reviews-v2", "ratings-v1", 9080}:     true,
-		{"reviews-v3", "ratings-v1", 9080}:     true,
-	}
 }
 
 // endpoint is a pod of the example's namespace; without labels, somebody outside the cluster.

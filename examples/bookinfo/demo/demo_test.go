@@ -11,6 +11,7 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 
+	"github.com/pilot-lite/pilot-lite/examples/bookinfo/graph"
 	"github.com/pilot-lite/pilot-lite/pkg/eval"
 	"github.com/pilot-lite/pilot-lite/pkg/filesource"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
@@ -46,7 +47,7 @@ func written(t *testing.T) (*world, *model.Index) {
 func TestPoliciesMeanWhatTheTableExpects(t *testing.T) {
 	t.Parallel()
 	w, ix := written(t)
-	table := graph()
+	table := graph.Requests()
 	edges := 0
 	for _, callee := range w.workloads {
 		target := ix.WorkloadOf(namespace, callee.name)
@@ -55,16 +56,16 @@ func TestPoliciesMeanWhatTheTableExpects(t *testing.T) {
 		}
 		for i := range table {
 			r := &table[i]
-			if r.app != callee.app {
+			if r.App != callee.app {
 				continue
 			}
 			for _, caller := range w.callers() {
-				want := r.expected(caller)
+				want := r.Expected(caller)
 				got := eval.Ingress(ix, target, modelRequest(r, w.addressOf(caller)))
-				if got.Allowed != want.allowed || want.decider != "" && got.Decider != want.decider {
-					t.Errorf("%s from %s to %s: %s by %q, want %s by %q", r, caller, callee.name, verdict{allowed: got.Allowed}, got.Decider, want, want.decider)
+				if got.Allowed != want.Allowed || want.Decider != "" && got.Decider != want.Decider {
+					t.Errorf("%s from %s to %s: %s by %q, want %s by %q", r, caller, callee.name, graph.Verdict{Allowed: got.Allowed}, got.Decider, want, want.Decider)
 				}
-				if want.allowed && !r.tcp && caller != outsider && r.callers[0] != anybody {
+				if want.Allowed && !r.TCP && caller != outsider && r.Callers[0] != graph.Anybody {
 					edges++
 				}
 			}
@@ -95,13 +96,13 @@ func TestCompanionsMeanWhatTheGraphNeeds(t *testing.T) {
 }
 
 // modelRequest is a request as a sidecar sees it: with the path normalized.
-func modelRequest(r *request, source netip.Addr) model.Request {
-	out := model.Request{Source: source, Port: r.port}
-	if r.tcp {
+func modelRequest(r *graph.Request, source netip.Addr) model.Request {
+	out := model.Request{Source: source, Port: r.Port}
+	if r.TCP {
 		return out
 	}
-	out.HTTP = &model.HTTPRequest{Method: r.method, Host: "demo", Path: strings.Replace(r.path, "/reviews/%2e%2e", "", 1)}
-	for name, values := range r.header {
+	out.HTTP = &model.HTTPRequest{Method: r.Method, Host: "demo", Path: strings.Replace(r.Path, "/reviews/%2e%2e", "", 1)}
+	for name, values := range r.Header {
 		for _, v := range values {
 			out.HTTP.Headers = append(out.HTTP.Headers, model.Header{Name: strings.ToLower(name), Value: v})
 		}
@@ -145,17 +146,17 @@ func TestDecider(t *testing.T) {
 // A verdict or a rule that is not the expected one must never pass for good.
 func TestGood(t *testing.T) {
 	t.Parallel()
-	plain, unread := &request{method: http.MethodGet}, &request{tcp: true}
+	plain, unread := &graph.Request{Method: http.MethodGet}, &graph.Request{TCP: true}
 	for name, c := range map[string]struct {
 		sent sent
 		want bool
 	}{
-		"as expected":             {sent{request: plain, got: verdict{true, "a"}, expected: verdict{true, "a"}}, true},
-		"other verdict":           {sent{request: plain, got: verdict{false, "a"}, expected: verdict{true, "a"}}, false},
-		"other rule":              {sent{request: plain, got: verdict{true, "b"}, expected: verdict{true, "a"}}, false},
-		"no rule":                 {sent{request: plain, got: verdict{true, ""}, expected: verdict{true, "a"}}, false},
-		"allowed connection":      {sent{request: unread, got: verdict{true, ""}, expected: verdict{true, "a"}}, true},
-		"denied without a reason": {sent{request: unread, got: verdict{false, ""}, expected: verdict{false, "a"}}, false},
+		"as expected":             {sent{request: plain, got: graph.Verdict{Allowed: true, Decider: "a"}, expected: graph.Verdict{Allowed: true, Decider: "a"}}, true},
+		"other verdict":           {sent{request: plain, got: graph.Verdict{Allowed: false, Decider: "a"}, expected: graph.Verdict{Allowed: true, Decider: "a"}}, false},
+		"other rule":              {sent{request: plain, got: graph.Verdict{Allowed: true, Decider: "b"}, expected: graph.Verdict{Allowed: true, Decider: "a"}}, false},
+		"no rule":                 {sent{request: plain, got: graph.Verdict{Allowed: true, Decider: ""}, expected: graph.Verdict{Allowed: true, Decider: "a"}}, false},
+		"allowed connection":      {sent{request: unread, got: graph.Verdict{Allowed: true, Decider: ""}, expected: graph.Verdict{Allowed: true, Decider: "a"}}, true},
+		"denied without a reason": {sent{request: unread, got: graph.Verdict{Allowed: false, Decider: ""}, expected: graph.Verdict{Allowed: false, Decider: "a"}}, false},
 	} {
 		if got := c.sent.good(); got != c.want {
 			t.Errorf("%s: good is %t, want %t", name, got, c.want)

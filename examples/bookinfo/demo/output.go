@@ -80,10 +80,10 @@ func (o *output) requests(all []*sent) {
 		if !g.good {
 			mark, color = "FAIL", o.red
 		}
-		decider := g.got.decider
+		decider := g.got.Decider
 		switch {
-		case !g.good && g.got.decider != g.expected.decider:
-			decider += ", expected " + g.expected.decider
+		case !g.good && g.got.Decider != g.expected.Decider:
+			decider += ", expected " + g.expected.Decider
 		case decider == "":
 			decider = "(of connections, Envoy logs only what denied)"
 		}

@@ -8,21 +8,23 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/pilot-lite/pilot-lite/examples/bookinfo/graph"
 )
 
 // sent is a request that was sent, with what it got.
 type sent struct {
-	request  *request
+	request  *graph.Request
 	caller   string
 	source   netip.Addr
 	callee   *workload
 	host     string
-	got      verdict
-	expected verdict
+	got      graph.Verdict
+	expected graph.Verdict
 }
 
 func (s *sent) good() bool {
-	return s.got.allowed == s.expected.allowed && (s.got.decider == s.expected.decider || s.got.decider == "" && s.request.tcp && s.got.allowed)
+	return s.got.Allowed == s.expected.Allowed && (s.got.Decider == s.expected.Decider || s.got.Decider == "" && s.request.TCP && s.got.Allowed)
 }
 
 // showRequests sends every request of the graph from every workload, and from somebody whom nobody knows, to every workload that it is meant for.
@@ -40,13 +42,13 @@ func (w *world) showRequests(ctx context.Context, out *output) (bool, error) {
 
 func (w *world) sendAll(ctx context.Context) ([]*sent, error) {
 	var all []*sent
-	table := graph()
+	table := graph.Requests()
 	for _, callee := range w.workloads {
 		for i := range table {
 			for _, caller := range w.callers() {
-				if r := &table[i]; r.app == callee.app && caller != callee.name {
+				if r := &table[i]; r.App == callee.app && caller != callee.name {
 					all = append(all, &sent{
-						request: r, caller: caller, source: w.addressOf(caller), callee: callee, expected: r.expected(caller),
+						request: r, caller: caller, source: w.addressOf(caller), callee: callee, expected: r.Expected(caller),
 						host: "request-" + strconv.Itoa(len(all)) + ".demo",
 					})
 				}
@@ -55,7 +57,7 @@ func (w *world) sendAll(ctx context.Context) ([]*sent, error) {
 	}
 	for _, s := range all {
 		var err error
-		if s.got.allowed, err = send(ctx, from(s.source, closes), s.request, s.callee, s.host); err != nil {
+		if s.got.Allowed, err = send(ctx, from(s.source, closes), s.request, s.callee, s.host); err != nil {
 			return nil, fmt.Errorf("from %s: %w", s.caller, err)
 		}
 	}
@@ -83,14 +85,14 @@ func (w *world) findDeciders(all []*sent) error {
 	}
 	for _, s := range all {
 		key := s.host
-		if s.request.tcp {
-			key = fmt.Sprint(s.source, " ", s.callee.listen(s.request.port).Port())
+		if s.request.TCP {
+			key = fmt.Sprint(s.source, " ", s.callee.listen(s.request.Port).Port())
 		}
 		e := logs[s.callee.name][key]
 		if e == nil {
 			return fmt.Errorf("no line for %s from %s to %s", s.request, s.caller, s.callee.name)
 		}
-		s.got.decider = e.decider()
+		s.got.Decider = e.decider()
 	}
 	return nil
 }
@@ -99,8 +101,8 @@ func (w *world) findDeciders(all []*sent) error {
 type group struct {
 	order         int // of callee and request in the table
 	callee        *workload
-	request       *request
-	got, expected verdict
+	request       *graph.Request
+	got, expected graph.Verdict
 	good          bool
 	callers       []string
 }

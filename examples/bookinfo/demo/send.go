@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/pilot-lite/pilot-lite/examples/bookinfo/graph"
 )
 
 const (
@@ -44,27 +46,20 @@ const (
 )
 
 // send sends a request to a workload and says whether the application answered. The host names the request in the sidecar's access log.
-func send(ctx context.Context, client *http.Client, r *request, to *workload, host string) (allowed bool, err error) {
+func send(ctx context.Context, client *http.Client, r *graph.Request, to *workload, host string) (allowed bool, err error) {
 	scheme := "http"
-	if r.tls {
+	if r.TLS {
 		scheme = "https"
 	}
-	var body io.Reader
-	if r.method == http.MethodPost {
-		body = strings.NewReader(`{"stars":5}`)
-		if r.header.Get("Content-Type") != "" {
-			body = strings.NewReader("user=jason")
-		}
-	}
-	req, err := http.NewRequestWithContext(ctx, r.method, scheme+"://"+to.listen(r.port).String()+r.path, body)
+	req, err := http.NewRequestWithContext(ctx, r.Method, scheme+"://"+to.listen(r.Port).String()+r.Path, strings.NewReader(r.Body()))
 	if err != nil {
 		return false, fmt.Errorf("request: %w", err)
 	}
 	req.Host = host
-	maps.Copy(req.Header, r.header)
+	maps.Copy(req.Header, r.Header)
 	resp, err := client.Do(req)
 	switch {
-	case r.tcp && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
+	case r.TCP && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
 		return false, nil // a sidecar that knows bytes only refuses by closing
 	case err != nil:
 		return false, fmt.Errorf("%s to %s: %w", r, to.name, err)

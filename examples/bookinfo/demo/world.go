@@ -20,13 +20,14 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/pilot-lite/pilot-lite/examples/bookinfo"
+	"github.com/pilot-lite/pilot-lite/examples/bookinfo/graph"
 	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
 const (
 	namespace = "bookinfo"
-	outsider  = "outsider" // a caller whom nobody knows
+	outsider  = graph.Outsider // a caller whom nobody knows
 	// A privileged port is answered at a socket so many ports higher; the application stands behind the sidecar, higher again.
 	unprivilegedOffset = 8000
 	applicationOffset  = 10000
