@@ -24,26 +24,40 @@ type Pod struct {
 
 	t     testing.TB
 	token string
+	args  []string
 }
 
 // Start runs a sidecar of a pod at an address, which is its own in the test, so that tests run side by side although a sidecar's ports are fixed.
 func Start(t testing.TB, c *Control, ip string, probes ...bootstrap.Probe) *Pod {
 	t.Helper()
+	return StartSidecar(t, c, ip, bootstrap.Sidecar{Probes: probes})
+}
+
+// StartSidecar is Start with settings of the test's own; those that lead to the server are filled in.
+func StartSidecar(t testing.TB, c *Control, ip string, s bootstrap.Sidecar) *Pod {
+	t.Helper()
 	p := &Pod{t: t, IP: ip, AdminSocket: envoytest.AdminSocket(t), token: filepath.Join(t.TempDir(), "token")}
 	p.WriteToken("first")
-	b, err := bootstrap.BuildSidecar(bootstrap.Sidecar{
-		Server: c.address, ServerName: serverName, CABundle: c.ca, TokenPath: p.token, AdminPath: p.AdminSocket, Probes: probes,
-		IPv6: netip.MustParseAddr(ip).Is6(),
-	})
+	s.Server, s.ServerName, s.CABundle = c.address, serverName, c.ca
+	s.TokenPath, s.AdminPath, s.IPv6 = p.token, p.AdminSocket, netip.MustParseAddr(ip).Is6()
+	b, err := bootstrap.BuildSidecar(s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := bootstrap.Args(b)
+	args, err := bootstrap.Args(b)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.Envoy = envoytest.StartArgs(t, Expand(a, ip), p.AdminSocket)
+	p.args = Expand(args, ip)
+	p.Envoy = envoytest.StartArgs(t, p.args, p.AdminSocket)
 	return p
+}
+
+// Restart kills the proxy and starts it again, as the kubelet does with a container: what it left in its folders is still there.
+func (p *Pod) Restart() {
+	p.t.Helper()
+	p.Stop()
+	p.Envoy = envoytest.StartArgs(p.t, p.args, p.AdminSocket)
 }
 
 // WriteToken replaces the token as the kubelet does: a symbolic link to the folder with the files is swapped.

@@ -15,9 +15,12 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// Limits of the listener that answers the kubelet. Anyone on the network may reach it, so it holds nobody's connection for long.
+// Limits of the listener that answers the kubelet. Anyone on the network may reach it, so it holds nobody's connection for long: whoever wants to
+// keep the kubelet out must open thousands in a second, and they cost little.
 const (
-	healthTimeout      = 5 * time.Second
+	healthName         = "health"
+	healthConnections  = 4096
+	healthTimeout      = 2 * time.Second
 	healthHeadersKB    = 8
 	healthHeadersCount = 32
 	healthBufferBytes  = 16 << 10
@@ -32,7 +35,7 @@ func healthListener(probes []Probe) (*listenerv3.Listener, error) {
 		return nil, err
 	}
 	manager, err := pack(&hcmv3.HttpConnectionManager{
-		StatPrefix: "health", CodecType: hcmv3.HttpConnectionManager_HTTP1,
+		StatPrefix: healthName, CodecType: hcmv3.HttpConnectionManager_HTTP1,
 		RouteSpecifier: &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: &routev3.RouteConfiguration{Name: "none"}},
 		HttpFilters:    filters,
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
@@ -52,7 +55,7 @@ func healthListener(probes []Probe) (*listenerv3.Listener, error) {
 		return nil, err
 	}
 	return &listenerv3.Listener{
-		Name: "health", StatPrefix: "health", Address: endpoint{host: podIP, port: HealthPort}.address(),
+		Name: healthName, StatPrefix: healthName, Address: endpoint{host: podIP, port: HealthPort}.address(),
 		FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
 			Name: "envoy.filters.network.http_connection_manager", ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: manager},
 		}}}},

@@ -1,7 +1,9 @@
 package bootstrap_test
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"testing"
 
 	"github.com/pilot-lite/pilot-lite/internal/sidecartest"
@@ -35,5 +37,35 @@ func TestReadyWhenComplete(t *testing.T) {
 	}
 	c.Give(append(listeners, slots...)...)
 	p.Becomes("/ready", 200)
-	t.Logf("%d NACKs", c.Refused())
+	if n := c.Refused(); n != 0 {
+		t.Errorf("%d refusals", n)
+	}
+}
+
+// A sidecar that is killed comes back by itself, in the folders that it left as they were, and is not ready before it has its configuration again.
+func TestReadyAfterARestart(t *testing.T) {
+	t.Parallel()
+	p := startShutPod(t, newAddress())
+	p.Restart()
+	p.Becomes("/ready", 200)
+}
+
+// One who fills the port of the probes meets a limit of its own.
+func TestHealthPortHasALimit(t *testing.T) {
+	t.Parallel()
+	p := startShutPod(t, newAddress())
+	for range 4200 {
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", net.JoinHostPort(p.IP, "15021"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+	}
+	p.Eventually("the limit is reached", func() error {
+		if p.Stat("listener.health.downstream_cx_overflow") == 0 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	p.Becomes("/ready", 200) // once the connections that say nothing have been closed
 }

@@ -14,6 +14,7 @@ import (
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
@@ -73,6 +74,7 @@ func BuildSidecar(s Sidecar) (*bootstrapv3.Bootstrap, error) {
 		return nil, fmt.Errorf("bootstrap: %w", err)
 	}
 	b.StaticResources.Listeners = []*listenerv3.Listener{listener}
+	b.LayeredRuntime.Layers[0].GetStaticLayer().Fields["envoy.resource_limits.listener."+healthName+".connection_limit"] = structpb.NewNumberValue(healthConnections)
 	for _, p := range s.Probes {
 		cluster, err := p.cluster(s.IPv6)
 		if err != nil {

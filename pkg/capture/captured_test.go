@@ -293,6 +293,41 @@ func TestCapturedHealthOverIPv6(t *testing.T) {
 	}
 }
 
+// The kubelet is answered although callers hold all the connections that the proxy allows: an application must not be restarted for that.
+func TestCapturedHealthWhenFull(t *testing.T) {
+	if !netnstest.Inside(t) {
+		return
+	}
+	pod := netnstest.NewPod(t)
+	startApp(t)
+	if err := capture.Apply(capture.Config{}); err != nil {
+		t.Fatal(err)
+	}
+	control := sidecartest.NewControl(t)
+	control.Give(friendsOnly()...)
+	sidecar := sidecartest.StartSidecar(t, control, netnstest.PodIPv4, bootstrap.Sidecar{MaxConnections: 1})
+	sidecar.Becomes(bootstrap.ReadyPath, http.StatusOK)
+	friend := caller{pod, netnstest.FriendIPv4, netnstest.PodIPv4}
+	for range 3 {
+		conn, err := friend.dial(t, "tcp", otherPort)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+	}
+	sidecar.Eventually("the limit is reached", func() error {
+		if sidecar.Stat("listener.inbound.downstream_global_cx_overflow") == 0 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	for range 5 {
+		if got := sidecar.Ask(bootstrap.ReadyPath); got != http.StatusOK {
+			t.Errorf("got %d", got)
+		}
+	}
+}
+
 // UDP is not captured: the NetworkPolicy beside the pod decides about it.
 func TestCapturedLeavesUDP(t *testing.T) {
 	if !netnstest.Inside(t) {
