@@ -22,9 +22,12 @@ import (
 
 // Addresses of the pod and of its callers, on the two ends of one cable.
 const (
-	PodIPv4, PodIPv6           = "10.99.0.1", "fd99::1"
-	FriendIPv4, FriendIPv6     = "10.99.0.2", "fd99::2"
-	StrangerIPv4, StrangerIPv6 = "10.99.0.3", "fd99::3"
+	PodIPv4      = "10.99.0.1"
+	PodIPv6      = "fd99::1"
+	FriendIPv4   = "10.99.0.2"
+	FriendIPv6   = "fd99::2"
+	StrangerIPv4 = "10.99.0.3"
+	StrangerIPv6 = "fd99::3"
 )
 
 const insideVariable = "PILOT_LITE_TEST_INSIDE_NAMESPACE"
@@ -95,7 +98,7 @@ func (p *Pod) RunOutside(line string) {
 
 func run(line string) error {
 	fields := strings.Fields(line)
-	if out, err := exec.Command(fields[0], fields[1:]...).CombinedOutput(); err != nil { //nolint:gosec // lines of the tests
+	if out, err := exec.Command(fields[0], fields[1:]...).CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w: %s", line, err, out)
 	}
 	return nil

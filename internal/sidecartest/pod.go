@@ -64,7 +64,7 @@ func (p *Pod) Restart() {
 func (p *Pod) WriteToken(token string) {
 	p.t.Helper()
 	dir := filepath.Dir(p.token)
-	fresh, err := os.MkdirTemp(dir, "..2026_") //nolint:usetesting // the kubelet makes it beside the file
+	fresh, err := os.MkdirTemp(dir, "..2026_")
 	if err != nil {
 		p.t.Fatal(err)
 	}

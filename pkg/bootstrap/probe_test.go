@@ -165,7 +165,7 @@ func TestProbeOfAStoppedApplication(t *testing.T) {
 		app.status.Store(200)
 		l := listen(t, ip, 8080)
 		fmt.Println("serving")
-		_ = http.Serve(l, app) //nolint:gosec // stopped and killed by the test
+		_ = http.Serve(l, app)
 		return
 	}
 	ip := newAddress()
