@@ -12,7 +12,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"math/big"
 	"net/url"
@@ -36,6 +35,14 @@ const year = 365 * 24 * time.Hour
 func DefaultLifetimes() Lifetimes {
 	const day = 24 * time.Hour
 	return Lifetimes{Authority: 10 * year, Successor: 4 * year, Overlap: 2 * year, Leaf: 30 * day}
+}
+
+// check says why a successor would come too late, or sign too early.
+func (l Lifetimes) check() error {
+	if l.Leaf <= 0 || l.Leaf >= l.Overlap || l.Overlap >= l.Successor || l.Successor >= l.Authority {
+		return fmt.Errorf("lifetimes %+v: want 0 < Leaf < Overlap < Successor < Authority", l)
+	}
+	return nil
 }
 
 // backdated is how far a certificate's beginning lies before it was made: clocks differ.
@@ -87,9 +94,10 @@ func serialNumber() (*big.Int, error) {
 	return n.Add(n, new(big.Int).Lsh(big.NewInt(1), bits)), nil
 }
 
-// advance is the state that should follow at a time: itself, where nothing is to be done.
+// advance is the state that should follow at a time: itself, where nothing is to be done. One step at a time: an authority is never made and put to use at once.
 func (s *state) advance(now time.Time, l Lifetimes) (*state, error) {
-	out := &state{signing: s.signing, next: s.next, retired: slices.DeleteFunc(slices.Clone(s.retired), func(c *x509.Certificate) bool { return now.After(c.NotAfter) })}
+	ended := func(c *x509.Certificate) bool { return now.After(c.NotAfter) }
+	out := &state{signing: s.signing, next: s.next, retired: slices.DeleteFunc(slices.Clone(s.retired), ended)}
 	end := s.signing.certificate.NotAfter
 	switch {
 	case s.next == nil && now.After(end.Add(-l.Successor)):
@@ -98,14 +106,28 @@ func (s *state) advance(now time.Time, l Lifetimes) (*state, error) {
 			return nil, err
 		}
 		out.next = &next
-	case s.next != nil && (now.After(s.next.certificate.NotBefore.Add(l.Overlap)) || now.After(end.Add(-l.Leaf))):
+	case s.next != nil && (now.After(s.next.certificate.NotBefore.Add(backdated+l.Overlap)) || now.After(end.Add(-l.Leaf))):
 		// What it signs must not outlive it, so it hands over before it ends, overlap or not.
 		out.signing, out.next = *s.next, nil
-		out.retired = append(out.retired, s.signing.certificate)
+		if !ended(s.signing.certificate) {
+			out.retired = append(out.retired, s.signing.certificate)
+		}
 	case len(out.retired) == len(s.retired):
 		return s, nil
 	}
 	return out, nil
+}
+
+// usable says why a state cannot be gone on from: every authority that could sign has ended.
+func (s *state) usable(now time.Time) error {
+	last := s.signing.certificate.NotAfter
+	if s.next != nil && s.next.certificate.NotAfter.After(last) {
+		last = s.next.certificate.NotAfter
+	}
+	if now.After(last) {
+		return fmt.Errorf("%s: the authority ended on %s", keyCertificate, last.UTC().Format(time.DateOnly))
+	}
+	return nil
 }
 
 // bundle is every authority that is trusted, in PEM.
@@ -121,113 +143,32 @@ func (s *state) bundle() []byte {
 	return out.Bytes()
 }
 
-// The Secret's keys.
-const (
-	keyCertificate = "tls.crt"
-	keyKey         = "tls.key"
-	keyNext        = "next.crt"
-	keyNextKey     = "next.key"
-	keyBundle      = "ca.crt"
-)
-
-func (s *state) encode() (map[string][]byte, error) {
-	out := map[string][]byte{keyBundle: s.bundle()}
-	put := func(a authority, certificate, key string) error {
-		der, err := x509.MarshalECPrivateKey(a.key)
-		if err != nil {
-			return fmt.Errorf("encode a key: %w", err)
-		}
-		out[certificate] = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.certificate.Raw})
-		out[key] = pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})
-		return nil
-	}
-	if err := put(s.signing, keyCertificate, keyKey); err != nil {
-		return nil, err
-	}
-	if s.next != nil {
-		if err := put(*s.next, keyNext, keyNextKey); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
+// leaf is a replica's certificate, and who signed it.
+type leaf struct {
+	certificate *x509.Certificate
+	key         crypto.Signer
+	issuer      *x509.Certificate
 }
 
-// decode reads a state. Whatever is wrong is an error: an authority that sidecars trust must not be made anew because it could not be read.
-func decode(data map[string][]byte) (*state, error) {
-	signing, err := decodeAuthority(data, keyCertificate, keyKey)
-	if err != nil {
-		return nil, err
+// due says whether a certificate is to be replaced: there is none, its issuer does not sign any more, two thirds of its time are over, or the clock was set back to
+// before its beginning.
+func (l *leaf) due(s *state, now time.Time) bool {
+	if l == nil || !l.issuer.Equal(s.signing.certificate) {
+		return true
 	}
-	s := &state{signing: *signing}
-	if len(data[keyNext]) > 0 || len(data[keyNextKey]) > 0 {
-		if s.next, err = decodeAuthority(data, keyNext, keyNextKey); err != nil {
-			return nil, err
-		}
-	}
-	for rest := data[keyBundle]; ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			return s, nil
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", keyBundle, err)
-		}
-		if !c.Equal(s.signing.certificate) && (s.next == nil || !c.Equal(s.next.certificate)) {
-			s.retired = append(s.retired, c)
-		}
-	}
-}
-
-func decodeAuthority(data map[string][]byte, certificate, key string) (*authority, error) {
-	block, _ := pem.Decode(data[certificate])
-	if block == nil {
-		return nil, fmt.Errorf("%s holds no certificate in PEM", certificate)
-	}
-	c, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", certificate, err)
-	}
-	keyBlock, _ := pem.Decode(data[key])
-	if keyBlock == nil {
-		return nil, fmt.Errorf("%s holds no key in PEM", key)
-	}
-	k, err := parseKey(keyBlock)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("%s: %w", key, err)
-	case !c.IsCA:
-		return nil, fmt.Errorf("%s is no authority's certificate", certificate)
-	case !k.PublicKey.Equal(c.PublicKey):
-		return nil, fmt.Errorf("%s is not the key of %s", key, certificate)
-	}
-	return &authority{c, k}, nil
-}
-
-func parseKey(block *pem.Block) (*ecdsa.PrivateKey, error) {
-	if block.Type == "EC PRIVATE KEY" {
-		return x509.ParseECPrivateKey(block.Bytes)
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		return nil, err
-	}
-	key, ok := parsed.(*ecdsa.PrivateKey)
-	if !ok {
-		return nil, errors.New("not an ECDSA key")
-	}
-	return key, nil
+	from, until := l.certificate.NotBefore, l.certificate.NotAfter
+	return now.Before(from) || now.After(until.Add(-until.Sub(from)/3))
 }
 
 // issue signs a replica's certificate, for servers and clients: its names, and exactly one URI, which says who it is.
-func (a *authority) issue(names []string, id *url.URL, now time.Time, lifetime time.Duration) (*x509.Certificate, crypto.Signer, error) {
+func (a *authority) issue(names []string, id *url.URL, now time.Time, lifetime time.Duration) (*leaf, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, nil, fmt.Errorf("make a key: %w", err)
+		return nil, fmt.Errorf("make a key: %w", err)
 	}
 	serial, err := serialNumber()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	end := now.Add(lifetime)
 	if end.After(a.certificate.NotAfter) {
@@ -239,11 +180,11 @@ func (a *authority) issue(names []string, id *url.URL, now time.Time, lifetime t
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, key.Public(), a.key)
 	if err != nil {
-		return nil, nil, fmt.Errorf("sign: %w", err)
+		return nil, fmt.Errorf("sign: %w", err)
 	}
 	c, err := x509.ParseCertificate(der)
 	if err != nil {
-		return nil, nil, fmt.Errorf("sign: %w", err)
+		return nil, fmt.Errorf("sign: %w", err)
 	}
-	return c, key, nil
+	return &leaf{certificate: c, key: key, issuer: a.certificate}, nil
 }

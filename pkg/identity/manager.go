@@ -35,22 +35,31 @@ type Config struct {
 	Lifetimes Lifetimes
 	Now       func() time.Time // time.Now where nil
 	Logger    *slog.Logger
-	// Interval is how often the Secret is read again; a minute where 0.
+	Metrics   *Metrics // may be nil
+	// Interval is how often the Secret is read again; 15 s where 0.
 	Interval time.Duration
 }
 
+const (
+	defaultInterval = 15 * time.Second
+	// retryInterval is how soon the first read is tried again, and attempts how often a write that another replica was faster with.
+	retryInterval = 2 * time.Second
+	attempts      = 5
+	// requestTime bounds one request: an API server that does not answer must not keep a certificate from being renewed.
+	requestTime = 10 * time.Second
+)
+
 // Manager keeps a replica's certificate fresh, and knows whom to trust.
 type Manager struct {
-	Config
+	config  Config
+	changed chan struct{}
 
 	mu      sync.Mutex
-	state   *state
-	version string // of the Secret
-	leaf    *tls.Certificate
-	issuer  *x509.Certificate // of the leaf
+	state   *state // nil before the first
+	version string // of the Secret that it was read from
+	leaf    *leaf
 	bundle  []byte
 	pool    *x509.CertPool
-	changed chan struct{}
 }
 
 // New returns a manager; Start makes its first certificate.
@@ -62,25 +71,29 @@ func New(c Config) *Manager {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if c.Interval == 0 {
-		c.Interval = time.Minute
+		c.Interval = defaultInterval
 	}
 	if c.Lifetimes == (Lifetimes{}) {
 		c.Lifetimes = DefaultLifetimes()
 	}
-	return &Manager{Config: c, changed: make(chan struct{}, 1)}
+	return &Manager{config: c, changed: make(chan struct{}, 1)}
 }
-
-const retryInterval = 2 * time.Second
 
 // Start reads the authority, or makes it, and returns when there is a certificate. While the API server is away it waits; a Secret that holds something else is an error.
 func (m *Manager) Start(ctx context.Context) error {
-	for {
+	if err := m.config.Lifetimes.check(); err != nil {
+		return err
+	}
+	for said := ""; ; {
 		err := m.refresh(ctx)
 		var broken *brokenError
 		if err == nil || errors.As(err, &broken) {
 			return err
 		}
-		m.Logger.Warn("the authority cannot be read yet", "error", err)
+		if err.Error() != said {
+			said = err.Error()
+			m.config.Logger.Warn("the authority cannot be read yet", "error", err)
+		}
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("read the authority: %w", err)
@@ -89,19 +102,24 @@ func (m *Manager) Start(ctx context.Context) error {
 	}
 }
 
-// Run keeps the certificate fresh until ctx is done. What goes wrong leaves what there is.
+// Run keeps the certificate fresh until ctx is done. What goes wrong leaves the authority that there is, which goes on signing.
 func (m *Manager) Run(ctx context.Context) error {
-	tick := time.NewTicker(m.Interval)
+	tick := time.NewTicker(m.config.Interval)
 	defer tick.Stop()
-	for {
+	for said := ""; ; {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
+		text := ""
 		if err := m.refresh(ctx); err != nil && ctx.Err() == nil {
-			m.Logger.Error("the authority could not be read again: the present certificate stays in use", "error", err)
+			text = err.Error()
+			if text != said {
+				m.config.Logger.Error("the authority could not be read again: the one that was read last stays in use", "error", err)
+			}
 		}
+		said = text
 	}
 }
 
@@ -112,103 +130,139 @@ type brokenError struct {
 }
 
 func (e *brokenError) Error() string {
-	return fmt.Sprintf("Secret %s/%s: %v: restore it from a backup; to start with a new authority, delete it and restart the control plane, then every injected pod",
-		e.namespace, SecretName, e.err)
+	return fmt.Sprintf("Secret %s/%s: %v: restore it from a backup; to start with a new authority, scale the control plane to 0, delete the Secret, scale it up again, "+
+		"and restart every injected pod, since each trusts the authority that it was injected with", e.namespace, SecretName, e.err)
 }
 
 func (e *brokenError) Unwrap() error { return e.err }
 
-// refresh reads the Secret, makes or advances the authority, and signs a new certificate where that is due.
+// refresh follows the Secret, and renews the certificate also where the Secret cannot be read: it must not end because the API server is away.
 func (m *Manager) refresh(ctx context.Context) error {
-	secret, err := m.Secrets.Get(ctx, SecretName, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		if secret, err = m.create(ctx); apierrors.IsAlreadyExists(err) {
-			secret, err = m.Secrets.Get(ctx, SecretName, metav1.GetOptions{})
+	err := m.follow(ctx)
+	m.config.Metrics.readable(err == nil)
+	if err != nil {
+		m.mu.Lock()
+		s, version := m.state, m.version
+		m.mu.Unlock()
+		if s != nil {
+			err = errors.Join(err, m.use(s, version))
 		}
 	}
-	if err != nil {
-		return err
-	}
-	s, err := m.decode(secret)
-	if err != nil {
-		return err
-	}
-	next, err := s.advance(m.Now(), m.Lifetimes)
-	if err != nil {
-		return err
-	}
-	if next != s {
-		if secret, err = m.update(ctx, secret, next); err != nil {
-			return fmt.Errorf("advance the authority: %w", err) // another replica may have; it is read again
-		}
-		m.Logger.Info("the authority was advanced", "successor", next.next != nil, "retired", len(next.retired))
-	}
-	return m.use(next, secret.ResourceVersion)
+	return err
 }
 
-func (m *Manager) decode(secret *corev1.Secret) (*state, error) {
-	m.mu.Lock()
-	known := m.state
-	if secret.ResourceVersion == "" || secret.ResourceVersion != m.version {
-		known = nil
+// follow reads the Secret, makes or advances the authority, and takes it over.
+func (m *Manager) follow(ctx context.Context) error {
+	for attempt := 1; ; attempt++ {
+		s, version, err := m.step(ctx)
+		switch {
+		case err == nil:
+			return m.use(s, version)
+		case attempt < attempts && (apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err)):
+			// Another replica was faster. What it wrote is what both use.
+		default:
+			return err
+		}
 	}
+}
+
+// step is one read of the Secret, and one write where one is due.
+func (m *Manager) step(ctx context.Context) (*state, string, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	defer cancel()
+	secret, err := m.config.Secrets.Get(ctx, SecretName, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return m.create(ctx)
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("read Secret %s/%s: %w", m.config.Namespace, SecretName, err)
+	}
+	s, err := m.read(secret)
+	if err != nil {
+		return nil, "", err
+	}
+	next, err := s.advance(m.config.Now(), m.config.Lifetimes)
+	if err != nil || next == s {
+		return s, secret.ResourceVersion, err
+	}
+	data, err := next.encode()
+	if err != nil {
+		return nil, "", err
+	}
+	// The write is refused if somebody wrote since: the resource version goes with it.
+	secret = secret.DeepCopy()
+	secret.Data = data
+	if secret, err = m.config.Secrets.Update(ctx, secret, metav1.UpdateOptions{}); err != nil {
+		return nil, "", fmt.Errorf("advance the authority in Secret %s/%s: %w", m.config.Namespace, SecretName, err)
+	}
+	m.config.Logger.Info("the authority was advanced", "signs until", next.signing.certificate.NotAfter, "successor", next.next != nil, "retired", len(next.retired))
+	return next, secret.ResourceVersion, nil
+}
+
+// read is the state that a Secret holds.
+func (m *Manager) read(secret *corev1.Secret) (*state, error) {
+	m.mu.Lock()
+	known, version := m.state, m.version
 	m.mu.Unlock()
-	if known != nil {
+	if known != nil && version != "" && version == secret.ResourceVersion {
 		return known, nil
 	}
 	s, err := decode(secret.Data)
-	if err != nil {
-		return nil, &brokenError{m.Namespace, err}
+	if err == nil {
+		err = s.usable(m.config.Now())
 	}
-	if m.Now().After(s.signing.certificate.NotAfter) {
-		return nil, &brokenError{m.Namespace, fmt.Errorf("the authority ended on %s", s.signing.certificate.NotAfter.Format(time.DateOnly))}
+	if err != nil {
+		return nil, &brokenError{m.config.Namespace, err}
 	}
 	return s, nil
 }
 
-func (m *Manager) create(ctx context.Context) (*corev1.Secret, error) {
-	signing, err := newAuthority(m.Now(), m.Lifetimes.Authority)
-	if err != nil {
-		return nil, err
+// create makes the Secret, if nobody is faster. What this replica already signs with is put back: a Secret that was deleted by mistake must not cost every sidecar
+// its trust.
+func (m *Manager) create(ctx context.Context) (*state, string, error) {
+	m.mu.Lock()
+	s := m.state
+	m.mu.Unlock()
+	if s == nil {
+		signing, err := newAuthority(m.config.Now(), m.config.Lifetimes.Authority)
+		if err != nil {
+			return nil, "", err
+		}
+		s = &state{signing: signing}
+		m.config.Logger.Info("a new authority was made", "until", signing.certificate.NotAfter)
+	} else {
+		m.config.Logger.Warn("the Secret of the authority is gone, and is written again from memory", "namespace", m.config.Namespace, "name", SecretName)
 	}
-	data, err := (&state{signing: signing}).encode()
-	if err != nil {
-		return nil, err
-	}
-	return m.Secrets.Create(ctx, &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Name: SecretName, Namespace: m.Namespace, Labels: map[string]string{"app.kubernetes.io/name": "pilot-lite"}},
-		Type:       corev1.SecretTypeOpaque, Data: data,
-	}, metav1.CreateOptions{})
-}
-
-// update writes on condition that nobody has written since it was read.
-func (m *Manager) update(ctx context.Context, secret *corev1.Secret, s *state) (*corev1.Secret, error) {
 	data, err := s.encode()
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	secret = secret.DeepCopy()
-	secret.Data = data
-	return m.Secrets.Update(ctx, secret, metav1.UpdateOptions{})
+	secret, err := m.config.Secrets.Create(ctx, &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: SecretName, Namespace: m.config.Namespace, Labels: map[string]string{"app.kubernetes.io/name": "pilot-lite"}},
+		Type:       corev1.SecretTypeOpaque, Data: data,
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return nil, "", fmt.Errorf("write Secret %s/%s: %w", m.config.Namespace, SecretName, err)
+	}
+	return s, secret.ResourceVersion, nil
 }
 
-// use takes over a state, and signs a certificate where there is none, or where its issuer no longer signs, or a third before its end.
+// use takes over a state, and signs a certificate where one is due.
 func (m *Manager) use(s *state, version string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	now := m.Now()
-	due := m.leaf == nil || !m.issuer.Equal(s.signing.certificate) || now.After(m.leaf.Leaf.NotAfter.Add(-m.Lifetimes.Leaf/3))
-	if due {
-		certificate, key, err := s.signing.issue(m.Names, m.ID, now, m.Lifetimes.Leaf)
+	c := &m.config
+	if now := c.Now(); m.leaf.due(s, now) {
+		l, err := s.signing.issue(c.Names, c.ID, now, c.Lifetimes.Leaf)
 		if err != nil {
 			return err
 		}
-		m.leaf = &tls.Certificate{Certificate: [][]byte{certificate.Raw}, PrivateKey: key, Leaf: certificate}
-		m.issuer = s.signing.certificate
-		m.Logger.Info("signed a certificate", "names", m.Names, "until", certificate.NotAfter)
+		m.leaf = l
+		c.Logger.Info("signed a certificate", "names", c.Names, "until", l.certificate.NotAfter)
 	}
-	bundle := s.bundle()
 	m.state, m.version = s, version
+	c.Metrics.ends(s.signing.certificate.NotAfter, m.leaf.certificate.NotAfter)
+	bundle := s.bundle()
 	if string(bundle) == string(m.bundle) {
 		return nil
 	}
@@ -231,3 +285,13 @@ func (m *Manager) Bundle() []byte {
 
 // Changed receives a value after the bundle changed.
 func (m *Manager) Changed() <-chan struct{} { return m.changed }
+
+// certificate is the replica's own, as it is at the moment.
+func (m *Manager) certificate() (*tls.Certificate, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.leaf == nil {
+		return nil, errors.New("there is no certificate yet")
+	}
+	return &tls.Certificate{Certificate: [][]byte{m.leaf.certificate.Raw}, PrivateKey: m.leaf.key, Leaf: m.leaf.certificate}, nil
+}

@@ -42,15 +42,6 @@ func (m *Manager) ClientTLS() *tls.Config {
 	}
 }
 
-func (m *Manager) certificate() (*tls.Certificate, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.leaf == nil {
-		return nil, errors.New("there is no certificate yet")
-	}
-	return m.leaf, nil
-}
-
 // verify takes a certificate of the control plane itself: signed by the bundle's authorities, with exactly one URI, its own. Several identities in one certificate
 // have been a way around such checks elsewhere (CVE-2022-40716), as have NULs in one (CVE-2025-66220).
 func (m *Manager) verify(chain []*x509.Certificate, usage x509.ExtKeyUsage) error {
@@ -58,12 +49,12 @@ func (m *Manager) verify(chain []*x509.Certificate, usage x509.ExtKeyUsage) erro
 		return errors.New("no certificate")
 	}
 	m.mu.Lock()
-	pool, want := m.pool, m.ID.String()
+	pool, want := m.pool, m.config.ID.String()
 	m.mu.Unlock()
 	if pool == nil { // none would mean the system's authorities
 		return errors.New("there is no authority yet")
 	}
-	if _, err := chain[0].Verify(x509.VerifyOptions{Roots: pool, CurrentTime: m.Now(), KeyUsages: []x509.ExtKeyUsage{usage}}); err != nil {
+	if _, err := chain[0].Verify(x509.VerifyOptions{Roots: pool, CurrentTime: m.config.Now(), KeyUsages: []x509.ExtKeyUsage{usage}}); err != nil {
 		return fmt.Errorf("certificate: %w", err)
 	}
 	if uris := chain[0].URIs; len(uris) != 1 || uris[0].String() != want || strings.ContainsRune(uris[0].String(), 0) {

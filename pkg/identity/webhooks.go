@@ -9,42 +9,63 @@ import (
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	admissionclient "k8s.io/client-go/kubernetes/typed/admissionregistration/v1"
 )
 
 // WebhookConfig is what a Webhooks needs.
 type WebhookConfig struct {
-	Client admissionclient.AdmissionregistrationV1Interface
-	Name   string // of both configurations
-	Bundle func() []byte
-	Logger *slog.Logger
-	// Repaired is called for each configuration that was written; may be nil.
-	Repaired func()
+	Client  admissionclient.AdmissionregistrationV1Interface
+	Name    string // of both configurations
+	Bundle  func() []byte
+	Logger  *slog.Logger
+	Metrics *Metrics // may be nil
+	// Interval is how often they are looked at; 2 s where 0.
+	Interval time.Duration
 }
 
 // Webhooks keeps the bundle in the webhooks' configurations, so that the API server trusts the control plane whoever edited them. Leader only.
-type Webhooks struct{ WebhookConfig }
+type Webhooks struct{ config WebhookConfig }
 
-// repairInterval is how often they are looked at.
-const repairInterval = 4 * time.Second
+const (
+	// repairInterval leaves time for a second attempt within the 5 s in which a repair is promised.
+	repairInterval = 2 * time.Second
+	repairTime     = 10 * time.Second
+)
+
+// The kinds of configurations.
+const (
+	mutatingKind   = "MutatingWebhookConfiguration"
+	validatingKind = "ValidatingWebhookConfiguration"
+)
 
 // NewWebhooks returns one; Run works.
-func NewWebhooks(c WebhookConfig) *Webhooks { return &Webhooks{c} }
+func NewWebhooks(c WebhookConfig) *Webhooks {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Interval == 0 {
+		c.Interval = repairInterval
+	}
+	return &Webhooks{config: c}
+}
 
 // Run repairs until ctx is done.
 func (w *Webhooks) Run(ctx context.Context) error {
-	tick := time.NewTicker(repairInterval)
+	defer w.config.Metrics.notLooking()
+	tick := time.NewTicker(w.config.Interval)
 	defer tick.Stop()
-	for last := ""; ; {
-		said := ""
+	for said := ""; ; {
+		text := ""
 		if err := w.repair(ctx); err != nil && ctx.Err() == nil {
-			said = err.Error()
-			if said != last {
-				w.Logger.Error("the webhooks' configurations could not be given the authority: until they are, pods that want a sidecar are refused", "error", err)
+			text = err.Error()
+			if text != said {
+				w.config.Logger.Error("the webhooks' configurations could not be given the authority: until they are, pods that want a sidecar may be refused", "error", err)
 			}
 		}
-		last = said
+		said = text
 		select {
 		case <-ctx.Done():
 			return nil
@@ -53,61 +74,74 @@ func (w *Webhooks) Run(ctx context.Context) error {
 	}
 }
 
-func (w *Webhooks) repair(ctx context.Context) error { return errors.Join(w.mutating(ctx), w.validating(ctx)) }
+// repair looks at both. One that cannot be repaired does not keep the other from it.
+func (w *Webhooks) repair(ctx context.Context) error {
+	mutating, validating := w.config.Client.MutatingWebhookConfigurations(), w.config.Client.ValidatingWebhookConfigurations()
+	return errors.Join(
+		repairOne(ctx, w, mutatingKind, mutating, func(c *admissionregistrationv1.MutatingWebhookConfiguration) []*admissionregistrationv1.WebhookClientConfig {
+			var out []*admissionregistrationv1.WebhookClientConfig
+			for i := range c.Webhooks {
+				out = append(out, &c.Webhooks[i].ClientConfig)
+			}
+			return out
+		}),
+		repairOne(ctx, w, validatingKind, validating, func(c *admissionregistrationv1.ValidatingWebhookConfiguration) []*admissionregistrationv1.WebhookClientConfig {
+			var out []*admissionregistrationv1.WebhookClientConfig
+			for i := range c.Webhooks {
+				out = append(out, &c.Webhooks[i].ClientConfig)
+			}
+			return out
+		}),
+	)
+}
 
-func (w *Webhooks) mutating(ctx context.Context) error {
-	client := w.Client.MutatingWebhookConfigurations()
-	c, err := client.Get(ctx, w.Name, metav1.GetOptions{})
-	if err != nil {
-		return fmt.Errorf("MutatingWebhookConfiguration %s: %w", w.Name, err)
+// configurations is what the typed clients of both kinds can do.
+type configurations[T runtime.Object] interface {
+	Get(ctx context.Context, name string, o metav1.GetOptions) (T, error)
+	Update(ctx context.Context, object T, o metav1.UpdateOptions) (T, error)
+}
+
+// repairOne puts the bundle into each webhook of one configuration, unless it is there. The write is refused if somebody wrote in between, and is then tried once more.
+func repairOne[T runtime.Object](ctx context.Context, w *Webhooks, kind string, client configurations[T], parts func(T) []*admissionregistrationv1.WebhookClientConfig) error {
+	bundle := w.config.Bundle()
+	if len(bundle) == 0 {
+		return nil // there is no authority yet
 	}
-	changed := false
-	for i := range c.Webhooks {
-		changed = w.fill(&c.Webhooks[i].ClientConfig) || changed
-	}
-	if !changed {
+	for attempt := 1; ; attempt++ {
+		changed, err := fill(ctx, w.config.Name, bundle, client, parts)
+		if apierrors.IsConflict(err) && attempt < attempts {
+			continue
+		}
+		if ctx.Err() == nil {
+			w.config.Metrics.trusted(kind, err == nil)
+		}
+		if err != nil {
+			return fmt.Errorf("%s %s: %w", kind, w.config.Name, err)
+		}
+		if changed {
+			w.config.Metrics.repaired(kind)
+			w.config.Logger.Info("gave the webhooks' configuration the authority", "kind", kind, "name", w.config.Name)
+		}
 		return nil
 	}
-	if _, err := client.Update(ctx, c, metav1.UpdateOptions{}); err != nil {
-		return fmt.Errorf("MutatingWebhookConfiguration %s: %w", w.Name, err)
-	}
-	w.wrote("MutatingWebhookConfiguration")
-	return nil
 }
 
-func (w *Webhooks) validating(ctx context.Context) error {
-	client := w.Client.ValidatingWebhookConfigurations()
-	c, err := client.Get(ctx, w.Name, metav1.GetOptions{})
+// fill says whether the bundle was missing somewhere.
+func fill[T runtime.Object](ctx context.Context, name string, bundle []byte, client configurations[T], parts func(T) []*admissionregistrationv1.WebhookClientConfig) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, repairTime)
+	defer cancel()
+	c, err := client.Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
-		return fmt.Errorf("ValidatingWebhookConfiguration %s: %w", w.Name, err)
+		return false, err
 	}
 	changed := false
-	for i := range c.Webhooks {
-		changed = w.fill(&c.Webhooks[i].ClientConfig) || changed
+	for _, part := range parts(c) {
+		changed = changed || !bytes.Equal(part.CABundle, bundle)
+		part.CABundle = bundle
 	}
 	if !changed {
-		return nil
+		return false, nil
 	}
-	if _, err := client.Update(ctx, c, metav1.UpdateOptions{}); err != nil {
-		return fmt.Errorf("ValidatingWebhookConfiguration %s: %w", w.Name, err)
-	}
-	w.wrote("ValidatingWebhookConfiguration")
-	return nil
-}
-
-// fill puts the bundle in, and says whether it was not there.
-func (w *Webhooks) fill(c *admissionregistrationv1.WebhookClientConfig) bool {
-	bundle := w.Bundle()
-	if len(bundle) == 0 || bytes.Equal(c.CABundle, bundle) {
-		return false
-	}
-	c.CABundle = bundle
-	return true
-}
-
-func (w *Webhooks) wrote(kind string) {
-	w.Logger.Info("gave the webhooks' configuration the authority", "kind", kind, "name", w.Name)
-	if w.Repaired != nil {
-		w.Repaired()
-	}
+	_, err = client.Update(ctx, c, metav1.UpdateOptions{})
+	return true, err
 }
