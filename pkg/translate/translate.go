@@ -17,6 +17,7 @@ import (
 type Output struct {
 	Workloads   []WorkloadOutput // sorted by workload key
 	Companions  []netpol.Companion
+	Policies    []model.PolicyRef  // all that there are; sorted by namespace and name
 	Diagnostics []model.Diagnostic // those of the snapshot included; each once, sorted
 }
 
@@ -59,6 +60,10 @@ func (t *Translator) Translate(ix *model.Index) *Output {
 	t.connects.sweep()
 	companions, found := t.netpol.Build(ix)
 	out.Companions = companions
+	out.Policies = make([]model.PolicyRef, 0, len(ix.Snapshot.Policies))
+	for i := range ix.Snapshot.Policies {
+		out.Policies = append(out.Policies, ix.Snapshot.Policies[i].PolicyRef)
+	}
 	r.findings.add(ix.Snapshot.Diagnostics...)
 	r.findings.add(found...)
 	out.Diagnostics = r.findings.sorted()

@@ -23,6 +23,9 @@ type Companion struct {
 	NetworkPolicy *networkingv1.NetworkPolicy
 }
 
+// Isolates says whether a companion is the one that isolates every pod that its policy governs.
+func (c *Companion) Isolates() bool { return c.NetworkPolicy.Labels[LabelRole] == string(roleIsolate) }
+
 // maxEntries bounds what subtraction may blow one policy's direction up to.
 const maxEntries = 256
 

@@ -19,11 +19,11 @@ import (
 
 // What companions carry.
 const (
-	managedByLabel = "app.kubernetes.io/managed-by"
-	managedBy      = "pilot-lite"
-	policyLabel    = "policy.pilot-lite.io/policy"
-	roleLabel      = "policy.pilot-lite.io/role"
-	builtFrom      = "policy.pilot-lite.io/built-from" // "UID/GENERATION" of the policy; the generation alone where it has no UID
+	LabelManagedBy      = "app.kubernetes.io/managed-by"
+	ManagedBy           = "pilot-lite" // is LabelManagedBy's value
+	LabelPolicy         = "policy.pilot-lite.io/policy"
+	LabelRole           = "policy.pilot-lite.io/role"
+	AnnotationBuiltFrom = "policy.pilot-lite.io/built-from" // "UID/GENERATION" of the policy; the generation alone where it has no UID
 )
 
 // emit writes a piece as NetworkPolicies: one for its own pods, and one for each part of them that subtraction told apart. Parts need no isolation of
@@ -61,8 +61,8 @@ func (b *builder) emit(p *model.Policy, r role, which string, whole piece) {
 func (q *piece) networkPolicy(p *model.Policy, r role, identity string) *networkingv1.NetworkPolicy {
 	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{
 		Namespace: p.Namespace, Name: companionName(p, r, identity),
-		Labels:      map[string]string{managedByLabel: managedBy, policyLabel: labelValue(p.Name), roleLabel: string(r)},
-		Annotations: map[string]string{builtFrom: strings.TrimPrefix(fmt.Sprintf("%s/%d", p.UID, p.Generation), "/")},
+		Labels:      map[string]string{LabelManagedBy: ManagedBy, LabelPolicy: labelValue(p.Name), LabelRole: string(r)},
+		Annotations: map[string]string{AnnotationBuiltFrom: strings.TrimPrefix(fmt.Sprintf("%s/%d", p.UID, p.Generation), "/")},
 	}}
 	if p.UID != "" {
 		yes := true

@@ -1,0 +1,240 @@
+package companion
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+	"github.com/pilot-lite/pilot-lite/pkg/translate/netpol"
+)
+
+// task is what is to be written of one policy's companions.
+type task struct {
+	policy  string // "namespace/name"
+	actions []*action
+}
+
+// action is one write. Its outcome is filled in by the worker.
+type action struct {
+	name     types.NamespacedName
+	policy   model.PolicyRef             // as the view has it; the zero generation where the view does not know it
+	desired  *networkingv1.NetworkPolicy // nil: to be deleted
+	standing *networkingv1.NetworkPolicy // nil: to be made
+	isolates bool
+	repair   bool
+	outcome  failure
+	skipped  bool // we no longer lead
+}
+
+// comparison is one look at everything.
+type comparison struct {
+	*Controller
+	now      time.Time
+	states   map[string]State
+	policies map[string]model.PolicyRef // by UID
+	standing map[types.NamespacedName]*networkingv1.NetworkPolicy
+	wanted   map[types.NamespacedName]bool
+	missing  map[string][]*networkingv1.NetworkPolicy // desired, by namespace, and not (yet) isolating what it should
+	tasks    map[string]*task
+	counts   map[Phase]int
+	next     time.Time
+}
+
+// compare holds what stands against what is desired, queues what is to be written, and returns when to compare again.
+func (c *Controller) compare(now time.Time) time.Duration {
+	desired, complete := c.Desired()
+	if !complete {
+		c.queue = nil
+		return checkInterval
+	}
+	all := c.Standing.NetworkPolicies()
+	x := &comparison{
+		Controller: c, now: now, states: statesOf(desired.Policies), policies: make(map[string]model.PolicyRef, len(desired.Policies)),
+		standing: make(map[types.NamespacedName]*networkingv1.NetworkPolicy, len(all)), wanted: make(map[types.NamespacedName]bool, len(desired.Companions)),
+		missing: map[string][]*networkingv1.NetworkPolicy{}, tasks: map[string]*task{}, counts: map[Phase]int{}, next: now.Add(checkInterval),
+	}
+	for _, p := range desired.Policies {
+		x.policies[p.UID] = p
+	}
+	for _, np := range all {
+		x.standing[nameOf(np)] = np
+	}
+	for i := range desired.Companions {
+		if !desired.Companions[i].DryRun {
+			x.companion(&desired.Companions[i])
+		}
+	}
+	for name, np := range x.standing {
+		if !x.wanted[name] && orphan(np) {
+			x.orphan(name, np)
+		}
+	}
+	for name := range c.records {
+		if !x.wanted[name] {
+			delete(c.records, name)
+		}
+	}
+	c.queue = x.queued()
+	c.publish(x.states)
+	c.Metrics.counted(x.counts)
+	return max(minInterval, x.next.Sub(now))
+}
+
+func nameOf(np *networkingv1.NetworkPolicy) types.NamespacedName {
+	return types.NamespacedName{Namespace: np.Namespace, Name: np.Name}
+}
+
+func (c *Controller) record(name types.NamespacedName) *record {
+	r := c.records[name]
+	if r == nil {
+		r = &record{}
+		c.records[name] = r
+	}
+	return r
+}
+
+// companion compares one that is desired.
+func (x *comparison) companion(d *netpol.Companion) {
+	name := nameOf(d.NetworkPolicy)
+	x.wanted[name] = true
+	r, np := x.record(name), x.standing[name]
+	equal := r.look(d.NetworkPolicy, np, x.now)
+	mine := np != nil && (equal || ours(np, d) || r.uid != "" && np.UID == r.uid)
+	if mine {
+		r.uid = np.UID
+	}
+	if np == nil || !mine || np.DeletionTimestamp != nil || !sameReach(d.NetworkPolicy, np) {
+		x.missing[name.Namespace] = append(x.missing[name.Namespace], d.NetworkPolicy)
+	}
+	switch {
+	case equal:
+		r.told = ""
+		x.counts[Stands]++
+		return
+	case np != nil && !mine:
+		x.found(d.Policy.UID, State{Phase: Foreign, Object: name.Name, Message: "somebody else's NetworkPolicy has the name of a companion: rename or delete it"})
+		if r.told != string(np.UID) {
+			r.told = string(np.UID)
+			x.Logger.Warn("somebody else's NetworkPolicy has the name of a companion: it is left alone, and the policy is not enforced by the kernel until it is renamed or deleted",
+				"networkpolicy", name.String(), "policy", d.Policy.Namespace+"/"+d.Policy.Name)
+		}
+		return
+	}
+	x.pending(d.Policy.UID, name.Name, r)
+	if np != nil && np.DeletionTimestamp != nil { // it is made anew when it is gone
+		return
+	}
+	x.add(d.Policy, r, &action{name: name, policy: d.Policy, desired: d.NetworkPolicy, standing: np, isolates: d.Isolates(), repair: r.stood})
+}
+
+// orphan looks at a companion that is not desired any more. While something desired that may select the same pods does not stand, it stays: without it they might be
+// open, which neither what was nor what will be allows.
+func (x *comparison) orphan(name types.NamespacedName, np *networkingv1.NetworkPolicy) {
+	x.wanted[name] = true
+	r := x.record(name)
+	r.look(nil, np, x.now)
+	uid, _ := builtFrom(np)
+	policy := model.PolicyRef{Namespace: np.Namespace, Name: np.Labels[netpol.LabelPolicy], UID: uid}
+	if o := owner(np); o != nil {
+		policy.Name, policy.UID = o.Name, string(o.UID)
+	}
+	if known, ok := x.policies[policy.UID]; ok {
+		policy = known
+	}
+	x.pending(policy.UID, name.Name, r)
+	if np.DeletionTimestamp != nil || slices.ContainsFunc(x.missing[np.Namespace], func(m *networkingv1.NetworkPolicy) bool { return mayShare(m, np) }) {
+		return
+	}
+	x.add(policy, r, &action{name: name, policy: policy, standing: np})
+}
+
+func (x *comparison) pending(uid, object string, r *record) {
+	if r.failure.message != "" && !r.failure.conflict {
+		x.found(uid, State{Phase: Failed, Object: object, Message: r.failure.message})
+		return
+	}
+	x.found(uid, State{Phase: Pending, Object: object})
+}
+
+func (x *comparison) found(uid string, s State) {
+	x.counts[s.Phase]++
+	worsen(x.states, uid, s)
+}
+
+// add puts a write into its policy's task, or notes when it is due.
+func (x *comparison) add(p model.PolicyRef, r *record, a *action) {
+	if r.next.After(x.now) {
+		if r.next.Before(x.next) {
+			x.next = r.next
+		}
+		return
+	}
+	key := p.Namespace + "/" + p.Name
+	if x.busy[key] {
+		return // compared again when its worker is done
+	}
+	if x.tasks[key] == nil {
+		x.tasks[key] = &task{policy: key}
+	}
+	x.tasks[key].actions = append(x.tasks[key].actions, a)
+}
+
+// queued are the tasks: writes before deletions, and what isolates before what allows.
+func (x *comparison) queued() []*task {
+	out := make([]*task, 0, len(x.tasks))
+	for _, t := range x.tasks {
+		slices.SortFunc(t.actions, func(a, b *action) int {
+			return cmp.Or(cmp.Compare(a.rank(), b.rank()), strings.Compare(a.name.Name, b.name.Name))
+		})
+		out = append(out, t)
+	}
+	slices.SortFunc(out, func(a, b *task) int { return strings.Compare(a.policy, b.policy) })
+	return out
+}
+
+func (a *action) rank() int {
+	switch {
+	case a.desired == nil:
+		return 2
+	case a.isolates:
+		return 0
+	}
+	return 1
+}
+
+// settle takes over what a worker did.
+func (c *Controller) settle(t *task, now time.Time) {
+	for _, a := range t.actions {
+		r := c.record(a.name)
+		if a.skipped {
+			continue
+		}
+		r.attempted(a.outcome, now)
+		c.Metrics.wrote(a)
+		c.tell(a, r)
+	}
+}
+
+// tell logs a write, and a failure once until another comes.
+func (c *Controller) tell(a *action, r *record) {
+	log := c.Logger.With("networkpolicy", a.name.String(), "policy", a.policy.Namespace+"/"+a.policy.Name, "generation", a.policy.Generation)
+	switch {
+	case a.outcome.conflict:
+		log.Debug("a companion changed before it could be written: it is compared again", "error", a.outcome.message)
+	case a.outcome.message != "" && r.told != a.outcome.message:
+		r.told = a.outcome.message
+		log.Error("a companion could not be written: what stands stays as it is, and it is tried again", "error", a.outcome.message)
+	case a.outcome.message != "":
+	case a.desired == nil:
+		log.Info("a companion that is no longer wanted was deleted")
+	case a.repair:
+		log.Warn("a companion was changed or deleted by somebody else: it was put back")
+	default:
+		log.Info("a companion was applied")
+	}
+}
