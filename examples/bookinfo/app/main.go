@@ -47,7 +47,7 @@ func parse(args []string, output io.Writer) (*options, error) {
 	var o options
 	f := flag.NewFlagSet("bookinfo", flag.ContinueOnError)
 	f.SetOutput(output)
-	f.StringVar(&o.role, "role", "", "productpage, details, reviews, ratings or ingress (required)")
+	f.StringVar(&o.role, "role", "", "productpage, details, reviews, ratings or ingress (required); probed, for tests, answers probes of every kind")
 	f.StringVar(&o.version, "version", "v1", "the version; of reviews, v1 has no stars, v2 black ones and v3 red ones")
 	f.StringVar(&o.listen, "listen", ":9080", "where to listen")
 	f.StringVar(&o.tlsListen, "tls-listen", "", "ingress: where to listen for TLS, with a certificate made at start")
@@ -68,7 +68,7 @@ func parse(args []string, output io.Writer) (*options, error) {
 
 // name is who answers, as responses and logs say it.
 func (o *options) name() string {
-	if o.role == roleIngress {
+	if o.role == roleIngress || o.role == roleProbed {
 		return o.role
 	}
 	return o.role + "-" + o.version
@@ -80,6 +80,7 @@ const (
 	roleReviews     = "reviews"
 	roleRatings     = "ratings"
 	roleIngress     = "ingress"
+	roleProbed      = "probed"
 )
 
 func run(ctx context.Context, args []string, output io.Writer) error {
@@ -87,11 +88,14 @@ func run(ctx context.Context, args []string, output io.Writer) error {
 	if err != nil {
 		return err
 	}
+	logger := slog.New(slog.NewTextHandler(output, nil)).With("role", o.name())
+	if o.role == roleProbed {
+		return serveProbed(ctx, logger)
+	}
 	listeners, err := o.listeners()
 	if err != nil {
 		return err
 	}
-	logger := slog.New(slog.NewTextHandler(output, nil)).With("role", o.name())
 	return serve(ctx, listeners, logger)
 }
 

@@ -37,6 +37,8 @@ type listener struct {
 	address string
 	handler http.Handler
 	tls     bool
+	// clearHTTP2 says that HTTP/2 is spoken without TLS, as gRPC does.
+	clearHTTP2 bool
 }
 
 // named adds what every response of an application carries, and bounds what a request may.
@@ -91,6 +93,10 @@ func serve(ctx context.Context, listeners []listener, logger *slog.Logger) error
 		s := &http.Server{
 			Handler: l.handler, BaseContext: func(net.Listener) context.Context { return streams }, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 			ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
+		}
+		if l.clearHTTP2 {
+			s.Protocols = &http.Protocols{}
+			s.Protocols.SetUnencryptedHTTP2(true)
 		}
 		servers = append(servers, s)
 		logger.Info("serving", "address", socket.Addr().String(), "tls", l.tls)
