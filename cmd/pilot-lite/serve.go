@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/pilot-lite/pilot-lite/pkg/controlplane"
 	"github.com/pilot-lite/pilot-lite/pkg/filesource"
+	"github.com/pilot-lite/pilot-lite/pkg/identity"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 	"github.com/pilot-lite/pilot-lite/pkg/translate"
 	"github.com/pilot-lite/pilot-lite/pkg/translate/rbac"
@@ -60,7 +60,7 @@ The admin address has /healthz, /readyz, /metrics and the status service, and is
 	f.StringVar(&o.meshConfig, "mesh-config", "", "file with the MeshConfig, if it is not among the files")
 	f.StringVar(&o.xdsAddress, "xds-address", "", "where proxies connect: HOST:PORT or unix:PATH (default "+defaultXDSAddress+", in a cluster "+clusterXDSAddress+")")
 	f.StringVar(&o.adminAddress, "admin-address", defaultAdminAddress, "health, metrics and status: a loopback HOST:PORT or unix:PATH")
-	f.StringVar(&o.tlsCert, "tls-cert", "", "PEM file of the certificate to serve xDS with")
+	f.StringVar(&o.tlsCert, "tls-cert", "", "PEM file of the certificate to serve xDS with; read again when it changes")
 	f.StringVar(&o.tlsKey, "tls-key", "", "PEM file of its key")
 	f.StringVar(&o.tokenKey, "token-key", "", "file with at least 32 secret bytes, from which the proxies' tokens are made")
 	o.cluster.flags(f)
@@ -110,14 +110,14 @@ func (o *serveOptions) logger(s streams) (*slog.Logger, error) {
 	return nil, fmt.Errorf("--log-format %q: choose text or json", o.logFormat)
 }
 
-func (o *serveOptions) security() (xds.ServerConfig, error) {
+func (o *serveOptions) security(logger *slog.Logger) (xds.ServerConfig, error) {
 	var c xds.ServerConfig
 	if o.tlsCert != "" {
-		certificate, err := tls.LoadX509KeyPair(o.tlsCert, o.tlsKey)
+		files, err := identity.NewFiles(o.tlsCert, o.tlsKey, logger.With("component", "identity"))
 		if err != nil {
-			return c, fmt.Errorf("load the certificate: %w", err)
+			return c, err
 		}
-		c.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"}}
+		c.TLS = files.ServerTLS()
 	}
 	if o.tokenKey != "" {
 		key, err := readKey(o.tokenKey)
@@ -147,7 +147,7 @@ func (o *serveOptions) run(ctx context.Context, s streams) error {
 
 // serveFiles serves what stands in files.
 func (o *serveOptions) serveFiles(ctx context.Context, logger *slog.Logger) error {
-	security, err := o.security()
+	security, err := o.security(logger)
 	if err != nil {
 		return err
 	}

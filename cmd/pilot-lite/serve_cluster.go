@@ -87,7 +87,8 @@ func (o *serveOptions) serveCluster(ctx context.Context, logger *slog.Logger) er
 	service := o.cluster.serviceName()
 	s.identity = identity.New(identity.Config{
 		Secrets: clients.Client.CoreV1().Secrets(o.cluster.namespace), Namespace: o.cluster.namespace, Logger: logger.With("component", "identity"), ID: id,
-		Names: []string{service, controlPlaneName + "." + o.cluster.namespace, service + "." + convert.ClusterDomain},
+		Metrics: identity.NewMetrics(registry),
+		Names:   []string{service, controlPlaneName + "." + o.cluster.namespace, service + "." + convert.ClusterDomain},
 	})
 	if err := s.identity.Start(ctx); err != nil {
 		return failure{err}
@@ -134,10 +135,9 @@ func (s *clusterServer) unready() string {
 func (s *clusterServer) authenticator() xds.Authenticator {
 	return &podAuthenticator{unready: s.unready, pods: podauth.New(podauth.Config{
 		Audience: tokenAudience,
-		Raw: func(ctx context.Context, path string) ([]byte, error) {
-			return s.clients.Client.Discovery().RESTClient().Get().AbsPath(path).DoRaw(ctx)
-		},
-		Review: tokenReviewer{s.clients.Client}.review,
+		Raw:      podauth.FromAPIServer(s.clients.Client.Discovery().RESTClient()),
+		Review:   podauth.ReviewBy(s.clients.Client.AuthenticationV1().TokenReviews()),
+		Account:  s.source.Account,
 		Pod: func(namespace, name string) (podauth.Pod, bool) {
 			p, found := s.source.Pod(namespace, name)
 			return podauth.Pod{UID: p.UID, ServiceAccount: p.ServiceAccount, Ended: p.Ended}, found

@@ -39,7 +39,7 @@ func bigCluster(b *testing.B) *Source {
 			Replace(objects []any, version string) error
 		}
 		objects []any
-	}{{s.namespaces, namespaces}, {s.services, services}, {s.pods, pods}, {s.policies, policies}, {s.slices, nil}, {s.networkPolicies, nil}, {s.mesh, nil}} {
+	}{{s.namespaces, namespaces}, {s.services, services}, {s.pods, pods}, {s.policies, policies}, {s.slices, nil}, {s.networkPolicies, nil}, {s.mesh, nil}, {s.accounts, nil}} {
 		if err := list.into.Replace(list.objects, "1"); err != nil {
 			b.Fatal(err)
 		}

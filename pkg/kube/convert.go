@@ -67,6 +67,8 @@ func strip(object any) (any, error) {
 		return &corev1.Pod{ObjectMeta: metaOf(&o.ObjectMeta), Spec: podSpec(&o.Spec), Status: corev1.PodStatus{
 			Phase: o.Status.Phase, PodIP: o.Status.PodIP, PodIPs: o.Status.PodIPs,
 		}}, nil
+	case *corev1.ServiceAccount:
+		return &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: o.Name, Namespace: o.Namespace, UID: o.UID, ResourceVersion: o.ResourceVersion}}, nil
 	case *corev1.Namespace:
 		o.ObjectMeta = metaOf(&o.ObjectMeta)
 	case *corev1.Service:
@@ -119,6 +121,14 @@ func convertPod(object any) (pod, bool) {
 	converted, found := convert.Pod(o)
 	converted.AwaitsAddress = converted.Expected && !o.Spec.HostNetwork && o.Status.PodIP == "" && o.DeletionTimestamp == nil
 	return pod{converted, found}, true
+}
+
+func convertAccount(object any) (string, bool) {
+	o, ok := object.(*corev1.ServiceAccount)
+	if !ok {
+		return "", false
+	}
+	return string(o.UID), true
 }
 
 func convertSlice(object any) ([]convert.Endpoint, bool) {

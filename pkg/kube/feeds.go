@@ -37,6 +37,7 @@ func feeds(c Config, s *Source) []*feed {
 		newFeed(of(c.Client.CoreV1().Services(everywhere)), &corev1.Service{}, s.services, c.Metrics),
 		newFeed(of(c.Client.DiscoveryV1().EndpointSlices(everywhere)), &discoveryv1.EndpointSlice{}, s.slices, c.Metrics),
 		newFeed(of(c.Client.CoreV1().Pods(everywhere)), &corev1.Pod{}, s.pods, c.Metrics),
+		newFeed(of(c.Client.CoreV1().ServiceAccounts(everywhere)), &corev1.ServiceAccount{}, s.accounts, c.Metrics),
 		newFeed(of(c.Client.NetworkingV1().NetworkPolicies(everywhere)), &networkingv1.NetworkPolicy{}, s.networkPolicies, c.Metrics),
 		newFeed(named(of(c.Client.CoreV1().ConfigMaps(c.Namespace)), convert.MeshConfigMap), &corev1.ConfigMap{}, s.mesh, c.Metrics),
 		newFeed(api{

@@ -45,6 +45,7 @@ type Source struct {
 	networkPolicies *table[*networkingv1.NetworkPolicy]
 	policies        *table[Policy]
 	mesh            *table[meshConfig]
+	accounts        *table[string] // their UIDs; no part of a snapshot
 
 	// Those who write to the cluster are told of what came back from it.
 	policyStatus, companions chan struct{}
@@ -81,6 +82,7 @@ func NewSource(c Config) *Source {
 	s.mesh = newTable("configmaps", c.Logger, convertMesh, same[meshConfig], always[meshConfig](func() { signal(s.changed) }))
 	s.networkPolicies = newTable("networkpolicies", c.Logger, convertNetworkPolicy, sameVersion, s.networkPolicyChanged)
 	s.policies = newTable("l7policies", c.Logger, convertPolicy, same[Policy], s.policyChanged)
+	s.accounts = newTable("serviceaccounts", c.Logger, convertAccount, same[string], always[string](func() {}))
 	s.feeds = feeds(c, s)
 	return s
 }
@@ -159,6 +161,11 @@ func (s *Source) NetworkPolicy(namespace, name string) (*networkingv1.NetworkPol
 func (s *Source) Pod(namespace, name string) (model.Pod, bool) {
 	p, found := s.pods.get(namespace, name)
 	return p.Pod, found
+}
+
+// Account is the UID of a service account as it stands: one that was deleted and made again is another.
+func (s *Source) Account(namespace, name string) (uid string, found bool) {
+	return s.accounts.get(namespace, name)
 }
 
 // NamespaceLabels are a namespace's labels.

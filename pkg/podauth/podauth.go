@@ -4,6 +4,7 @@ package podauth
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"strings"
@@ -26,12 +27,14 @@ type Pod struct {
 type Config struct {
 	Audience string
 	Raw      Raw // reads the API server's published keys
-	// Review asks the API server about a token, for where it does not publish its keys.
+	// Review asks the API server about a token, for where it does not publish its keys; nil: nobody is let in there.
 	Review Review
 	// Pod is a pod as it stands; false where none of that name is known.
-	Pod    func(namespace, name string) (Pod, bool)
-	Now    func() time.Time // time.Now where nil
-	Logger *slog.Logger
+	Pod func(namespace, name string) (Pod, bool)
+	// Account is the UID of a service account as it stands; false where none of that name is known. Nil: a pod's account is not asked for.
+	Account func(namespace, name string) (uid string, found bool)
+	Now     func() time.Time // time.Now where nil
+	Logger  *slog.Logger
 }
 
 // Authenticator tells which node a stream is.
@@ -50,7 +53,7 @@ func New(c Config) *Authenticator {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Authenticator{
-		config: c, keys: &keys{fetch: published(c.Raw), now: c.Now, logger: c.Logger}, reviews: newReviews(c.Review, c.Audience, c.Now),
+		config: c, keys: &keys{fetch: published(c.Raw), now: c.Now, logger: c.Logger}, reviews: newReviews(c.Review, c.Audience, c.Now, c.Logger),
 	}
 }
 
@@ -65,6 +68,95 @@ const (
 func algorithms() []jose.SignatureAlgorithm {
 	return []jose.SignatureAlgorithm{jose.RS256, jose.RS384, jose.RS512, jose.ES256, jose.ES384, jose.ES512}
 }
+
+// Proof is what a token proves.
+type Proof struct {
+	Node                string // "NAMESPACE/POD"
+	UID                 string // the pod's
+	Account, AccountUID string
+	Expires             time.Time
+}
+
+// Authenticate reads the token in "authorization: Bearer TOKEN", and says whose it is. The errors are gRPC statuses, and repeat nothing of what was sent.
+func (a *Authenticator) Authenticate(ctx context.Context) (Proof, error) {
+	token, err := bearer(ctx)
+	if err != nil {
+		return Proof{}, err
+	}
+	parsed, err := jwt.ParseSigned(token, algorithms())
+	if err != nil || len(parsed.Headers) != 1 {
+		return Proof{}, refuse("the token is no service account token")
+	}
+	header := parsed.Headers[0]
+	issuer, key, err := a.keys.find(ctx, header.KeyID)
+	switch {
+	case errors.Is(err, errUnpublished):
+		return a.review(ctx, token, parsed)
+	case errors.Is(err, errUnknownKey):
+		return Proof{}, refuse("the token is signed with no key of this cluster")
+	case err != nil:
+		return Proof{}, status.Error(codes.Unavailable, "the API server's keys, which tokens are checked with, cannot be read")
+	case key.Algorithm != "" && key.Algorithm != header.Algorithm, key.Use != "" && key.Use != "sig":
+		return Proof{}, refuse("the token's key is not for that")
+	}
+	var c claims
+	if err := parsed.Claims(key.Key, &c); err != nil {
+		return Proof{}, refuse("the token's signature is wrong")
+	}
+	p, err := c.proof(issuer, a.config.Audience, a.config.Now())
+	if err != nil {
+		return Proof{}, err
+	}
+	if err := a.Standing(p); err != nil {
+		return Proof{}, err
+	}
+	return p, nil
+}
+
+// bearer is the one token in a stream's metadata.
+func bearer(ctx context.Context) (string, error) {
+	md, _ := metadata.FromIncomingContext(ctx)
+	values := md.Get("authorization")
+	if len(values) != 1 {
+		return "", refuse("no token: a sidecar sends its pod's service account token")
+	}
+	token, is := strings.CutPrefix(values[0], "Bearer ")
+	if !is || token == "" || len(token) > maxToken {
+		return "", refuse("no bearer token")
+	}
+	return token, nil
+}
+
+// Standing says why what a token spoke of does not stand any more, or not as it did: the pod, or its service account, is gone or is another of the same name. Nil
+// while it stands.
+func (a *Authenticator) Standing(proof Proof) error {
+	namespace, name, _ := strings.Cut(proof.Node, "/")
+	p, known := a.config.Pod(namespace, name)
+	switch {
+	case !known:
+		// A pod is known a moment after it was made. Its sidecar asks again.
+		return status.Errorf(codes.Unavailable, "pod %s is not known, or not known yet", proof.Node)
+	case p.UID != proof.UID:
+		return refuse("the token is that of an earlier pod of the same name")
+	case p.ServiceAccount != proof.Account:
+		return refuse("the token is that of another service account")
+	case p.Ended:
+		return refuse("the pod has ended")
+	}
+	if a.config.Account == nil {
+		return nil
+	}
+	switch uid, known := a.config.Account(namespace, proof.Account); {
+	case !known:
+		return status.Errorf(codes.Unavailable, "service account %s/%s is not known, or not known yet", namespace, proof.Account)
+	case uid != proof.AccountUID:
+		return refuse("the token is that of an earlier service account of the same name")
+	}
+	return nil
+}
+
+// refuse names no part of the token: what strangers send is not repeated.
+func refuse(why string) error { return status.Error(codes.Unauthenticated, why) }
 
 // claims are those of a token that is bound to a pod (KEP-1205).
 type claims struct {
@@ -81,103 +173,27 @@ type named struct {
 	UID  string `json:"uid"`
 }
 
-// identity is what a good token says.
-type identity struct {
-	namespace, account, pod, uid string
-	expires                      time.Time
-}
-
-// Proof is what a token proves.
-type Proof struct {
-	Node         string // "NAMESPACE/POD"
-	UID, Account string
-	Expires      time.Time
-}
-
-// Authenticate reads the token in "authorization: Bearer TOKEN", and says whose it is. The errors are gRPC statuses.
-func (a *Authenticator) Authenticate(ctx context.Context) (Proof, error) {
-	md, _ := metadata.FromIncomingContext(ctx)
-	values := md.Get("authorization")
-	if len(values) != 1 {
-		return Proof{}, refuse("no token: a sidecar sends its pod's service account token")
+// proof takes a token that is bound to a pod, is for this audience and holds now, and no other: a token of an account alone would be any of its pods'. The issuer is
+// not compared where it is "": the API server is asked there.
+func (c *claims) proof(issuer, audience string, now time.Time) (Proof, error) {
+	if c.Expiry == nil {
+		return Proof{}, refuse("the token never ends: tokens of Secrets are not accepted")
 	}
-	token, bearer := strings.CutPrefix(values[0], "Bearer ")
-	if !bearer || token == "" || len(token) > maxToken {
-		return Proof{}, refuse("no bearer token")
+	if err := c.ValidateWithLeeway(jwt.Expected{Issuer: issuer, Time: now}, leeway); err != nil {
+		return Proof{}, refuse("the token has ended, has not begun, or is another issuer's")
 	}
-	id, err := a.verify(ctx, token)
-	if err != nil {
-		return Proof{}, err
+	if !slices.Contains([]string(c.Audience), audience) {
+		return Proof{}, refuse("the token is for another audience")
 	}
-	p := Proof{Node: id.namespace + "/" + id.pod, UID: id.uid, Account: id.account, Expires: id.expires}
-	return p, a.Standing(p)
-}
-
-// Standing says why the pod that a token spoke of is not the pod of that name any more; nil while it is.
-func (a *Authenticator) Standing(proof Proof) error {
-	namespace, name, _ := strings.Cut(proof.Node, "/")
-	p, known := a.config.Pod(namespace, name)
-	switch {
-	case !known:
-		// A pod is known a moment after it was made. Its sidecar asks again.
-		return status.Errorf(codes.Unavailable, "pod %s is not known, or not known yet", proof.Node)
-	case p.UID != proof.UID:
-		return refuse("the token is that of an earlier pod of the same name")
-	case p.ServiceAccount != proof.Account:
-		return refuse("the token is that of another service account")
-	case p.Ended:
-		return refuse("the pod has ended")
-	}
-	return nil
-}
-
-// refuse names no part of the token: what strangers send is not repeated.
-func refuse(why string) error { return status.Error(codes.Unauthenticated, why) }
-
-// verify checks a token, by the published keys where there are any.
-func (a *Authenticator) verify(ctx context.Context, token string) (identity, error) {
-	parsed, err := jwt.ParseSigned(token, algorithms())
-	if err != nil || len(parsed.Headers) != 1 {
-		return identity{}, refuse("the token is no service account token")
-	}
-	issuer, key, found := a.keys.find(ctx, parsed.Headers[0].KeyID)
-	if !found {
-		if a.keys.published() {
-			return identity{}, refuse("the token is signed with no key of this cluster")
-		}
-		return a.review(ctx, token, parsed)
-	}
-	var c claims
-	if err := parsed.Claims(key.Key, &c); err != nil {
-		return identity{}, refuse("the token's signature is wrong")
-	}
-	if err := c.ValidateWithLeeway(jwt.Expected{Issuer: issuer, Time: a.config.Now()}, leeway); err != nil || c.Expiry == nil {
-		return identity{}, refuse("the token has ended, has not begun, or is another issuer's")
-	}
-	if !slices.Contains([]string(c.Audience), a.config.Audience) {
-		return identity{}, refuse("the token is for another audience")
-	}
-	return c.identity()
-}
-
-// identity takes a token that is bound to a pod, and no other: a token of an account alone would be any of its pods'.
-func (c *claims) identity() (identity, error) {
 	k := c.Kubernetes
-	if k.Namespace == "" || k.ServiceAccount.Name == "" || k.Pod == nil || k.Pod.Name == "" || k.Pod.UID == "" {
-		return identity{}, refuse("the token is not bound to a pod")
+	if k.Namespace == "" || k.ServiceAccount.Name == "" || k.ServiceAccount.UID == "" || k.Pod == nil || k.Pod.Name == "" || k.Pod.UID == "" {
+		return Proof{}, refuse("the token is not bound to a pod")
 	}
 	if c.Subject != "system:serviceaccount:"+k.Namespace+":"+k.ServiceAccount.Name {
-		return identity{}, refuse("the token's subject is not its service account")
+		return Proof{}, refuse("the token's subject is not its service account")
 	}
 	if strings.ContainsAny(k.Namespace+k.Pod.Name, "/\x00\r\n") {
-		return identity{}, refuse("the token names no pod")
+		return Proof{}, refuse("the token names no pod")
 	}
-	return identity{namespace: k.Namespace, account: k.ServiceAccount.Name, pod: k.Pod.Name, uid: k.Pod.UID, expires: c.Expiry.Time()}, nil
-}
-
-// unverified reads the claims of a token that the API server has vouched for.
-func unverified(parsed *jwt.JSONWebToken) (claims, error) {
-	var c claims
-	err := parsed.UnsafeClaimsWithoutVerification(&c)
-	return c, err
+	return Proof{Node: k.Namespace + "/" + k.Pod.Name, UID: k.Pod.UID, Account: k.ServiceAccount.Name, AccountUID: k.ServiceAccount.UID, Expires: c.Expiry.Time()}, nil
 }

@@ -3,31 +3,72 @@ package podauth
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
 	"github.com/go-jose/go-jose/v4/jwt"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // Reviewed is what the API server says of a token.
 type Reviewed struct {
-	Authenticated bool
-	Username      string
-	Audiences     []string
-	PodName       string
-	PodUID        string
+	Authenticated   bool
+	Username        string
+	AccountUID      string
+	Audiences       []string
+	PodName, PodUID string
 }
 
 // Review asks the API server about a token (TokenReview).
 type Review func(ctx context.Context, token string, audiences []string) (Reviewed, error)
+
+// TokenReviews is what is asked of the API server: the typed client for TokenReviews has it.
+type TokenReviews interface {
+	Create(ctx context.Context, r *authenticationv1.TokenReview, o metav1.CreateOptions) (*authenticationv1.TokenReview, error)
+}
+
+// ReviewBy asks an API server.
+func ReviewBy(client TokenReviews) Review {
+	return func(ctx context.Context, token string, audiences []string) (Reviewed, error) {
+		r, err := client.Create(ctx, &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: audiences}}, metav1.CreateOptions{})
+		if err != nil {
+			return Reviewed{}, fmt.Errorf("review a token: %w", err)
+		}
+		only := func(key string) string {
+			if values := r.Status.User.Extra[key]; len(values) == 1 {
+				return values[0]
+			}
+			return ""
+		}
+		return Reviewed{
+			Authenticated: r.Status.Authenticated, Username: r.Status.User.Username, AccountUID: r.Status.User.UID, Audiences: r.Status.Audiences,
+			PodName: only("authentication.kubernetes.io/pod-name"), PodUID: only("authentication.kubernetes.io/pod-uid"),
+		}, nil
+	}
+}
+
+// vouches says whether the answer is that the token proves what it says of itself, for this audience alone.
+func (r *Reviewed) vouches(c *claims, audience string) bool {
+	return r.Authenticated && len(r.Audiences) == 1 && r.Audiences[0] == audience && r.Username == c.Subject && r.AccountUID == c.Kubernetes.ServiceAccount.UID &&
+		r.PodName == c.Kubernetes.Pod.Name && r.PodUID == c.Kubernetes.Pod.UID
+}
 
 // How long an answer stands. A good one is not asked for again while a sidecar reconnects; it never outlives its token.
 const (
 	goodFor    = 5 * time.Minute
 	badFor     = 10 * time.Second
 	maxReviews = 20_000
+	// reviewTime bounds a question, and reviewsAtOnce how many are asked at a time: whoever can reach the port can make us ask.
+	reviewTime    = 10 * time.Second
+	reviewsAtOnce = 16
+	complaints    = 10 * time.Second
 )
 
 // reviews remembers answers by the token's hash.
@@ -35,9 +76,12 @@ type reviews struct {
 	ask      Review
 	audience string
 	now      func() time.Time
+	logger   *slog.Logger
+	asking   chan struct{} // as many as may ask at once
 
-	mu    sync.Mutex
-	known map[[sha256.Size]byte]reviewed
+	mu         sync.Mutex
+	known      map[[sha256.Size]byte]reviewed
+	complained time.Time
 }
 
 type reviewed struct {
@@ -45,48 +89,76 @@ type reviewed struct {
 	until  time.Time
 }
 
-func newReviews(ask Review, audience string, now func() time.Time) *reviews {
-	return &reviews{ask: ask, audience: audience, now: now, known: map[[sha256.Size]byte]reviewed{}}
+func newReviews(ask Review, audience string, now func() time.Time, logger *slog.Logger) *reviews {
+	if ask == nil {
+		ask = func(context.Context, string, []string) (Reviewed, error) {
+			return Reviewed{}, errors.New("there is nobody to ask")
+		}
+	}
+	return &reviews{ask: ask, audience: audience, now: now, logger: logger, asking: make(chan struct{}, reviewsAtOnce), known: map[[sha256.Size]byte]reviewed{}}
 }
 
-// review is for clusters that publish no keys: the API server is asked. While it is away only what it said lately stands, and nobody new comes in.
-func (a *Authenticator) review(ctx context.Context, token string, parsed *jwt.JSONWebToken) (identity, error) {
-	c, err := unverified(parsed)
-	if err != nil || c.Expiry == nil || a.config.Now().After(c.Expiry.Time().Add(leeway)) {
-		return identity{}, refuse("the token has ended, or is no service account token")
+// review is for clusters that publish no keys: the API server is asked. While it is away only what it said lately stands, and nobody new comes in. What can be
+// refused without asking is: a stranger has to name a pod that there is.
+func (a *Authenticator) review(ctx context.Context, token string, parsed *jwt.JSONWebToken) (Proof, error) {
+	var c claims
+	if err := parsed.UnsafeClaimsWithoutVerification(&c); err != nil {
+		return Proof{}, refuse("the token is no service account token")
 	}
-	answer, err := a.reviews.get(ctx, token, c.Expiry.Time())
+	p, err := c.proof("", a.config.Audience, a.config.Now())
 	if err != nil {
-		return identity{}, status.Error(codes.Unavailable, "the API server, which knows whose the token is, does not answer")
+		return Proof{}, err
 	}
-	id, err := c.identity()
+	if err := a.Standing(p); err != nil {
+		return Proof{}, err
+	}
+	answer, err := a.reviews.get(ctx, token, p.Expires)
 	if err != nil {
-		return identity{}, err
+		return Proof{}, status.Error(codes.Unavailable, "the API server, which knows whose the token is, does not answer")
 	}
-	if !answer.Authenticated || answer.PodName != id.pod || answer.PodUID != id.uid || answer.Username != c.Subject || len(answer.Audiences) != 1 || answer.Audiences[0] != a.config.Audience {
-		return identity{}, refuse("the API server does not vouch for the token")
+	if !answer.vouches(&c, a.config.Audience) {
+		return Proof{}, refuse("the API server does not vouch for the token")
 	}
-	return id, nil
+	return p, nil
 }
 
 func (r *reviews) get(ctx context.Context, token string, expires time.Time) (Reviewed, error) {
-	if r.ask == nil {
-		return Reviewed{}, status.Error(codes.Unavailable, "nobody to ask")
-	}
 	key := sha256.Sum256([]byte(token))
-	r.mu.Lock()
-	known, found := r.known[key]
-	r.mu.Unlock()
-	if found && r.now().Before(known.until) {
-		return known.answer, nil
+	if answer, found := r.look(key); found {
+		return answer, nil
 	}
+	select {
+	case r.asking <- struct{}{}:
+		defer func() { <-r.asking }()
+	case <-ctx.Done():
+		return Reviewed{}, ctx.Err()
+	}
+	if answer, found := r.look(key); found { // another stream of the same proxy was faster
+		return answer, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, reviewTime)
+	defer cancel()
 	answer, err := r.ask(ctx, token, []string{r.audience})
 	if err != nil {
+		r.complain(err)
 		return Reviewed{}, err
 	}
-	until := r.now().Add(badFor)
+	r.keep(key, answer, expires)
+	return answer, nil
+}
+
+func (r *reviews) look(key [sha256.Size]byte) (Reviewed, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	known, found := r.known[key]
+	return known.answer, found && r.now().Before(known.until)
+}
+
+func (r *reviews) keep(key [sha256.Size]byte, answer Reviewed, expires time.Time) {
+	now := r.now()
+	until := now.Add(badFor)
 	if answer.Authenticated {
-		until = r.now().Add(goodFor)
+		until = now.Add(goodFor)
 		if expires.Before(until) {
 			until = expires
 		}
@@ -94,8 +166,24 @@ func (r *reviews) get(ctx context.Context, token string, expires time.Time) (Rev
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.known) >= maxReviews {
+		maps.DeleteFunc(r.known, func(_ [sha256.Size]byte, v reviewed) bool { return !now.Before(v.until) })
+	}
+	if len(r.known) >= maxReviews {
 		clear(r.known)
 	}
 	r.known[key] = reviewed{answer, until}
-	return answer, nil
+}
+
+// complain says that the API server cannot be asked, now and then: strangers can make it be asked as often as they like.
+func (r *reviews) complain(err error) {
+	r.mu.Lock()
+	now := r.now()
+	quiet := now.Sub(r.complained) < complaints
+	if !quiet {
+		r.complained = now
+	}
+	r.mu.Unlock()
+	if !quiet {
+		r.logger.Warn("the API server cannot be asked about tokens: nobody new is let in", "error", err)
+	}
 }
