@@ -89,10 +89,13 @@ func (c *Control) serve() {
 	c.address = l.Addr().String()
 }
 
-// Restart ends every stream and listens again at the same address.
+// Stop ends every stream and listens no more.
+func (c *Control) Stop() { c.server.Stop() }
+
+// Restart stops, and listens again at the same address.
 func (c *Control) Restart() {
 	c.t.Helper()
-	c.server.Stop()
+	c.Stop()
 	c.serve()
 }
 

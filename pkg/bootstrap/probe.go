@@ -49,7 +49,7 @@ type ProbeKind string
 
 // Kinds of probes.
 const (
-	ProbeHTTP ProbeKind = "HTTP" // healthy if the status is 200 to 399
+	ProbeHTTP ProbeKind = "HTTP" // healthy if the status is 200 to 399; a redirection is not followed
 	ProbeTCP  ProbeKind = "TCP"  // healthy if it accepts connections
 	ProbeGRPC ProbeKind = "GRPC" // healthy if it says SERVING (grpc.health.v1)
 )

@@ -42,11 +42,35 @@ func TestReadyWhenComplete(t *testing.T) {
 	}
 }
 
-// A sidecar that is killed comes back by itself, in the folders that it left as they were, and is not ready before it has its configuration again.
-func TestReadyAfterARestart(t *testing.T) {
+// Without its control plane a sidecar stays ready with what it has; one that is killed meanwhile comes back in the folders that it left as they were,
+// accepts nobody, and is ready when it has its configuration again.
+func TestReadyWithoutControlPlane(t *testing.T) {
 	t.Parallel()
-	p := startShutPod(t, newAddress())
+	c := sidecartest.NewControl(t)
+	ip := newAddress()
+	listeners, slots := shut(t, ip)
+	c.Give(append(listeners, slots...)...)
+	p := sidecartest.Start(t, c, ip)
+	p.Becomes("/ready", 200)
+	c.Stop()
+	p.Eventually("the stream is lost", func() error {
+		if p.Stat("control_plane.connected_state") != 0 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	if got := p.Ask("/ready"); got != 200 {
+		t.Errorf("without its control plane: %d", got)
+	}
 	p.Restart()
+	if got := p.Ask("/ready"); got != 0 {
+		t.Errorf("without any configuration: %d", got)
+	}
+	if conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", net.JoinHostPort(ip, "15006")); err == nil {
+		t.Error("without any configuration, connections are accepted")
+		_ = conn.Close()
+	}
+	c.Restart()
 	p.Becomes("/ready", 200)
 }
 

@@ -14,12 +14,15 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	dnsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dns/v3"
+	caresv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/network/dns_resolver/cares/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	upstreamhttpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
 const (
@@ -29,6 +32,8 @@ const (
 	keepaliveTimeout  = 10 * time.Second
 	reconnectFirst    = 200 * time.Millisecond
 	reconnectMax      = 5 * time.Second
+	nameServerSeconds = 1
+	nameServerTries   = 2
 	// maxSocketPath is what a UNIX socket's address holds on Linux, without the final NUL.
 	maxSocketPath = 107
 )
@@ -73,6 +78,30 @@ func (e endpoint) address() *corev3.Address {
 	}}}
 }
 
+// discover says how the cluster finds the endpoint. A name is resolved again and again; one that cannot be is tried again soon, and a name server is
+// not waited for as long as by default (20 s): a pod often starts before the network lets it reach one.
+func (e endpoint) discover(c *clusterv3.Cluster) error {
+	if _, err := netip.ParseAddr(e.host); err == nil || e.path != "" {
+		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
+		return nil
+	}
+	resolver, err := pack(&caresv3.CaresDnsResolverConfig{
+		QueryTimeoutSeconds: wrapperspb.UInt64(nameServerSeconds), QueryTries: wrapperspb.UInt32(nameServerTries),
+	})
+	if err != nil {
+		return err
+	}
+	config, err := pack(&dnsv3.DnsCluster{
+		TypedDnsResolverConfig: &corev3.TypedExtensionConfig{Name: "envoy.network.dns_resolver.cares", TypedConfig: resolver},
+		DnsFailureRefreshRate:  &dnsv3.DnsCluster_RefreshRate{BaseInterval: durationpb.New(reconnectFirst), MaxInterval: durationpb.New(reconnectMax)},
+	})
+	if err != nil {
+		return err
+	}
+	c.ClusterDiscoveryType = &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{Name: "envoy.clusters.dns", TypedConfig: config}}
+	return nil
+}
+
 // admin refuses every address that others could reach.
 func (c *Config) admin() (*bootstrapv3.Admin, error) {
 	e, err := parseEndpoint(c.Admin)
@@ -107,9 +136,8 @@ func (c *Config) xdsCluster() (*clusterv3.Cluster, error) {
 		return nil, err
 	}
 	cluster := &clusterv3.Cluster{
-		Name:                 XDSCluster,
-		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STRICT_DNS},
-		ConnectTimeout:       durationpb.New(connectTimeout),
+		Name:           XDSCluster,
+		ConnectTimeout: durationpb.New(connectTimeout),
 		LoadAssignment: &endpointv3.ClusterLoadAssignment{ClusterName: XDSCluster, Endpoints: []*endpointv3.LocalityLbEndpoints{{
 			LbEndpoints: []*endpointv3.LbEndpoint{{
 				HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: server.address()}},
@@ -117,8 +145,8 @@ func (c *Config) xdsCluster() (*clusterv3.Cluster, error) {
 		}}},
 		TypedExtensionProtocolOptions: map[string]*anypb.Any{upstreamOptions: options},
 	}
-	if _, err := netip.ParseAddr(server.host); err == nil || server.path != "" {
-		cluster.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
+	if err := server.discover(cluster); err != nil {
+		return nil, err
 	}
 	if c.TLS == nil {
 		if !server.local() {
