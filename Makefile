@@ -34,6 +34,16 @@ test: envoy ## Everything: units, goldens, scripts, real Envoys, with the race d
 test-netns: envoy ## Captured mode behind real REDIRECT rules, in network namespaces (ip, nft, and a kernel that lets this user make them)
 	$(GO) test -count=1 -tags netns -run TestCaptured ./pkg/translate ./pkg/capture
 
+.PHONY: e2e-images
+e2e-images: envoy ## The images for e2e, made and loaded by the program LAB names; with Docker: docker build, and kind load docker-image
+	@./test/e2e/images.sh
+
+# What E2E_RUN names runs alone, as -run wants it; the steps before it are needed all the same.
+E2E_RUN ?= .
+.PHONY: e2e
+e2e: ## Install and prove everything in the cluster that KUBECONFIG names (needs kubectl, the images on the nodes, and half an hour)
+	$(GO) test -count=1 -tags e2e -timeout=60m -v -run '$(E2E_RUN)' ./test/e2e
+
 .PHONY: build
 build: ## bin/pilot-lite
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/pilot-lite ./cmd/pilot-lite

@@ -21,7 +21,7 @@ const (
 	askTimeout  = 5 * time.Second
 	maxAsking   = 64      // requests at once
 	maxQuestion = 1 << 20 // bytes of a line
-	maxShown    = 512     // bytes of a body
+	maxShown    = 1 << 16 // bytes of a body
 )
 
 // question is a line of input: a request to send.

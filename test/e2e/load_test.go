@@ -1,0 +1,244 @@
+//go:build e2e
+
+package e2e_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// load is requests that are sent all the time, and what may become of each.
+type load struct {
+	name    string
+	from    *exec.Cmd
+	request question
+	// wrong says what is wrong with an answer; lost is for what is no verdict at all.
+	judge func(a *answer) (wrong string, lost bool)
+}
+
+// tally is what became of a load.
+type tally struct {
+	sent, lost int
+	wrong      []string
+	example    string // of what was lost
+}
+
+const loadInterval = 50 * time.Millisecond
+
+// under runs something while loads are sent, and judges every answer.
+func (s *suite) under(t *testing.T, ctx context.Context, loads []load, run func()) map[string]*tally {
+	t.Helper()
+	stop := make(chan struct{})
+	results := make([]*tally, len(loads))
+	finished := make(chan int)
+	for i, l := range loads {
+		st, err := startStream(l.from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			tick := time.NewTicker(loadInterval)
+			defer tick.Stop()
+			defer func() { _ = st.input.Close() }()
+			for n := 0; ; n++ {
+				q := l.request
+				q.ID = fmt.Sprint(n)
+				select {
+				case <-stop:
+					return
+				case <-ctx.Done():
+					return
+				case <-tick.C:
+					if st.send(q) != nil {
+						return
+					}
+				}
+			}
+		}()
+		go func() {
+			results[i] = st.tally(l.judge)
+			finished <- i
+		}()
+	}
+	run()
+	close(stop)
+	out := map[string]*tally{}
+	for range loads {
+		i := <-finished
+		out[loads[i].name] = results[i]
+	}
+	for name, r := range out {
+		t.Logf("%s: %d requests, %d lost (%s), %d wrong", name, r.sent, r.lost, r.example, len(r.wrong))
+		if len(r.wrong) > 0 {
+			t.Errorf("%s: %d of %d are wrong: %.1000q", name, len(r.wrong), r.sent, r.wrong)
+		}
+		if r.sent == 0 {
+			t.Errorf("%s: nothing was sent", name)
+		}
+	}
+	return out
+}
+
+func (st *stream) tally(judge func(*answer) (string, bool)) *tally {
+	r := &tally{}
+	for a := range st.answers {
+		r.sent++
+		wrong, lost := judge(a)
+		if wrong != "" {
+			r.wrong = append(r.wrong, wrong)
+		}
+		if lost {
+			r.lost++
+			r.example = a.String()
+		}
+	}
+	<-st.done
+	return r
+}
+
+// neverDenied is for what is allowed.
+func neverDenied(a *answer) (wrong string, lost bool) {
+	switch a.outcome() {
+	case served:
+		return "", a.Status >= 500
+	case denied:
+		if a.Failure == "cut" {
+			return "", true
+		}
+		return a.String(), false
+	default:
+		return "", true
+	}
+}
+
+// neverServed is for what is not allowed.
+func neverServed(a *answer) (wrong string, lost bool) {
+	if a.outcome() == served {
+		return a.String(), false
+	}
+	return "", false
+}
+
+// wholePage is for the page, which says itself which part it did not get, and why.
+func wholePage(a *answer) (wrong string, lost bool) {
+	if a.outcome() == served && strings.Contains(a.Body, "decided by the sidecar") {
+		_, reason, _ := strings.Cut(a.Body, "unavailable")
+		return "the page lacks a part that a sidecar denied: unavailable" + reason[:min(len(reason), 200)], false
+	}
+	wrong, lost = neverDenied(a)
+	return wrong, lost || strings.Contains(a.Body, "unavailable")
+}
+
+// rollout replaces every pod of bookinfo while somebody reads the page and somebody tries what is forbidden.
+func (s *suite) rollout(t *testing.T, ctx context.Context) {
+	outsider := s.outsider(t, ctx)
+	results := s.under(t, ctx, []load{
+		{"the page", s.askCommand(ctx, outsider), question{URL: pageURL}, wholePage},
+		{"a stranger's request to details", s.askCommand(ctx, outsider), question{URL: "http://details." + bookinfo + ":9080/details/0"}, neverServed},
+		{"a stranger's request to ratings", s.askCommand(ctx, outsider), question{Method: "POST", URL: "http://ratings." + bookinfo + ":9080/ratings/0", Body: "{}"}, neverServed},
+	}, func() {
+		s.kubectl(t, ctx, "-n", bookinfo, "rollout", "restart", "deployment")
+		for _, name := range partNames() {
+			s.kubectl(t, ctx, "-n", bookinfo, "rollout", "status", "deployment/"+name, "--timeout=4m")
+		}
+	})
+	s.measured(t, "a rollout of everything under load: %d pages read, %d of them incomplete or lost for want of a connection, none for a wrong verdict", results["the page"].sent, results["the page"].lost)
+	s.enforced(t, ctx)
+	s.holds(t, ctx, byBothLayers)
+}
+
+const manyNamespace = "pilot-lite-e2e-many"
+
+// manyPods measures how fast pods start with a sidecar.
+func (s *suite) manyPods(t *testing.T, ctx context.Context) {
+	const count = 20
+	t.Cleanup(func() {
+		_, _ = s.try(context.WithoutCancel(ctx), "", "delete", "namespace", manyNamespace, "--ignore-not-found", "--wait=false")
+	})
+	s.apply(t, ctx, fmt.Sprintf(`
+apiVersion: v1
+kind: Namespace
+metadata: {name: %[1]s, labels: {policy.pilot-lite.io/inject: enabled}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: many, namespace: %[1]s}
+spec:
+  replicas: %[2]d
+  selector: {matchLabels: {app: many}}
+  template:
+    metadata: {labels: {app: many}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      automountServiceAccountToken: false
+      containers:
+      - name: app
+        image: %[3]s
+        args: [--role=details]
+        ports: [{name: http, containerPort: 9080}]
+        readinessProbe: {httpGet: {path: /healthz, port: http}, periodSeconds: 1}
+`, manyNamespace, count, s.images.bookinfo))
+	began := time.Now()
+	s.waitReady(t, ctx, manyNamespace, "app=many", count)
+	took := time.Since(began)
+	s.measured(t, "%d injected pods are ready after %s: %.0f a minute", count, took.Round(100*time.Millisecond), count/took.Minutes())
+	s.memory(t, ctx)
+}
+
+// summary is what the kubelet says of its pods.
+type summary struct {
+	Pods []struct {
+		PodRef     struct{ Name, Namespace string }
+		Containers []struct {
+			Name   string
+			Memory struct{ RSSBytes uint64 }
+		}
+	}
+}
+
+// memory measures what the control plane and the sidecars take.
+func (s *suite) memory(t *testing.T, ctx context.Context) {
+	t.Helper()
+	byName := map[string][]uint64{}
+	for _, node := range s.nodes(t, ctx) {
+		text, err := s.try(ctx, "", "get", "--raw", "/api/v1/nodes/"+node.Name+"/proxy/stats/summary")
+		if err != nil {
+			t.Logf("no memory of node %s: %v", node.Name, err)
+			continue
+		}
+		var read summary
+		if err := json.Unmarshal([]byte(text), &read); err != nil {
+			t.Errorf("the summary of node %s: %v", node.Name, err)
+		}
+		for _, p := range read.Pods {
+			for _, c := range p.Containers {
+				if c.Memory.RSSBytes > 0 && (c.Name == "pilot-lite-proxy" || c.Name == "pilot-lite" && p.PodRef.Namespace == system) {
+					byName[c.Name] = append(byName[c.Name], c.Memory.RSSBytes>>20)
+				}
+			}
+		}
+	}
+	for name, mib := range byName {
+		sum, most := uint64(0), uint64(0)
+		for _, m := range mib {
+			sum, most = sum+m, max(most, m)
+		}
+		s.measured(t, "RSS of %s: %d MiB on average, %d MiB at most, of %d", name, sum/uint64(len(mib)), most, len(mib))
+	}
+}
+
+func (s *suite) nodes(t *testing.T, ctx context.Context) []corev1.Node {
+	t.Helper()
+	list, err := s.CoreV1().Nodes().List(ctx, listAll())
+	if err != nil {
+		t.Fatalf("list the nodes: %v", err)
+	}
+	return list.Items
+}
