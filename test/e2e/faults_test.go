@@ -110,7 +110,7 @@ func (s *suite) restarts(t *testing.T, ctx context.Context, namespace string) ma
 	return out
 }
 
-// apiServerAway stops the API server for a minute, longer than its silence is borne: nothing opens, nothing shuts, nothing restarts.
+// apiServerAway stops the API server for a minute, longer than its silence is borne: nothing opens, and nothing shuts.
 func (s *suite) apiServerAway(t *testing.T, ctx context.Context) {
 	if s.lab == "" {
 		t.Skip("it needs LAB_STATE, on the node itself, to stop the API server")
@@ -137,7 +137,8 @@ func (s *suite) apiServerAway(t *testing.T, ctx context.Context) {
 	began := time.Now()
 	s.waitReady(t, ctx, system, controlPlanePods, 2)
 	for name, n := range s.restarts(t, ctx, system) {
-		if n > before[name] {
+		// The leader ends when its lease does: it could not know whether another one leads.
+		if n > before[name]+1 {
 			t.Errorf("%s was restarted %d times meanwhile", name, n-before[name])
 		}
 	}
