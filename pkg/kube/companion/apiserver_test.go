@@ -1,0 +1,312 @@
+package companion_test
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/pilot-lite/pilot-lite/internal/apitest"
+	"github.com/pilot-lite/pilot-lite/pkg/filesource"
+	"github.com/pilot-lite/pilot-lite/pkg/kube/companion"
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+	"github.com/pilot-lite/pilot-lite/pkg/translate"
+	"github.com/pilot-lite/pilot-lite/pkg/translate/netpol"
+)
+
+const cart = `
+metadata: {name: cart}
+spec:
+  podSelector: {matchLabels: {app: cart}}
+  policyTypes: [Ingress, Egress]
+  ingress:
+  - from: [{podSelector: {matchLabels: {app: front}}}]
+    ports: [{port: 8080}]
+  - from: [{podSelector: {matchLabels: {app: web}}}]
+    ports: [{port: 8080}]
+    http: [{methods: [GET]}]
+  egress:
+  - to: [{podSelector: {matchLabels: {app: db}}}]
+    ports: [{port: 5432}]
+`
+
+func TestOnAnAPIServer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	t.Run("edits", func(t *testing.T) { testEdits(t, w) })
+	t.Run("foreign objects", func(t *testing.T) { testForeign(t, w) })
+	t.Run("orphans", func(t *testing.T) { testOrphans(t, w) })
+	t.Run("policies that change", func(t *testing.T) { testPolicyChanges(t, w) })
+	t.Run("requests that fail", func(t *testing.T) { testFailures(t, w) })
+	t.Run("leaders", func(t *testing.T) { testLeaders(t, w) })
+	t.Run("outages", func(t *testing.T) { testOutages(t, w) })
+	t.Run("reads back equal", func(t *testing.T) { testReadBack(t, w) })
+}
+
+// testEdits: whatever somebody does to a companion by hand, it is put right within 5 s, and then left alone.
+func testEdits(t *testing.T, w *world) {
+	p := w.plane(t, w.Namespace(t, "edits", nil))
+	ref := w.apply(t, p.namespace, cart)
+	p.stands(t, ref)
+	client := w.admin.NetworkingV1().NetworkPolicies(p.namespace)
+	update := func(edit func(*networkingv1.NetworkPolicy)) func(*testing.T, *networkingv1.NetworkPolicy) {
+		return func(t *testing.T, np *networkingv1.NetworkPolicy) {
+			t.Helper()
+			edit(np)
+			if _, err := client.Update(t.Context(), np, metav1.UpdateOptions{FieldManager: "kubectl-edit"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	open := func(np *networkingv1.NetworkPolicy) { np.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{}} }
+	for name, edit := range map[string]func(*testing.T, *networkingv1.NetworkPolicy){
+		"a rule that opens": update(open),
+		"a rule fewer":      update(func(np *networkingv1.NetworkPolicy) { np.Spec.Ingress = nil }),
+		"other pods": update(func(np *networkingv1.NetworkPolicy) {
+			np.Spec.PodSelector = metav1.LabelSelector{MatchLabels: map[string]string{"app": "none"}}
+		}),
+		"another direction":     update(func(np *networkingv1.NetworkPolicy) { np.Spec.PolicyTypes = np.Spec.PolicyTypes[:1] }),
+		"our labels":            update(func(np *networkingv1.NetworkPolicy) { np.Labels = nil }),
+		"our annotation":        update(func(np *networkingv1.NetworkPolicy) { np.Annotations = nil }),
+		"its owner":             update(func(np *networkingv1.NetworkPolicy) { np.OwnerReferences = nil }),
+		"an owner that differs": update(func(np *networkingv1.NetworkPolicy) { np.OwnerReferences[0].Name = "other" }),
+		"a generation to come": update(func(np *networkingv1.NetworkPolicy) {
+			open(np)
+			np.Annotations[netpol.AnnotationBuiltFrom] = ref.UID + "/999999"
+		}),
+		"everything at once": update(func(np *networkingv1.NetworkPolicy) {
+			np.Labels, np.Annotations, np.OwnerReferences = nil, nil, nil
+			np.Spec = networkingv1.NetworkPolicySpec{PolicyTypes: []networkingv1.PolicyType{"Ingress"}, Ingress: []networkingv1.NetworkPolicyIngressRule{{}}}
+		}),
+		"who wrote it": func(t *testing.T, np *networkingv1.NetworkPolicy) {
+			patch := []byte(`{"metadata":{"managedFields":[{}],"labels":{"app.kubernetes.io/managed-by":"me"}},"spec":{"ingress":[{}]}}`)
+			if _, err := client.Patch(t.Context(), np.Name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"by server-side apply": func(t *testing.T, np *networkingv1.NetworkPolicy) {
+			patch := []byte(`{"apiVersion":"networking.k8s.io/v1","kind":"NetworkPolicy","spec":{"ingress":[{}]}}`)
+			force := true
+			if _, err := client.Patch(t.Context(), np.Name, types.ApplyPatchType, patch, metav1.PatchOptions{FieldManager: "me", Force: &force}); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"deleted": func(t *testing.T, np *networkingv1.NetworkPolicy) {
+			if err := client.Delete(t.Context(), np.Name, metav1.DeleteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := p.role(t, "isolate")
+			edit(t, before.DeepCopy())
+			apitest.Eventually(t, within, "the companion is put right", func() error {
+				np, err := client.Get(t.Context(), before.Name, metav1.GetOptions{})
+				if err != nil {
+					return err
+				}
+				if diff := cmp.Diff(decides(before), decides(np)); diff != "" {
+					return fmt.Errorf("(-before +now):\n%s", diff)
+				}
+				return nil
+			})
+			p.stands(t, ref)
+		})
+	}
+	quiet(t, p)
+}
+
+// decides is what of an object decides anything.
+func decides(np *networkingv1.NetworkPolicy) *networkingv1.NetworkPolicy {
+	return &networkingv1.NetworkPolicy{
+		ObjectMeta: metav1.ObjectMeta{Name: np.Name, Labels: np.Labels, Annotations: np.Annotations, OwnerReferences: np.OwnerReferences}, Spec: np.Spec,
+	}
+}
+
+// quiet: while nothing differs, looking at everything again asks the API server nothing.
+func quiet(t *testing.T, p *plane) {
+	t.Helper()
+	before := p.requests.Load()
+	for range 3 {
+		p.look(t)
+	}
+	if after := p.requests.Load(); after != before {
+		t.Errorf("%d requests while nothing differed", after-before)
+	}
+}
+
+// testForeign: somebody's object under a companion's name is left as it is and reported; once it is gone the companion is made.
+func testForeign(t *testing.T, w *world) {
+	p := w.idlePlane(w.Namespace(t, "foreign", nil))
+	ref := w.apply(t, p.namespace, cart)
+	var name string
+	apitest.Eventually(t, within, "companions are desired", func() error {
+		d, _ := p.desired()
+		for i := range d.Companions {
+			if d.Companions[i].Isolates() {
+				name = d.Companions[i].NetworkPolicy.Name
+				return nil
+			}
+		}
+		return fmt.Errorf("there are none yet")
+	})
+	client := w.admin.NetworkingV1().NetworkPolicies(p.namespace)
+	theirs, err := client.Create(t.Context(), &networkingv1.NetworkPolicy{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{netpol.LabelManagedBy: netpol.ManagedBy}},
+		Spec:       networkingv1.NetworkPolicySpec{PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{"app": "theirs"}}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.start(t)
+	if got := p.reaches(t, ref, companion.Foreign); got.Object != name {
+		t.Errorf("the state names %q, want %q", got.Object, name)
+	}
+	p.look(t)
+	now, err := client.Get(t.Context(), name, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(theirs, now); diff != "" {
+		t.Errorf("somebody's object was changed (-before +now):\n%s", diff)
+	}
+	if err := client.Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	p.stands(t, ref)
+}
+
+// testOrphans: companions of a policy that was deleted while nobody led are deleted; what only looks like one is not, and nothing is while the view is not complete.
+func testOrphans(t *testing.T, w *world) {
+	namespace := w.Namespace(t, "orphans", nil)
+	client := w.admin.NetworkingV1().NetworkPolicies(namespace)
+	p := w.plane(t, namespace)
+	ref := w.apply(t, namespace, cart)
+	p.stands(t, ref)
+	p.stop()
+	for name, o := range map[string]metav1.ObjectMeta{
+		"label-alone": {Labels: map[string]string{netpol.LabelManagedBy: netpol.ManagedBy}},
+		"marks-alone": {Labels: map[string]string{netpol.LabelManagedBy: netpol.ManagedBy, netpol.LabelRole: "isolate"}, Annotations: map[string]string{netpol.AnnotationBuiltFrom: "x/1"}},
+	} {
+		o.Name = name
+		if _, err := client.Create(t.Context(), &networkingv1.NetworkPolicy{ObjectMeta: o}, metav1.CreateOptions{FieldManager: "somebody"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.policies(namespace).Delete(t.Context(), ref.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	apitest.Eventually(t, within, "the deletion is known", func() error {
+		if d, _ := p.desired(); len(d.Companions) > 0 {
+			return fmt.Errorf("%d are desired", len(d.Companions))
+		}
+		return nil
+	})
+
+	partial := w.idlePlane(namespace)
+	complete := partial.desired
+	partial.Config.Desired = func() (companion.Desired, bool) {
+		d, _ := complete()
+		return d, false
+	}
+	partial.start(t)
+	partial.look(t)
+	partial.stop()
+	if n := partial.requests.Load(); n != 0 {
+		t.Errorf("%d requests from a view that is not complete", n)
+	}
+
+	again := w.plane(t, namespace)
+	apitest.Eventually(t, within, "the orphans are gone", func() error {
+		var names []string
+		for _, np := range again.live(t) {
+			names = append(names, np.Name)
+		}
+		if diff := cmp.Diff([]string{"label-alone", "marks-alone"}, names); diff != "" {
+			return fmt.Errorf("(-want +got):\n%s", diff)
+		}
+		return nil
+	})
+}
+
+// testPolicyChanges: companions follow their policy through edits, a trial, and a policy of the same name that is another one.
+func testPolicyChanges(t *testing.T, w *world) {
+	p := w.plane(t, w.Namespace(t, "changes", nil))
+	ref := w.apply(t, p.namespace, cart)
+	p.stands(t, ref)
+	old := p.role(t, "isolate")
+
+	if err := w.policies(p.namespace).Delete(t.Context(), ref.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	another := w.apply(t, p.namespace, cart)
+	if another.UID == ref.UID {
+		t.Fatal("it is the same policy")
+	}
+	p.stands(t, another)
+	np := p.role(t, "isolate")
+	if len(np.OwnerReferences) != 1 || string(np.OwnerReferences[0].UID) != another.UID {
+		t.Errorf("the companion belongs to %v, want %s alone", np.OwnerReferences, another.UID)
+	}
+	if np.Name != old.Name {
+		t.Errorf("the same policy's companion is named %s, and was %s", np.Name, old.Name)
+	}
+
+	edited := w.apply(t, p.namespace, `
+metadata: {name: cart}
+spec:
+  podSelector: {matchLabels: {app: basket}}
+  ingress: [{ports: [{port: 80}]}]
+`)
+	p.stands(t, edited)
+	for _, np := range p.live(t) {
+		if np.Spec.PodSelector.MatchLabels["app"] != "basket" {
+			t.Errorf("%s still selects %v", np.Name, np.Spec.PodSelector)
+		}
+	}
+
+	tried := w.apply(t, p.namespace, `
+metadata: {name: cart}
+spec: {podSelector: {matchLabels: {app: basket}}, enforcement: DryRun, ingress: [{}]}
+`)
+	p.stands(t, tried)
+	if left := p.live(t); len(left) > 0 {
+		t.Errorf("a policy that is only tried out has %d companions", len(left))
+	}
+}
+
+// testReadBack: what is applied reads back equal, whatever the API server fills in; else it would be applied again and again.
+func testReadBack(t *testing.T, w *world) {
+	cases, err := filepath.Glob("../../translate/testdata/*/in.yaml")
+	if err != nil || len(cases) == 0 {
+		t.Fatalf("no cases: %v", err)
+	}
+	for _, file := range cases {
+		t.Run(filepath.Base(filepath.Dir(file)), func(t *testing.T) {
+			p := w.idlePlane(w.Namespace(t, "case", nil))
+			loaded, err := filesource.Load([]string{file}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := loaded.Snapshot
+			for i := range s.Policies {
+				s.Policies[i].UID, s.Policies[i].Generation = s.Policies[i].Namespace+"-"+s.Policies[i].Name, 1
+			}
+			out := translate.Translate(model.NewIndex(s))
+			d := companion.Desired{Companions: out.Companions, Policies: out.Policies}
+			for i := range d.Companions {
+				d.Companions[i].NetworkPolicy.Namespace = p.namespace // each case has its own
+			}
+			p.frozen.Store(&d)
+			p.start(t)
+			for _, ref := range d.Policies {
+				p.stands(t, ref)
+			}
+			quiet(t, p)
+		})
+	}
+}
