@@ -28,6 +28,7 @@ type tally struct {
 	sent, lost int
 	wrong      []string
 	example    string // of what was lost
+	ended      error  // why the client ended, if not because it was told to
 }
 
 const loadInterval = 50 * time.Millisecond
@@ -79,8 +80,8 @@ func (s *suite) under(t *testing.T, ctx context.Context, loads []load, run func(
 		if len(r.wrong) > 0 {
 			t.Errorf("%s: %d of %d are wrong: %.1000q", name, len(r.wrong), r.sent, r.wrong)
 		}
-		if r.sent == 0 {
-			t.Errorf("%s: nothing was sent", name)
+		if r.sent == 0 || r.ended != nil {
+			t.Errorf("%s: %d requests were sent, and the client ended with: %v", name, r.sent, r.ended)
 		}
 	}
 	return out
@@ -99,7 +100,7 @@ func (st *stream) tally(judge func(*answer) (string, bool)) *tally {
 			r.example = a.String()
 		}
 	}
-	<-st.done
+	r.ended = <-st.done
 	return r
 }
 
