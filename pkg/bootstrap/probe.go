@@ -129,13 +129,17 @@ func (p Probe) target() (string, error) {
 	if u, err = url.Parse(u.String()); err != nil {
 		return "", fmt.Errorf("path %q: %w", p.Path, err)
 	}
-	return u.RequestURI(), nil
+	if target := u.RequestURI(); strings.HasPrefix(target, "/") {
+		return target, nil
+	}
+	return "", fmt.Errorf("path %q: want it to start with a slash", p.Path)
 }
 
-// cluster asks one application address by active health checks, and nothing else ever goes through it.
-func (p Probe) cluster(ipv6 bool) (*clusterv3.Cluster, error) {
+// cluster asks one application address by active health checks, and nothing else ever goes through it. The host is the pod's address as it stands in
+// a Host header.
+func (p Probe) cluster(host string) (*clusterv3.Cluster, error) {
 	name := probeCluster(p.Name)
-	check, err := p.healthCheck(ipv6)
+	check, err := p.healthCheck(host + ":" + strconv.Itoa(int(p.Port)))
 	if err != nil {
 		return nil, err
 	}
@@ -182,7 +186,7 @@ func (p Probe) timeout() time.Duration {
 
 // healthCheck sets every interval: Envoy asks a host without traffic once a minute by default. An application that is not healthy is asked every
 // second, so that one that has just started is not unready for a period of the kubelet's.
-func (p Probe) healthCheck(ipv6 bool) (*corev3.HealthCheck, error) {
+func (p Probe) healthCheck(authority string) (*corev3.HealthCheck, error) {
 	interval := p.Interval
 	if interval == 0 {
 		interval = defaultProbeInterval
@@ -198,7 +202,7 @@ func (p Probe) healthCheck(ipv6 bool) (*corev3.HealthCheck, error) {
 	}
 	switch p.Kind {
 	case ProbeHTTP:
-		check, err := p.http(ipv6)
+		check, err := p.http(authority)
 		if err != nil {
 			return nil, err
 		}
@@ -207,19 +211,19 @@ func (p Probe) healthCheck(ipv6 bool) (*corev3.HealthCheck, error) {
 		hc.HealthChecker = &corev3.HealthCheck_TcpHealthCheck_{TcpHealthCheck: &corev3.HealthCheck_TcpHealthCheck{}}
 	case ProbeGRPC:
 		hc.HealthChecker = &corev3.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &corev3.HealthCheck_GrpcHealthCheck{
-			ServiceName: literal(p.GRPCService), Authority: p.podHost(ipv6),
+			ServiceName: literal(p.GRPCService), Authority: authority,
 		}}
 	}
 	return hc, nil
 }
 
-func (p Probe) http(ipv6 bool) (*corev3.HealthCheck_HttpHealthCheck, error) {
+func (p Probe) http(authority string) (*corev3.HealthCheck_HttpHealthCheck, error) {
 	target, err := p.target()
 	if err != nil {
 		return nil, err
 	}
 	check := &corev3.HealthCheck_HttpHealthCheck{
-		Host: p.podHost(ipv6), Path: literal(target), CodecClientType: typev3.CodecClientType_HTTP1,
+		Host: authority, Path: literal(target), CodecClientType: typev3.CodecClientType_HTTP1,
 		ExpectedStatuses: []*typev3.Int64Range{{Start: 200, End: 400}},
 	}
 	// What the kubelet sends too, unless the probe says otherwise; an empty value there takes the header away.
@@ -227,6 +231,8 @@ func (p Probe) http(ipv6 bool) (*corev3.HealthCheck_HttpHealthCheck, error) {
 	for _, h := range p.Headers {
 		defaults = slices.DeleteFunc(defaults, func(d ProbeHeader) bool { return strings.EqualFold(d.Name, h.Name) })
 		switch {
+		case slices.ContainsFunc([]string{"content-length", "transfer-encoding", "trailer"}, func(n string) bool { return strings.EqualFold(n, h.Name) }):
+			// The kubelet leaves these out, too: they would announce a body that does not come.
 		case strings.EqualFold(h.Name, "host"):
 			check.Host = literal(h.Value)
 		case h.Value == "" && (strings.EqualFold(h.Name, "user-agent") || strings.EqualFold(h.Name, "accept")):
@@ -244,15 +250,6 @@ func (p Probe) http(ipv6 bool) (*corev3.HealthCheck_HttpHealthCheck, error) {
 		check.Host = literal(p.Host)
 	}
 	return check, nil
-}
-
-// podHost is the Host that the kubelet sends.
-func (p Probe) podHost(ipv6 bool) string {
-	host := podIP
-	if ipv6 {
-		host = "[" + podIP + "]"
-	}
-	return host + ":" + strconv.Itoa(int(p.Port))
 }
 
 // header keeps a percent sign from starting one of Envoy's formatters.

@@ -75,8 +75,12 @@ func BuildSidecar(s Sidecar) (*bootstrapv3.Bootstrap, error) {
 	}
 	b.StaticResources.Listeners = []*listenerv3.Listener{listener}
 	b.LayeredRuntime.Layers[0].GetStaticLayer().Fields["envoy.resource_limits.listener."+healthName+".connection_limit"] = structpb.NewNumberValue(healthConnections)
+	host := podIP
+	if s.IPv6 {
+		host = "[" + podIP + "]"
+	}
 	for _, p := range s.Probes {
-		cluster, err := p.cluster(s.IPv6)
+		cluster, err := p.cluster(host)
 		if err != nil {
 			return nil, fmt.Errorf("bootstrap: probe %q: %w", p.Name, err)
 		}

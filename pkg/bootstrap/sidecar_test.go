@@ -32,7 +32,7 @@ func everyProbe() []bootstrap.Probe {
 		},
 		{Name: "app/readiness", Kind: bootstrap.ProbeHTTP, Scheme: bootstrap.SchemeHTTPS, Port: 8443, Path: "ready"},
 		{Name: "app/startup", Kind: bootstrap.ProbeTCP, Port: 5432},
-		{Name: "we?ird/../%2f $(POD_IP)/grpc", Kind: bootstrap.ProbeGRPC, Port: 9000, GRPCService: "liveness"},
+		{Name: "we?ird/../%2f $(POD_IP)/grpc", Kind: bootstrap.ProbeGRPC, Port: 9000, GRPCService: "a\u2028b\x7f\"\\/\x01\x00\t😀: {} # &x *y"},
 	}
 }
 

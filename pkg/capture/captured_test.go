@@ -260,6 +260,34 @@ func testAround(t *testing.T, pod *netnstest.Pod, app *app, sidecar *sidecartest
 	_ = resp.Body.Close()
 }
 
+// What other rules of the pod keep from being redirected is refused, rather than let through to the application.
+func TestCapturedBesideOtherRules(t *testing.T) {
+	if !netnstest.Inside(t) {
+		return
+	}
+	pod := netnstest.NewPod(t)
+	app := startApp(t)
+	if err := capture.Apply(capture.Config{}); err != nil {
+		t.Fatal(err)
+	}
+	for name, rules := range map[string]string{
+		"without connection tracking": "type filter hook prerouting priority raw ; notrack ;",
+		"another redirect first":      fmt.Sprintf("type nat hook prerouting priority dstnat - 10 ; tcp dport %d redirect to :%d ;", webPort, otherPort),
+	} {
+		netnstest.Run(t, "nft table inet theirs { chain first { "+rules+" } ; }")
+		families(pod, func(friend, _ caller) {
+			if conn, err := friend.dial(t, "tcp", webPort); err == nil {
+				t.Errorf("%s: connected to %v", name, conn.RemoteAddr())
+				_ = conn.Close()
+			}
+		})
+		netnstest.Run(t, "nft delete table inet theirs")
+	}
+	if n := app.web.Load() + app.other.Load(); n != 0 {
+		t.Errorf("the application was reached %d times", n)
+	}
+}
+
 // In a cluster whose pods have IPv6 addresses first, or alone, the kubelet asks there, and the sidecar asks the application there.
 func TestCapturedHealthOverIPv6(t *testing.T) {
 	if !netnstest.Inside(t) {
