@@ -150,6 +150,7 @@ func (s *suite) asProxy(t *testing.T, ctx context.Context, p *part, program stri
 
 // sidecarsAlone takes the companions away, and the control plane that would put them back: the sidecars decide as before, from what they have.
 func (s *suite) sidecarsAlone(t *testing.T, ctx context.Context) {
+	s.apply(t, ctx, throwaway)
 	s.kubectl(t, ctx, "-n", system, "scale", "deployment/pilot-lite", "--replicas=0")
 	t.Cleanup(func() {
 		_, _ = s.try(context.WithoutCancel(ctx), "", "-n", system, "scale", "deployment/pilot-lite", "--replicas=2")
@@ -163,10 +164,36 @@ func (s *suite) sidecarsAlone(t *testing.T, ctx context.Context) {
 	})
 	s.kubectl(t, ctx, "-n", bookinfo, "delete", "networkpolicy", "-l", "app.kubernetes.io/managed-by=pilot-lite")
 	s.holds(t, ctx, bySidecars)
+	s.withoutWebhooks(t, ctx)
 	s.kubectl(t, ctx, "-n", system, "scale", "deployment/pilot-lite", "--replicas=2")
 	s.waitReady(t, ctx, system, "app.kubernetes.io/name=pilot-lite", 2)
 	s.enforced(t, ctx)
 	s.holds(t, ctx, byBothLayers)
+}
+
+// throwaway is a policy that selects nothing.
+const throwaway = `
+apiVersion: policy.pilot-lite.io/v1alpha1
+kind: L7Policy
+metadata: {name: throwaway, namespace: bookinfo}
+spec: {podSelector: {matchLabels: {app: nothing}}}
+`
+
+// withoutWebhooks: while nobody answers for them, no pod starts without its sidecar and no policy is written unread; deleting, and every other namespace, is free.
+func (s *suite) withoutWebhooks(t *testing.T, ctx context.Context) {
+	t.Helper()
+	for name, test := range map[string]struct{ yaml, refusedBy string }{
+		"a pod with injection":                   {s.plainPod(bookinfo, "early", "{app: early}"), "inject.policy.pilot-lite.io"},
+		"a pod without injection":                {s.plainPod(outside, "early", "{app: early}"), ""},
+		"a pod in the control plane's namespace": {s.plainPod(system, "early", "{app: early}"), ""},
+		"a policy":                               {strings.Replace(throwaway, "{app: nothing}", "{app: something}", 1), "validate.policy.pilot-lite.io"},
+	} {
+		_, err := s.try(ctx, test.yaml, "apply", "--dry-run=server", "-f", "-")
+		if refused := err != nil && strings.Contains(err.Error(), test.refusedBy); refused != (test.refusedBy != "") {
+			t.Errorf("%s: %v, want a refusal by %q", name, err, test.refusedBy)
+		}
+	}
+	s.kubectl(t, ctx, "-n", bookinfo, "delete", "l7p", "throwaway")
 }
 
 // refusals are a few of the ways to void a sidecar, as a user would try them; the manifests' own tests have them all.
