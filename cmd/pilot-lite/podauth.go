@@ -27,5 +27,5 @@ func (a *podAuthenticator) Authenticate(ctx context.Context) (xds.Claim, error) 
 	if err != nil {
 		return xds.Claim{}, err
 	}
-	return xds.Claim{Node: proof.Node, Expires: proof.Expires, Standing: func() error { return a.pods.Standing(proof) }}, nil
+	return xds.Claim{Node: proof.Node, UID: proof.UID, Expires: proof.Expires, Standing: func() error { return a.pods.Standing(proof) }}, nil
 }

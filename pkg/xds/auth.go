@@ -8,43 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
-
-// Authenticator proves, from a stream's credentials alone and before anything that it says is looked at, which node it is.
-type Authenticator interface {
-	Authenticate(ctx context.Context) (Claim, error)
-}
-
-// Claim is what a stream's credentials prove.
-type Claim struct {
-	Node    string    // "NAMESPACE/POD"
-	Expires time.Time // zero: never
-	// Standing is asked while the stream is open: an error ends it. Nil: it stands.
-	Standing func() error
-}
-
-const (
-	// claimInterval is how often an open stream's claim is looked at.
-	claimInterval = 10 * time.Second
-	// expiredGrace is how long a stream outlives its token: the sidecar is given its next one before, and comes back with it.
-	expiredGrace = time.Minute
-)
-
-// check says why a claim does not stand any more.
-func (c *Claim) check(now time.Time) error {
-	if !c.Expires.IsZero() && now.After(c.Expires.Add(expiredGrace)) {
-		return status.Error(codes.Unauthenticated, "the stream's token has expired: come back with the next one")
-	}
-	if c.Standing != nil {
-		return c.Standing()
-	}
-	return nil
-}
 
 // TokenAuthenticator accepts the tokens that Token makes with the same key.
 type TokenAuthenticator struct{ key []byte }

@@ -246,7 +246,8 @@ func (c *Cache) desired(s *stream, sub *subscription) *resourceSet {
 	if !c.complete || !slices.Contains(servedTypes(), sub.typeURL) || c.withheld(s) {
 		return nil
 	}
-	if w := c.workloads[c.nodes[s.node].Workload]; w != nil {
+	n, _ := c.nodeOf(s)
+	if w := c.workloads[n.Workload]; w != nil {
 		if set := w.byType[sub.typeURL]; set != nil {
 			return set
 		}

@@ -11,9 +11,6 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// identityKey carries the node that a stream's credential proves, from the interceptor to the callbacks.
-type identityKey struct{}
-
 // callbacks tells the cache which stream a request came on: go-control-plane's servers call them right before they hand the request to the cache, on
 // the same goroutine.
 type callbacks struct {
@@ -37,8 +34,8 @@ func (c callbacks) open(ctx context.Context, key streamKey) error {
 		return status.Errorf(codes.ResourceExhausted, "%d streams are open", maxStreams)
 	}
 	s := &stream{streamKey: key, types: map[string]*subscription{}}
-	if proved, ok := ctx.Value(identityKey{}).(string); ok {
-		s.proved = proved
+	if claim, ok := ctx.Value(claimKey{}).(Claim); ok {
+		s.proved, s.uid = claim.Node, claim.UID
 	}
 	c.cache.streams[key] = s
 	c.cache.metrics.opened()

@@ -1,6 +1,10 @@
 package xds
 
-import "google.golang.org/protobuf/types/known/anypb"
+import (
+	"time"
+
+	"google.golang.org/protobuf/types/known/anypb"
+)
 
 // Any is the resource without a salt.
 func (r *Resource) Any() *anypb.Any { return &anypb.Any{TypeUrl: r.Type, Value: r.plain} }
@@ -11,3 +15,6 @@ func (c *Cache) LimitRefusals(n int) {
 	defer c.mu.Unlock()
 	c.refusals.max = n
 }
+
+// Check says why a claim does not stand at a time.
+func (c *Claim) Check(now time.Time) error { return c.check(now) }

@@ -49,7 +49,7 @@ func (g *guard) run(srv any, ss grpc.ServerStream, handler grpc.StreamHandler) e
 		if claim, err = g.authenticator.Authenticate(ctx); err != nil {
 			return err
 		}
-		ctx = context.WithValue(ctx, identityKey{}, claim.Node)
+		ctx = context.WithValue(ctx, claimKey{}, claim)
 	}
 	guarded := &guardedStream{ServerStream: ss, ctx: ctx, timeout: g.sendTimeout, stalled: make(chan struct{}, 1)}
 	defer guarded.stop()

@@ -34,16 +34,16 @@ func (c *Cache) left(s *stream) {
 	}
 	delete(c.byNode, s.node)
 	c.metrics.setProxies(len(c.byNode))
-	if _, known := c.nodes[s.node]; known {
+	if _, known := c.nodeOf(s); known {
 		c.departed[s.node] = departed{stream: s, at: c.now()}
 	}
 }
 
-// newest is the newest stream of a node; nil where it has none.
+// newest is the newest stream of a node; nil where it has none. What an earlier pod of its name runs says nothing of it.
 func (c *Cache) newest(node string) *stream {
 	var newest *stream
 	for s := range c.byNode[node] {
-		if newest == nil || s.order > newest.order {
+		if !c.stray(s) && (newest == nil || s.order > newest.order) {
 			newest = s
 		}
 	}

@@ -25,6 +25,7 @@ type stream struct {
 	streamKey
 	order  int64  // a newer stream of a node has a higher one
 	proved string // the node that its credential proves; "" where none is asked for
+	uid    string // and its pod's UID; "" where the credential does not say
 	node   string // the node that it is bound to; "" before the first request
 	build  string // what the proxy says of its version
 	since  time.Time
