@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
+	"github.com/pilot-lite/pilot-lite/internal/netpoltest"
 	"github.com/pilot-lite/pilot-lite/pkg/convert"
 	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
@@ -103,13 +104,13 @@ func TestCorpus(t *testing.T) {
 			t.Parallel()
 			s := c.snapshot(t)
 			companions, found := netpol.Build(model.NewIndex(s))
-			k := kernel(c.UserNetworkPolicies)
+			k := netpoltest.Kernel(c.UserNetworkPolicies)
 			for _, companion := range companions {
 				k = append(k, companion.NetworkPolicy)
 			}
 			check := func(flows []corpusFlow, want bool) {
 				for _, f := range flows {
-					if got := k.allows(c.end(t, f.Src), c.end(t, f.Dst), f.Port, f.Proto); got != want {
+					if got := k.Allows(c.end(t, f.Src), c.end(t, f.Dst), f.Port, f.Proto); got != want {
 						text, _ := json.Marshal(companions)
 						t.Errorf("%s to %s, %s %d: allowed %t, want %t\n%s\n%v", f.Src, f.Dst, f.Proto, f.Port, got, want, text, found)
 					}
@@ -122,22 +123,22 @@ func TestCorpus(t *testing.T) {
 }
 
 // end finds "NAMESPACE/POD", "ext:NAME" or "node:NAME".
-func (c *corpusCase) end(t *testing.T, name string) end {
+func (c *corpusCase) end(t *testing.T, name string) netpoltest.End {
 	t.Helper()
 	kind, rest, named := strings.Cut(name, ":")
 	switch {
 	case named && kind == "ext":
-		return end{address: netip.MustParseAddr(c.Topology.External[rest])}
+		return netpoltest.End{Address: netip.MustParseAddr(c.Topology.External[rest])}
 	case named && kind == "node":
-		return end{address: netip.MustParseAddr(c.Topology.Nodes[rest])}
+		return netpoltest.End{Address: netip.MustParseAddr(c.Topology.Nodes[rest])}
 	}
 	p, ok := c.Topology.Pods[name]
 	if !ok {
 		t.Fatalf("no pod %q", name)
 	}
 	namespace, _, _ := strings.Cut(name, "/")
-	return end{
-		namespace: namespace, namespaces: c.Topology.Namespaces[namespace].Labels, pod: p.stamped(), address: netip.MustParseAddr(p.IP), hostNetwork: p.HostNetwork,
+	return netpoltest.End{
+		Namespace: namespace, NamespaceLabels: c.Topology.Namespaces[namespace].Labels, Pod: p.stamped(), Address: netip.MustParseAddr(p.IP), HostNetwork: p.HostNetwork,
 	}
 }
 

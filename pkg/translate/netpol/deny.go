@@ -2,41 +2,50 @@ package netpol
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
-// denyOnly builds the companion of a Deny for the pods that no Allow isolates: NetworkPolicy knows no deny, so it allows all but what is denied. It
-// selects none of the pods that an Allow isolates, which it would open: there the Allows' companions leave the denied part out.
+// denyOnly builds the companions of a Deny. NetworkPolicy knows no deny: one companion isolates the governed pods and allows nothing, others allow all but what is denied.
+// Those select none of the pods that an Allow isolates, which they would open: there the Allow's companions leave the denied part out. They are shut when that Allow is
+// deleted, and its companions with it, until these are adapted.
 func (b *builder) denyOnly(p *model.Policy) {
+	shut := piece{pods: conjOf(p.Selector)}
 	for _, d := range []direction{ingress, egress} {
-		if !d.governedBy(p) || !slices.ContainsFunc(d.rules(p), func(r model.Rule) bool { return r.HTTP == nil }) {
-			continue
+		if d.governedBy(p) && slices.ContainsFunc(d.rules(p), func(r model.Rule) bool { return r.HTTP == nil }) {
+			shut.isolates = append(shut.isolates, d)
 		}
+	}
+	if len(shut.isolates) == 0 {
+		return
+	}
+	b.emit(p, roleIsolate, shut)
+	for _, d := range shut.isolates {
 		pieces, said := b.notIsolated(p, d)
-		if !said { // shut them all: what an Allow opens stays open, by its own companions
-			b.emit(p, roleDeny, string(d), piece{pods: conjOf(p.Selector), isolates: []direction{d}})
+		if !said { // they stay shut: what an Allow opens stays open, by its own companions
 			continue
 		}
 		for _, pods := range pieces {
-			which := ""
-			if len(pieces) > 1 {
-				which = pods.String()
-			}
-			var everything []entry
-			for _, q := range slices.Concat(everyTCP(), []ports{{model.UDP, firstPort, lastPort}, {model.SCTP, firstPort, lastPort}}) {
-				everything = append(everything, entry{pods, peer{kind: peerAny}, q})
-			}
-			left := b.subtract(p, d, everything)
-			if p.DryRun { // a DryRun Deny is not among the denials
-				for _, denied := range b.ownDenials(p, d) {
-					left = b.minusAll(left, denied)
-				}
-			}
-			b.emit(p, roleDeny, string(d)+which, piece{pods: pods, isolates: []direction{d}, allowed: map[direction][]entry{d: left}})
-			b.emit(p, rolePlumbing, string(d)+which, piece{pods: pods, allowed: map[direction][]entry{d: b.plumbing(d, pods)}})
+			b.emit(p, roleDeny, piece{pods: pods, allowed: map[direction][]entry{d: b.allBut(p, d, pods)}})
+			b.emit(p, rolePlumbing, piece{pods: pods, allowed: map[direction][]entry{d: b.plumbing(d, pods)}})
 		}
 	}
+}
+
+// allBut is everything but what the Denies refuse.
+func (b *builder) allBut(p *model.Policy, d direction, pods conj) []entry {
+	var everything []entry
+	for _, q := range slices.Concat(everyTCP(), []ports{{model.UDP, firstPort, lastPort}, {model.SCTP, firstPort, lastPort}}) {
+		everything = append(everything, entry{pods, peer{kind: peerAny}, q})
+	}
+	left := b.subtract(p, d, everything)
+	if p.DryRun { // a DryRun Deny is not among the denials
+		for _, denied := range b.ownDenials(p, d) {
+			left = b.minusAll(left, denied)
+		}
+	}
+	return left
 }
 
 // notIsolated are the governed pods that no enforced Allow selects in a direction, as a union, and whether that could be said within bounds.
@@ -54,7 +63,8 @@ func (b *builder) notIsolated(p *model.Policy, d direction) ([]conj, bool) {
 			}
 			next = append(next, c.without(conjOf(a.Selector))...)
 		}
-		out = next
+		slices.SortFunc(next, func(x, y conj) int { return strings.Compare(x.String(), y.String()) })
+		out = slices.CompactFunc(next, func(x, y conj) bool { return x.String() == y.String() })
 		if len(out) > maxEntries {
 			b.reportTooMany(p, d)
 			return nil, false

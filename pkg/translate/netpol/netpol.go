@@ -94,7 +94,7 @@ type piece struct {
 type role string
 
 const (
-	roleIsolate  role = "isolate"  // isolates every governed pod, and carries the rules without http
+	roleIsolate  role = "isolate"  // isolates every governed pod, and carries an Allow's rules without http
 	roleHTTP     role = "http"     // carries the rules with http, for pods with a sidecar
 	roleDeny     role = "deny"     // allows all but what a Deny refuses, where no Allow isolates
 	rolePlumbing role = "plumbing" // carries what an isolated pod needs to live at all
@@ -123,10 +123,10 @@ func (b *builder) policy(p *model.Policy) {
 	if len(plain.isolates) == 0 {
 		return
 	}
-	b.emit(p, roleIsolate, "", plain)
-	b.emit(p, rolePlumbing, "", plumbing)
+	b.emit(p, roleIsolate, plain)
+	b.emit(p, rolePlumbing, plumbing)
 	if carrying, possible := base.and(carriesProxy()); possible && len(http) > 0 {
-		b.emit(p, roleHTTP, "", piece{pods: carrying, allowed: map[direction][]entry{ingress: http}})
+		b.emit(p, roleHTTP, piece{pods: carrying, allowed: map[direction][]entry{ingress: http}})
 	}
 }
 

@@ -27,8 +27,8 @@ const (
 )
 
 // emit writes a piece as NetworkPolicies: one for its own pods, and one for each part of them that subtraction told apart. Parts need no isolation of
-// their own: their pods are the piece's. Where a policy has several pieces in one role, which tells them apart.
-func (b *builder) emit(p *model.Policy, r role, which string, whole piece) {
+// their own: their pods are the piece's.
+func (b *builder) emit(p *model.Policy, r role, whole piece) {
 	parts := map[string]*piece{}
 	var order []string
 	part := func(pods conj) *piece {
@@ -50,17 +50,24 @@ func (b *builder) emit(p *model.Policy, r role, which string, whole piece) {
 	}
 	for _, key := range order {
 		q := parts[key]
-		identity := string(r) + which
-		if key != whole.pods.String() {
-			identity += " " + key
-		}
-		b.companions = append(b.companions, Companion{Policy: p.PolicyRef, DryRun: p.DryRun, NetworkPolicy: q.networkPolicy(p, r, identity)})
+		b.companions = append(b.companions, Companion{Policy: p.PolicyRef, DryRun: p.DryRun, NetworkPolicy: q.networkPolicy(p, r)})
 	}
 }
 
-func (q *piece) networkPolicy(p *model.Policy, r role, identity string) *networkingv1.NetworkPolicy {
+// directions are those in which a piece's pods are isolated: by it, or because they are allowed something.
+func (q *piece) directions() []direction {
+	var out []direction
+	for _, d := range []direction{ingress, egress} {
+		if slices.Contains(q.isolates, d) || len(q.allowed[d]) > 0 {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+func (q *piece) networkPolicy(p *model.Policy, r role) *networkingv1.NetworkPolicy {
 	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{
-		Namespace: p.Namespace, Name: companionName(p, r, identity),
+		Namespace: p.Namespace, Name: companionName(p, r, q),
 		Labels:      map[string]string{LabelManagedBy: ManagedBy, LabelPolicy: labelValue(p.Name), LabelRole: string(r)},
 		Annotations: map[string]string{AnnotationBuiltFrom: strings.TrimPrefix(fmt.Sprintf("%s/%d", p.UID, p.Generation), "/")},
 	}}
@@ -71,10 +78,7 @@ func (q *piece) networkPolicy(p *model.Policy, r role, identity string) *network
 		}}
 	}
 	np.Spec.PodSelector = *q.pods.selector()
-	for _, d := range []direction{ingress, egress} {
-		if !slices.Contains(q.isolates, d) && len(q.allowed[d]) == 0 {
-			continue
-		}
+	for _, d := range q.directions() {
 		if d == ingress {
 			np.Spec.PolicyTypes = append(np.Spec.PolicyTypes, networkingv1.PolicyTypeIngress)
 			for _, r := range rules(p.Namespace, q.allowed[d]) {
@@ -189,13 +193,15 @@ func hash(parts ...string) string {
 	return hex.EncodeToString(sum[:])[:hashed]
 }
 
-// companionName is readable at its beginning and unique by its end, whatever the policy's name.
-func companionName(p *model.Policy, r role, identity string) string {
+// companionName is readable at its beginning and unique by its end, whatever the policy's name. It tells which pods are isolated in which directions: what has a name
+// never changes in that. So while objects are replaced one by one, a pod that is to stay isolated never stands between one that has released it and one that has not
+// come yet: objects with new names are made first, and old ones deleted last.
+func companionName(p *model.Policy, r role, q *piece) string {
 	name := "l7p-" + p.Name
 	if r != roleIsolate {
 		name += "-" + string(r)
 	}
-	suffix := "-" + hash(p.Name, identity)
+	suffix := "-" + hash(p.Name, string(r), q.pods.String(), fmt.Sprint(q.directions()))
 	return strings.TrimRight(name[:min(len(name), maxName-len(suffix))], "-.") + suffix
 }
 
