@@ -120,6 +120,19 @@ func (s *Server) Restart() {
 	s.waitReady()
 }
 
+// RotateAccountKey makes a stopped API server sign service account tokens with a new key once it is started again. It goes on accepting those of the key before.
+func (s *Server) RotateAccountKey() {
+	s.t.Helper()
+	before, err := os.ReadFile(s.certs.accountKeyFile)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	// It signs with the first key of the file, and accepts those of all.
+	if err := os.WriteFile(s.certs.accountKeyFile, append(encodeKey(s.t, newKey(s.t)), before...), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // Pause stops the API server's clock (SIGSTOP): connections stay open, and nothing answers.
 func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
 

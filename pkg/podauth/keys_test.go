@@ -42,7 +42,7 @@ func TestReconnectsCostNothing(t *testing.T) {
 		for i := range sidecars {
 			name, uid := fmt.Sprintf("cart-%d", i), fmt.Sprintf("uid-%d", i)
 			server.pods["shop/"+name] = podauth.Pod{UID: uid, ServiceAccount: "cart"}
-			tokens = append(tokens, key.token(t, bound(time.Now(), kubernetes(set("pod", claim{"name": name, "uid": uid})))))
+			tokens = append(tokens, key.token(t, bound(time.Now(), inKubernetes(set("pod", claim{"name": name, "uid": uid})))))
 		}
 		for range 2 {
 			var all sync.WaitGroup

@@ -71,26 +71,26 @@ func TestClaims(t *testing.T) {
 		"a user":                             {refused, set("sub", "admin")},
 		"no subject":                         {refused, without("sub")},
 		"not of Kubernetes":                  {refused, without("kubernetes.io")},
-		"not bound to a pod":                 {refused, kubernetes(without("pod"))},
-		"bound to a Secret":                  {refused, kubernetes(func(c claim) { c["secret"], c["pod"] = c["pod"], nil })},
-		"no namespace":                       {refused, kubernetes(without("namespace"))},
-		"no account":                         {refused, kubernetes(without("serviceaccount"))},
-		"no account's UID":                   {refused, kubernetes(set("serviceaccount", claim{"name": "cart"}))},
-		"no pod's name":                      {refused, kubernetes(set("pod", claim{"uid": "pod-uid"}))},
-		"no pod's UID":                       {refused, kubernetes(set("pod", claim{"name": "cart-1"}))},
-		"an empty pod's UID":                 {refused, kubernetes(set("pod", claim{"name": "cart-1", "uid": ""}))},
-		"a pod's name with a slash":          {refused, kubernetes(set("pod", claim{"name": "x/../cart-1", "uid": "pod-uid"}))},
-		"a pod's name with a NUL":            {refused, kubernetes(set("pod", claim{"name": "cart-1\x00", "uid": "pod-uid"}))},
-		"another pod's UID":                  {refused, kubernetes(set("pod", claim{"name": "cart-1", "uid": "other"}))},
-		"a pod that nobody knows":            {codes.Unavailable, kubernetes(set("pod", claim{"name": "cart-2", "uid": "x"}))},
-		"another account of that name":       {refused, kubernetes(set("serviceaccount", claim{"name": "cart", "uid": "other"}))},
+		"not bound to a pod":                 {refused, inKubernetes(without("pod"))},
+		"bound to a Secret":                  {refused, inKubernetes(func(c claim) { c["secret"], c["pod"] = c["pod"], nil })},
+		"no namespace":                       {refused, inKubernetes(without("namespace"))},
+		"no account":                         {refused, inKubernetes(without("serviceaccount"))},
+		"no account's UID":                   {refused, inKubernetes(set("serviceaccount", claim{"name": "cart"}))},
+		"no pod's name":                      {refused, inKubernetes(set("pod", claim{"uid": "pod-uid"}))},
+		"no pod's UID":                       {refused, inKubernetes(set("pod", claim{"name": "cart-1"}))},
+		"an empty pod's UID":                 {refused, inKubernetes(set("pod", claim{"name": "cart-1", "uid": ""}))},
+		"a pod's name with a slash":          {refused, inKubernetes(set("pod", claim{"name": "x/../cart-1", "uid": "pod-uid"}))},
+		"a pod's name with a NUL":            {refused, inKubernetes(set("pod", claim{"name": "cart-1\x00", "uid": "pod-uid"}))},
+		"another pod's UID":                  {refused, inKubernetes(set("pod", claim{"name": "cart-1", "uid": "other"}))},
+		"a pod that nobody knows":            {codes.Unavailable, inKubernetes(set("pod", claim{"name": "cart-2", "uid": "x"}))},
+		"another account of that name":       {refused, inKubernetes(set("serviceaccount", claim{"name": "cart", "uid": "other"}))},
 		"another namespace": {codes.Unavailable, func(c claim) {
 			c["sub"] = "system:serviceaccount:bank:cart"
-			kubernetes(set("namespace", "bank"))(c)
+			inKubernetes(set("namespace", "bank"))(c)
 		}},
 		"another account of the pod's namespace": {refused, func(c claim) {
 			c["sub"] = "system:serviceaccount:shop:admin"
-			kubernetes(set("serviceaccount", claim{"name": "admin", "uid": "x"}))(c)
+			inKubernetes(set("serviceaccount", claim{"name": "admin", "uid": "x"}))(c)
 		}},
 	} {
 		_, err := present(a, key.token(t, bound(now, c.change)))
@@ -165,7 +165,7 @@ func TestForgedTokens(t *testing.T) {
 		"an address of keys of its own":          embedded("jku", "https://evil.example/jwks"),
 		"an address of a certificate of its own": embedded("x5u", "https://evil.example/cert"),
 		"a header that must be understood":       embedded("crit", []string{"exp"}),
-		"another payload":                        header + "." + encode(t, bound(now, kubernetes(set("pod", claim{"name": "cart-2", "uid": "x"})))) + "." + signature,
+		"another payload":                        header + "." + encode(t, bound(now, inKubernetes(set("pod", claim{"name": "cart-2", "uid": "x"})))) + "." + signature,
 		"no signature":                           header + "." + payload + ".",
 		"two parts":                              header + "." + payload,
 		"four parts":                             good + "." + signature,

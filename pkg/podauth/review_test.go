@@ -156,8 +156,8 @@ func TestReviewsAreBounded(t *testing.T) {
 		}
 		a := podauth.New(c)
 		for i, change := range []func(claim){
-			set("aud", "other"), set("exp", time.Now().Add(-time.Hour).Unix()), kubernetes(without("pod")), kubernetes(set("pod", claim{"name": "cart-1", "uid": "guessed"})),
-			kubernetes(set("pod", claim{"name": "nobody", "uid": "x"})), set("sub", "x"),
+			set("aud", "other"), set("exp", time.Now().Add(-time.Hour).Unix()), inKubernetes(without("pod")), inKubernetes(set("pod", claim{"name": "cart-1", "uid": "guessed"})),
+			inKubernetes(set("pod", claim{"name": "nobody", "uid": "x"})), set("sub", "x"),
 		} {
 			if _, err := present(a, stranger.token(t, bound(time.Now(), change))); err == nil {
 				t.Errorf("%d: let in", i)

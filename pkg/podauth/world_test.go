@@ -77,8 +77,8 @@ func set(field string, value any) func(claim) { return func(c claim) { c[field] 
 
 func without(field string) func(claim) { return func(c claim) { delete(c, field) } }
 
-// kubernetes changes the claims about Kubernetes' objects.
-func kubernetes(change func(claim)) func(claim) {
+// inKubernetes changes the claims about Kubernetes' objects.
+func inKubernetes(change func(claim)) func(claim) {
 	return func(c claim) { change(c["kubernetes.io"].(claim)) }
 }
 
