@@ -96,29 +96,3 @@ func (b *builder) minusAll(entries []entry, denied entry) []entry {
 	}
 	return unique(out)
 }
-
-// plumbing is what an isolated pod needs to live at all: names and the control plane to call, and whoever may read its metrics.
-func (b *builder) plumbing(d direction, pods conj) []entry {
-	mesh := &b.ix.Snapshot.Mesh
-	var out []entry
-	add := func(peers []model.Peer, opened ...ports) {
-		if len(peers) == 0 {
-			return
-		}
-		for _, q := range peersOf("", peers) {
-			for _, o := range opened {
-				out = append(out, entry{pods, q, o})
-			}
-		}
-	}
-	if d == ingress {
-		for _, n := range mesh.MetricsPorts {
-			add(mesh.Metrics, ports{model.TCP, n, n})
-		}
-		return out
-	}
-	const dns = 53
-	add(mesh.DNS, ports{model.UDP, dns, dns}, ports{model.TCP, dns, dns})
-	add(mesh.ControlPlane, ports{model.TCP, mesh.ControlPlanePort, mesh.ControlPlanePort})
-	return out
-}

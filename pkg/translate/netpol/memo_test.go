@@ -35,7 +35,7 @@ func TestABuilderForgetsNothingThatDecides(t *testing.T) {
 
 func memoSnapshot() *model.Snapshot {
 	app := func(name string) labels.Selector { return labels.SelectorFromSet(labels.Set{"app": name}) }
-	s := &model.Snapshot{Mesh: model.Mesh{DNS: []model.Peer{{Pods: app("dns")}}, ControlPlane: []model.Peer{{Pods: app("control")}}, ControlPlanePort: 15012}}
+	s := &model.Snapshot{Mesh: model.Mesh{DNS: []model.Peer{{Namespaces: labels.Everything(), Pods: app("a")}}, ControlPlane: []model.Peer{{Pods: app("control")}}, ControlPlanePort: 15012}}
 	for _, name := range []string{"a", "b", "c"} {
 		s.Pods = append(s.Pods, model.Pod{Namespace: "shop", Name: name, Labels: map[string]string{"app": name}, Ports: []model.ContainerPort{{Name: "web", Number: 80, Protocol: model.TCP}}})
 		selector := app(name)
@@ -55,7 +55,7 @@ func memoEdit(t *rapid.T, s *model.Snapshot) *model.Snapshot {
 	next := *s
 	next.Policies = append([]model.Policy(nil), s.Policies...)
 	p := &next.Policies[rapid.IntRange(0, len(next.Policies)-1).Draw(t, "policy")]
-	switch rapid.IntRange(0, 5).Draw(t, "edit") {
+	switch rapid.IntRange(0, 6).Draw(t, "edit") {
 	case 0:
 		p.Generation++
 		p.Ingress = []model.Rule{{Name: "0", Peers: []model.Peer{{Pods: labels.SelectorFromSet(labels.Set{"app": rapid.SampledFrom([]string{"a", "c"}).Draw(t, "caller")})}}}}
@@ -66,12 +66,16 @@ func memoEdit(t *rapid.T, s *model.Snapshot) *model.Snapshot {
 		p.Generation++
 		p.DryRun = !p.DryRun
 	case 3:
-		next.Mesh.DNS = []model.Peer{{Pods: labels.SelectorFromSet(labels.Set{"app": rapid.SampledFrom([]string{"dns", "names"}).Draw(t, "dns")})}}
+		next.Mesh.DNS = []model.Peer{{Namespaces: labels.Everything(), Pods: labels.SelectorFromSet(labels.Set{"app": rapid.SampledFrom([]string{"a", "b"}).Draw(t, "dns")})}}
 	case 4:
 		next.Pods = append([]model.Pod(nil), s.Pods...)
 		pod := &next.Pods[rapid.IntRange(0, len(next.Pods)-1).Draw(t, "pod")]
 		pod.Ports = []model.ContainerPort{{Name: "web", Number: rapid.SampledFrom([]uint16{80, 8080}).Draw(t, "port"), Protocol: model.TCP}}
-	case 5: // nothing
+	case 5: // where calls to the name servers' Service arrive
+		next.Services = []model.Service{{Namespace: "shop", Name: "dns", Selector: map[string]string{"app": "a"}, Ports: []model.ServicePort{{
+			Protocol: model.UDP, Port: 53, TargetPort: rapid.SampledFrom([]uint16{53, 5353}).Draw(t, "target"),
+		}}}}
+	case 6: // nothing
 	}
 	return &next
 }

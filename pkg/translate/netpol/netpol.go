@@ -60,6 +60,7 @@ func (x *Builder) Build(ix *model.Index) ([]Companion, []model.Diagnostic) {
 type builder struct {
 	ix          *model.Index
 	byNamespace map[string][]*model.Policy // the enforced ones
+	opened      map[direction][]entry      // plumbing, for no pods in particular; nil until it is asked for
 	companions  []Companion                // of the policy that is being built
 	found       []model.Diagnostic
 }
