@@ -25,15 +25,6 @@ func current(t testing.TB, m *Manager) *x509.Certificate {
 	return c.Leaf
 }
 
-// run runs a manager for as long as the test.
-func run(t testing.TB, m *Manager) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() { defer close(done); _ = m.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done })
-}
-
 // Of replicas that start at once exactly one makes the authority, and all use it.
 func TestReplicasAgreeOnOneAuthority(t *testing.T) {
 	t.Parallel()
@@ -74,7 +65,7 @@ func TestReplicasRotateTogether(t *testing.T) {
 		replicas := []*Manager{started(t, c), started(t, c)}
 		first := current(t, replicas[0])
 		for _, m := range replicas {
-			run(t, m)
+			running(t, m)
 		}
 		for range 20 * 60 {
 			time.Sleep(time.Minute)
@@ -105,7 +96,7 @@ func TestChangedTellsOfTheBundle(t *testing.T) {
 		c := config(&s)
 		c.Lifetimes = shortLifetimes()
 		m := started(t, c)
-		run(t, m)
+		running(t, m)
 		told := func() bool {
 			synctest.Wait()
 			select {
@@ -142,7 +133,7 @@ func TestRenewalWithoutAnAPIServer(t *testing.T) {
 		c := config(&s)
 		c.Lifetimes, c.Metrics = shortLifetimes(), NewMetrics(registry)
 		m := started(t, c)
-		run(t, m)
+		running(t, m)
 		s.fail(errors.New("connection refused"))
 		for range 7 * 60 {
 			time.Sleep(time.Minute)
@@ -179,7 +170,7 @@ func TestADeletedSecretIsPutBack(t *testing.T) {
 		var s secrets
 		replicas := []*Manager{started(t, config(&s)), started(t, config(&s))}
 		for _, m := range replicas {
-			run(t, m)
+			running(t, m)
 		}
 		before, bundle := s.data(), replicas[0].Bundle()
 		s.edit(nil)
@@ -205,7 +196,7 @@ func TestABrokenSecretIsLeftAlone(t *testing.T) {
 		c := config(&s)
 		c.Lifetimes, c.Logger = shortLifetimes(), slog.New(slog.NewTextHandler(&log, nil))
 		m := started(t, c)
-		run(t, m)
+		running(t, m)
 		broken := map[string][]byte{"tls.crt": []byte("something"), "tls.key": []byte("else")}
 		s.edit(broken)
 		for range 7 * 60 {
@@ -236,7 +227,7 @@ func TestAnAuthorityThatIsGiven(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s secrets
 		m := started(t, config(&s))
-		run(t, m)
+		running(t, m)
 		given, err := begin(t, time.Now(), DefaultLifetimes()).encode()
 		if err != nil {
 			t.Fatal(err)

@@ -2,7 +2,6 @@ package identity
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"log/slog"
 	"strings"
@@ -62,15 +61,6 @@ func updates(client *fake.Clientset) (n int) {
 	return n
 }
 
-// repairing runs a reconciler for as long as the test.
-func repairing(t testing.TB, c WebhookConfig) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() { defer close(done); _ = NewWebhooks(c).Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done })
-}
-
 // What is missing, old, or somebody else's is replaced within five seconds, and what is right is not written.
 func TestWebhooksAreGivenTheBundle(t *testing.T) {
 	t.Parallel()
@@ -78,9 +68,9 @@ func TestWebhooksAreGivenTheBundle(t *testing.T) {
 		client := fake.NewClientset(configurationsOf("", "old", "theirs")...)
 		registry := prometheus.NewRegistry()
 		bundle := "ours"
-		repairing(t, WebhookConfig{
+		running(t, NewWebhooks(WebhookConfig{
 			Client: client.AdmissionregistrationV1(), Name: webhooksName, Bundle: func() []byte { return []byte(bundle) }, Metrics: NewMetrics(registry),
-		})
+		}))
 		wait := func(want string) {
 			t.Helper()
 			time.Sleep(5 * time.Second)
@@ -138,10 +128,10 @@ func TestWebhooksThatCannotBeWritten(t *testing.T) {
 			}
 			return false, nil, nil
 		})
-		repairing(t, WebhookConfig{
+		running(t, NewWebhooks(WebhookConfig{
 			Client: client.AdmissionregistrationV1(), Name: webhooksName, Bundle: func() []byte { return []byte("ours") }, Metrics: NewMetrics(registry),
 			Logger: slog.New(slog.NewTextHandler(&log, nil)),
-		})
+		}))
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if got := strings.Join(stand(t, client), ","); got != ",ours" {
@@ -167,7 +157,7 @@ func TestNoBundleIsNotWritten(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		client := fake.NewClientset(configurationsOf("theirs")...)
-		repairing(t, WebhookConfig{Client: client.AdmissionregistrationV1(), Name: webhooksName, Bundle: func() []byte { return nil }})
+		running(t, NewWebhooks(WebhookConfig{Client: client.AdmissionregistrationV1(), Name: webhooksName, Bundle: func() []byte { return nil }}))
 		time.Sleep(time.Minute)
 		if n := updates(client); n != 0 {
 			t.Errorf("%d writes", n)

@@ -124,6 +124,17 @@ func started(t testing.TB, c Config) *Manager {
 	return m
 }
 
+// running runs something for as long as the test.
+func running(t testing.TB, r interface {
+	Run(ctx context.Context) error
+}) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = r.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+}
+
 // shortLifetimes pass in hours what takes years.
 func shortLifetimes() Lifetimes {
 	return Lifetimes{Authority: 10 * time.Hour, Successor: 4 * time.Hour, Overlap: 2 * time.Hour, Leaf: 30 * time.Minute}
