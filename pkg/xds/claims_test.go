@@ -3,7 +3,10 @@ package xds_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"io"
 	"net"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -186,5 +189,40 @@ func TestStrangersLeaveNoTrace(t *testing.T) {
 				t.Errorf("%s: %v", f.GetName(), m)
 			}
 		}
+	}
+}
+
+// A connection that does not get as far as a stream is told of as well, with the peer's address.
+func TestRefusedConnectionsAreTold(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	web := httptest.NewUnstartedServer(nil) // for its certificate
+	web.StartTLS()
+	defer web.Close()
+	server, err := xds.NewServer(xds.NewCache(xds.Config{}), xds.ServerConfig{
+		TLS: &tls.Config{Certificates: web.TLS.Certificates, MinVersion: tls.VersionTLS13}, Authenticator: claims{}, Logger: newLogger(&log),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := xds.Listen(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = server.Serve(l) }()
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := conn.Write([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.ReadAll(conn) // until the server hangs up
+	server.Stop(t.Context())
+	<-done
+	if want := "peer=" + conn.LocalAddr().String(); !strings.Contains(log.String(), "a connection was refused") || !strings.Contains(log.String(), want) {
+		t.Errorf("the log lacks %q:\n%s", want, log.String())
 	}
 }

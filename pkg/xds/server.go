@@ -60,7 +60,8 @@ func NewServer(c *Cache, config ServerConfig) (*Server, error) {
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
-	guard := &guard{authenticator: config.Authenticator, logger: &sparseLogger{logger: config.Logger, now: time.Now}, metrics: c.metrics, sendTimeout: config.SendTimeout, claimInterval: config.ClaimInterval}
+	strangers := &sparseLogger{logger: config.Logger, now: time.Now}
+	guard := &guard{authenticator: config.Authenticator, logger: strangers, metrics: c.metrics, sendTimeout: config.SendTimeout, claimInterval: config.ClaimInterval}
 	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(maxMessageBytes),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
@@ -75,7 +76,7 @@ func NewServer(c *Cache, config ServerConfig) (*Server, error) {
 		grpc.UnaryInterceptor(guard.unary),
 	}
 	if config.TLS != nil {
-		options = append(options, grpc.Creds(credentials.NewTLS(config.TLS)))
+		options = append(options, grpc.Creds(loggedHandshakes{credentials.NewTLS(config.TLS), strangers}))
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{grpc: grpc.NewServer(options...), cancel: cancel, secure: config.TLS != nil}
