@@ -31,7 +31,7 @@ type Lifetimes struct {
 
 const year = 365 * 24 * time.Hour
 
-// DefaultLifetimes: a sidecar is given the bundle as its pod is injected, so pods that live for more than two years want a restart every two years.
+// DefaultLifetimes give a bundle two years: a sidecar is given it as its pod is injected, so a pod that lives for longer wants a restart every two years.
 func DefaultLifetimes() Lifetimes {
 	const day = 24 * time.Hour
 	return Lifetimes{Authority: 10 * year, Successor: 4 * year, Overlap: 2 * year, Leaf: 30 * day}

@@ -24,7 +24,7 @@ type Secrets interface {
 }
 
 // SecretName is the Secret that holds the authority.
-const SecretName = "pilot-lite-ca"
+const SecretName = "pilot-lite-ca" //nolint:gosec // a name
 
 // Config is what a Manager needs.
 type Config struct {

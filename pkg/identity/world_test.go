@@ -124,10 +124,12 @@ func started(t testing.TB, c Config) *Manager {
 	return m
 }
 
-// running runs something for as long as the test.
-func running(t testing.TB, r interface {
+type runner interface {
 	Run(ctx context.Context) error
-}) {
+}
+
+// running runs something for as long as the test.
+func running(t testing.TB, r runner) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})

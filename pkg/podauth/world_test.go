@@ -82,7 +82,10 @@ func inKubernetes(change func(claim)) func(claim) {
 	return func(c claim) { change(c["kubernetes.io"].(claim)) }
 }
 
-func (s *signer) token(t testing.TB, c claim) string { return signedBy(t, s.algorithm, s.key, s.id, c) }
+func (s *signer) token(t testing.TB, c claim) string {
+	t.Helper()
+	return signedBy(t, s.algorithm, s.key, s.id, c)
+}
 
 func signedBy(t testing.TB, algorithm jose.SignatureAlgorithm, key any, id string, c claim) string {
 	t.Helper()
