@@ -94,7 +94,8 @@ func Pod(p *corev1.Pod) (model.Pod, []model.Diagnostic) {
 	ended := p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 	out.Ended = ended
 	out.Expected = !ended && (p.Spec.NodeName != "" || len(p.Status.PodIPs) > 0 || p.Status.PodIP != "")
-	if !ended && p.DeletionTimestamp == nil && !p.Spec.HostNetwork {
+	if !ended && !p.Spec.HostNetwork {
+		// A terminating pod finishes what it began, and calls others for it: its address is its own until it ended, or until a newer pod has it.
 		out.Addresses = podAddresses(p)
 	}
 	return out, found

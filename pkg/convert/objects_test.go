@@ -45,7 +45,7 @@ func TestPodAddresses(t *testing.T) {
 		"no status":    {"{metadata: {name: a}}", 0},
 		"succeeded":    {"{metadata: {name: a}, status: {podIP: 10.0.0.1, phase: Succeeded}}", 0},
 		"failed":       {"{metadata: {name: a}, status: {podIP: 10.0.0.1, phase: Failed}}", 0},
-		"terminating":  {"{metadata: {name: a, deletionTimestamp: '2026-01-01T00:00:00Z'}, status: {podIP: 10.0.0.1}}", 0},
+		"terminating":  {"{metadata: {name: a, deletionTimestamp: '2026-01-01T00:00:00Z'}, status: {podIP: 10.0.0.1, phase: Running}}", 1},
 		"host network": {"{metadata: {name: a}, spec: {hostNetwork: true, containers: []}, status: {podIP: 10.0.0.1}}", 0},
 		"no address":   {"{metadata: {name: a}, status: {podIP: nonsense}}", 0},
 	} {

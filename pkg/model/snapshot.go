@@ -59,7 +59,7 @@ type Pod struct {
 	Labels               map[string]string
 	ServiceAccount       string
 	Owner                string       // the Deployment, StatefulSet, DaemonSet or Job it belongs to; "" where unknown
-	Addresses            []netip.Addr // those that are this pod's alone now; none for a template, a terminating or a host-network pod
+	Addresses            []netip.Addr // those that are this pod's alone now; none for a template, a pod that ended or one on the host's network
 	AwaitsAddress        bool         // bound, and its address is not known yet
 	Ports                []ContainerPort
 	Template             bool // made from a workload's pod template
