@@ -127,13 +127,15 @@ func neverServed(a *answer) (wrong string, lost bool) {
 	return "", false
 }
 
-// wholePage is for the page, which says itself which part it did not get, and why.
+// wholePage is for the page, which says itself which part it did not get, and why. A part that times out was stopped by the kernel. One that is gone for a moment
+// (503: its application has ended, and its sidecar has not) is no verdict.
 func wholePage(a *answer) (wrong string, lost bool) {
-	if a.outcome() == served && strings.Contains(a.Body, "decided by the sidecar") {
-		_, reason, _ := strings.Cut(a.Body, "unavailable")
-		return "the page lacks a part that a sidecar denied: unavailable" + reason[:min(len(reason), 200)], false
-	}
 	wrong, lost = neverDenied(a)
+	for _, sign := range []string{"(403, decided by the sidecar", "timed out"} {
+		if at := strings.Index(a.Body, sign); at >= 0 {
+			return "the page lacks a part: " + a.Body[at:min(len(a.Body), at+80)], false
+		}
+	}
 	return wrong, lost || strings.Contains(a.Body, "unavailable")
 }
 
