@@ -3,6 +3,7 @@ package netpoltest
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 
 	"k8s.io/apimachinery/pkg/labels"
 	"pgregory.net/rapid"
@@ -113,7 +114,7 @@ func drawSelector(t *rapid.T) labels.Selector {
 func drawRules(t *rapid.T, isIngress bool) []model.Rule {
 	var out []model.Rule
 	for i := range rapid.IntRange(0, 2).Draw(t, "rules") {
-		r := model.Rule{Name: fmt.Sprint(i)}
+		r := model.Rule{Name: strconv.Itoa(i)}
 		if isIngress && rapid.IntRange(0, 2).Draw(t, "http") == 0 {
 			r.HTTP = []model.HTTPMatch{{Methods: []string{"GET"}}}
 		}

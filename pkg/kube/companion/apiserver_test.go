@@ -37,18 +37,18 @@ spec:
 func TestOnAnAPIServer(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	t.Run("edits", func(t *testing.T) { testEdits(t, w) })
-	t.Run("foreign objects", func(t *testing.T) { testForeign(t, w) })
-	t.Run("orphans", func(t *testing.T) { testOrphans(t, w) })
-	t.Run("policies that change", func(t *testing.T) { testPolicyChanges(t, w) })
-	t.Run("requests that fail", func(t *testing.T) { testFailures(t, w) })
-	t.Run("leaders", func(t *testing.T) { testLeaders(t, w) })
-	t.Run("outages", func(t *testing.T) { testOutages(t, w) })
-	t.Run("reads back equal", func(t *testing.T) { testReadBack(t, w) })
+	t.Run("edits", w.edits)
+	t.Run("foreign objects", w.foreign)
+	t.Run("orphans", w.orphans)
+	t.Run("policies that change", w.policyChanges)
+	t.Run("requests that fail", w.failures)
+	t.Run("leaders", w.leaders)
+	t.Run("outages", w.outages)
+	t.Run("reads back equal", w.readBack)
 }
 
-// testEdits: whatever somebody does to a companion by hand, it is put right within 5 s, and then left alone.
-func testEdits(t *testing.T, w *world) {
+// edits: whatever somebody does to a companion by hand, it is put right within 5 s, and then left alone.
+func (w *world) edits(t *testing.T) {
 	p := w.plane(t, w.Namespace(t, "edits", nil))
 	ref := w.apply(t, p.namespace, cart)
 	p.stands(t, ref)
@@ -74,6 +74,31 @@ func testEdits(t *testing.T, w *world) {
 		"our annotation":        update(func(np *networkingv1.NetworkPolicy) { np.Annotations = nil }),
 		"its owner":             update(func(np *networkingv1.NetworkPolicy) { np.OwnerReferences = nil }),
 		"an owner that differs": update(func(np *networkingv1.NetworkPolicy) { np.OwnerReferences[0].Name = "other" }),
+		"marked for deletion, and opened": func(t *testing.T, np *networkingv1.NetworkPolicy) {
+			t.Helper()
+			np.Finalizers = []string{"example.com/never"}
+			update(func(*networkingv1.NetworkPolicy) {})(t, np)
+			if err := client.Delete(t.Context(), np.Name, metav1.DeleteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			patch := []byte(`{"spec":{"ingress":[{}]}}`)
+			if _, err := client.Patch(t.Context(), np.Name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			apitest.Eventually(t, within, "it is shut again while it waits to be deleted", func() error {
+				now, err := client.Get(t.Context(), np.Name, metav1.GetOptions{})
+				if err != nil {
+					return err
+				}
+				if diff := cmp.Diff(np.Spec, now.Spec); diff != "" {
+					return fmt.Errorf("(-before +now):\n%s", diff)
+				}
+				return nil
+			})
+			if _, err := client.Patch(t.Context(), np.Name, types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		},
 		"a generation to come": update(func(np *networkingv1.NetworkPolicy) {
 			open(np)
 			np.Annotations[netpol.AnnotationBuiltFrom] = ref.UID + "/999999"
@@ -83,12 +108,14 @@ func testEdits(t *testing.T, w *world) {
 			np.Spec = networkingv1.NetworkPolicySpec{PolicyTypes: []networkingv1.PolicyType{"Ingress"}, Ingress: []networkingv1.NetworkPolicyIngressRule{{}}}
 		}),
 		"who wrote it": func(t *testing.T, np *networkingv1.NetworkPolicy) {
+			t.Helper()
 			patch := []byte(`{"metadata":{"managedFields":[{}],"labels":{"app.kubernetes.io/managed-by":"me"}},"spec":{"ingress":[{}]}}`)
 			if _, err := client.Patch(t.Context(), np.Name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
 				t.Fatal(err)
 			}
 		},
 		"by server-side apply": func(t *testing.T, np *networkingv1.NetworkPolicy) {
+			t.Helper()
 			patch := []byte(`{"apiVersion":"networking.k8s.io/v1","kind":"NetworkPolicy","spec":{"ingress":[{}]}}`)
 			force := true
 			if _, err := client.Patch(t.Context(), np.Name, types.ApplyPatchType, patch, metav1.PatchOptions{FieldManager: "me", Force: &force}); err != nil {
@@ -96,6 +123,7 @@ func testEdits(t *testing.T, w *world) {
 			}
 		},
 		"deleted": func(t *testing.T, np *networkingv1.NetworkPolicy) {
+			t.Helper()
 			if err := client.Delete(t.Context(), np.Name, metav1.DeleteOptions{}); err != nil {
 				t.Fatal(err)
 			}
@@ -139,8 +167,8 @@ func quiet(t *testing.T, p *plane) {
 	}
 }
 
-// testForeign: somebody's object under a companion's name is left as it is and reported; once it is gone the companion is made.
-func testForeign(t *testing.T, w *world) {
+// foreign: somebody's object under a companion's name is left as it is and reported; once it is gone the companion is made.
+func (w *world) foreign(t *testing.T) {
 	p := w.idlePlane(w.Namespace(t, "foreign", nil))
 	ref := w.apply(t, p.namespace, cart)
 	var name string
@@ -180,8 +208,8 @@ func testForeign(t *testing.T, w *world) {
 	p.stands(t, ref)
 }
 
-// testOrphans: companions of a policy that was deleted while nobody led are deleted; what only looks like one is not, and nothing is while the view is not complete.
-func testOrphans(t *testing.T, w *world) {
+// orphans: companions of a policy that was deleted while nobody led are deleted; what only looks like one is not, and nothing is while the view is not complete.
+func (w *world) orphans(t *testing.T) {
 	namespace := w.Namespace(t, "orphans", nil)
 	client := w.admin.NetworkingV1().NetworkPolicies(namespace)
 	p := w.plane(t, namespace)
@@ -209,7 +237,7 @@ func testOrphans(t *testing.T, w *world) {
 
 	partial := w.idlePlane(namespace)
 	complete := partial.desired
-	partial.Config.Desired = func() (companion.Desired, bool) {
+	partial.Desired = func() (companion.Desired, bool) {
 		d, _ := complete()
 		return d, false
 	}
@@ -233,8 +261,8 @@ func testOrphans(t *testing.T, w *world) {
 	})
 }
 
-// testPolicyChanges: companions follow their policy through edits, a trial, and a policy of the same name that is another one.
-func testPolicyChanges(t *testing.T, w *world) {
+// policyChanges: companions follow their policy through edits, a trial, and a policy of the same name that is another one.
+func (w *world) policyChanges(t *testing.T) {
 	p := w.plane(t, w.Namespace(t, "changes", nil))
 	ref := w.apply(t, p.namespace, cart)
 	p.stands(t, ref)
@@ -279,8 +307,8 @@ spec: {podSelector: {matchLabels: {app: basket}}, enforcement: DryRun, ingress: 
 	}
 }
 
-// testReadBack: what is applied reads back equal, whatever the API server fills in; else it would be applied again and again.
-func testReadBack(t *testing.T, w *world) {
+// readBack: what is applied reads back equal, whatever the API server fills in; else it would be applied again and again.
+func (w *world) readBack(t *testing.T) {
 	cases, err := filepath.Glob("../../translate/testdata/*/in.yaml")
 	if err != nil || len(cases) == 0 {
 		t.Fatalf("no cases: %v", err)

@@ -26,8 +26,8 @@ func (p *plane) spoilWith(f func(*http.Request) (*http.Response, error)) {
 	p.spoil.Store(&f)
 }
 
-// testFailures: what fails is tried again, what one object is refused holds up no other, and the state says so in the API server's words.
-func testFailures(t *testing.T, w *world) {
+// failures: what fails is tried again, what one object is refused holds up no other, and the state says so in the API server's words.
+func (w *world) failures(t *testing.T) {
 	times := func(n int64, answers func(*http.Request) (*http.Response, error)) func(*http.Request) (*http.Response, error) {
 		var seen atomic.Int64
 		return func(r *http.Request) (*http.Response, error) {
@@ -84,8 +84,8 @@ func testFailures(t *testing.T, w *world) {
 	})
 }
 
-// testLeaders: who no longer leads writes nothing, who has an old view undoes nothing, and two who believe that they lead end up agreeing.
-func testLeaders(t *testing.T, w *world) {
+// leaders: who no longer leads writes nothing, who has an old view undoes nothing, and two who believe that they lead end up agreeing.
+func (w *world) leaders(t *testing.T) {
 	t.Run("a follower writes nothing", func(t *testing.T) {
 		p := w.idlePlane(w.Namespace(t, "leaders", nil))
 		p.follower.Store(true)
@@ -147,8 +147,8 @@ func decided(all []networkingv1.NetworkPolicy) []*networkingv1.NetworkPolicy {
 	return out
 }
 
-// testOutages: an API server that is stopped or does not answer changes nothing that stands, and what changed meanwhile is written soon after.
-func testOutages(t *testing.T, w *world) {
+// outages: an API server that is stopped or does not answer changes nothing that stands, and what changed meanwhile is written soon after.
+func (w *world) outages(t *testing.T) {
 	for name, outage := range map[string]struct{ begin, end func() }{
 		"no answer": {w.Pause, w.Resume},
 		"stopped":   {w.Stop, w.Restart},

@@ -111,10 +111,14 @@ func (x *comparison) companion(d *netpol.Companion) {
 	if np == nil || !mine || np.DeletionTimestamp != nil || !sameReach(d.NetworkPolicy, np) {
 		x.missing[name.Namespace] = append(x.missing[name.Namespace], d.NetworkPolicy)
 	}
+	r.orphaned = time.Time{}
 	switch {
-	case equal:
+	case equal && np.DeletionTimestamp == nil:
 		r.told = ""
 		x.counts[Stands]++
+		return
+	case equal: // it is made anew when it is gone
+		x.pending(d.Policy.UID, name.Name, r)
 		return
 	case np != nil && !mine:
 		x.found(d.Policy.UID, State{Phase: Foreign, Object: name.Name, Message: "somebody else's NetworkPolicy has the name of a companion: rename or delete it"})
@@ -126,9 +130,6 @@ func (x *comparison) companion(d *netpol.Companion) {
 		return
 	}
 	x.pending(d.Policy.UID, name.Name, r)
-	if np != nil && np.DeletionTimestamp != nil { // it is made anew when it is gone
-		return
-	}
 	x.add(d.Policy, r, &action{name: name, policy: d.Policy, desired: d.NetworkPolicy, standing: np, isolates: d.Isolates(), repair: r.stood})
 }
 
@@ -143,14 +144,27 @@ func (x *comparison) orphan(name types.NamespacedName, np *networkingv1.NetworkP
 	if o := owner(np); o != nil {
 		policy.Name, policy.UID = o.Name, string(o.UID)
 	}
-	if known, ok := x.policies[policy.UID]; ok {
+	known, ok := x.policies[policy.UID]
+	if r.orphaned.IsZero() {
+		r.orphaned = x.now
+	}
+	if ok {
 		policy = known
+	} else if owner(np) != nil {
+		r.next = maxTime(r.next, r.orphaned.Add(graceTime))
 	}
 	x.pending(policy.UID, name.Name, r)
 	if np.DeletionTimestamp != nil || slices.ContainsFunc(x.missing[np.Namespace], func(m *networkingv1.NetworkPolicy) bool { return mayShare(m, np) }) {
 		return
 	}
 	x.add(policy, r, &action{name: name, policy: policy, standing: np})
+}
+
+func maxTime(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 func (x *comparison) pending(uid, object string, r *record) {

@@ -15,6 +15,7 @@ type record struct {
 	uid               types.UID                   // under which it was known as ours
 	stood             bool                        // it was once as desired, so a difference is somebody's doing
 	equalSince        time.Time
+	orphaned          time.Time // since when it is not desired
 
 	attempts int // since it last rested
 	last     time.Time
@@ -29,6 +30,8 @@ const (
 	longestRefused = 30 * time.Second // of what somebody has to grant or correct
 	// readBack is how long a write may take to be seen in what stands.
 	readBack = time.Second
+	// graceTime is what the garbage collector is left for the companions of a policy that is gone.
+	graceTime = 2 * time.Second
 	// restTime is how long an object must be left alone until the next edit of it is undone at once again.
 	restTime = 10 * time.Second
 )
@@ -48,7 +51,7 @@ func (r *record) look(desired, standing *networkingv1.NetworkPolicy, now time.Ti
 	}
 	was := r.equal
 	r.desired, r.standing = desired, standing
-	r.equal = desired != nil && standing != nil && standing.DeletionTimestamp == nil && asDesired(desired, standing)
+	r.equal = desired != nil && standing != nil && asDesired(desired, standing)
 	switch {
 	case r.equal && !was:
 		r.equalSince, r.stood, r.failure = now, true, failure{}
@@ -73,7 +76,7 @@ func (r *record) pause() time.Duration {
 	}
 	const most = 16 // doublings
 	pause := min(longest, first<<min(r.attempts-1, most))
-	return pause/2 + rand.N(pause/2)
+	return pause/2 + rand.N(pause/2) //nolint:gosec // it spreads load, and guards nothing
 }
 
 // attempted takes over how a write went.

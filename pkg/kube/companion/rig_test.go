@@ -194,8 +194,10 @@ func (s *spoiler) RoundTrip(r *http.Request) (*http.Response, error) {
 // answer is a Status of the API server.
 func answer(r *http.Request, code int, reason metav1.StatusReason, message string) *http.Response {
 	body := fmt.Sprintf(`{"kind":"Status","apiVersion":"v1","status":"Failure","code":%d,"reason":%q,"message":%q}`, code, reason, message)
-	return &http.Response{StatusCode: code, Status: http.StatusText(code), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"Content-Type": {"application/json"}},
-		Body: readCloser{strings.NewReader(body)}, Request: r}
+	return &http.Response{
+		StatusCode: code, Status: http.StatusText(code), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"Content-Type": {"application/json"}},
+		Body: readCloser{strings.NewReader(body)}, Request: r,
+	}
 }
 
 type readCloser struct{ *strings.Reader }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,7 +17,7 @@ import (
 // failure is how a write went wrong; the zero one, that it did not.
 type failure struct {
 	message  string // the API server's words
-	conflict bool   // somebody else was faster: what stands is read again
+	conflict bool   // what is known here is old: it is compared again
 	refused  bool   // it will be refused until somebody grants or corrects something
 }
 
@@ -24,7 +25,7 @@ func failureOf(err error) failure {
 	switch {
 	case err == nil:
 		return failure{}
-	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err):
+	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err), apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return failure{message: err.Error(), conflict: true}
 	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsNotFound(err),
 		apierrors.IsMethodNotSupported(err), apierrors.IsRequestEntityTooLargeError(err):
@@ -37,14 +38,14 @@ func failureOf(err error) failure {
 func (c *Controller) perform(ctx context.Context, a *action) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	if a.undoes() {
+	if a.doubtful() {
 		behind, err := c.behind(ctx, a)
 		if err != nil {
 			a.outcome = failureOf(err)
 			return
 		}
 		if behind {
-			a.outcome = failure{message: "the policy changed since: the companion stays until that is known here", conflict: true}
+			a.outcome = failure{message: "the policy changed since: the companion stays as it is until that is known here", conflict: true}
 			return
 		}
 	}
@@ -59,26 +60,32 @@ func (c *Controller) perform(ctx context.Context, a *action) {
 	}
 }
 
-// undoes says whether a write may take back what somebody with a later view made: a deletion, or the replacement of what tells of a later generation. That can also be
-// an edited annotation, which the API server alone can tell.
-func (a *action) undoes() bool {
-	if a.desired == nil || a.standing == nil {
-		return a.desired == nil
+// doubtful says whether a write may take back what somebody with a later view did: it deletes, or replaces what tells of a later generation, or makes again what has
+// vanished, perhaps with its policy. All that can also be somebody's meddling, which the API server alone can tell.
+func (a *action) doubtful() bool {
+	if a.desired == nil {
+		return true
+	}
+	if a.standing == nil {
+		return a.repair
 	}
 	uid, generation := builtFrom(a.standing)
 	return uid == a.policy.UID && generation > a.policy.Generation
 }
 
-// behind says whether the API server has another generation of the policy than the view.
+// behind says whether the API server has another policy, or generation of it, than the view that asks for a write.
 func (c *Controller) behind(ctx context.Context, a *action) (bool, error) {
 	if c.Live == nil {
 		return false, nil
 	}
 	live, found, err := c.Live(ctx, a.policy.Namespace, a.policy.Name)
-	if err != nil {
+	switch {
+	case err != nil:
 		return false, fmt.Errorf("read L7Policy %s/%s: %w", a.policy.Namespace, a.policy.Name, err)
+	case !found || live.UID != a.policy.UID: // what belonged to it may go, and nothing more is made for it
+		return a.desired != nil, nil
 	}
-	return found && live.UID == a.policy.UID && live.Generation != a.policy.Generation, nil
+	return live.Generation != a.policy.Generation, nil
 }
 
 // applyBody is what we apply. Every field that decides anything is written, empty ones too: what is left out would stay as somebody else set it.

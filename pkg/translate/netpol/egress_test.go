@@ -32,7 +32,8 @@ func town() *model.Snapshot {
 	}
 	s.Services = []model.Service{
 		{Namespace: "kube-system", Name: "kube-dns", Selector: map[string]string{"k8s-app": "kube-dns"}, Ports: []model.ServicePort{
-			{Name: "dns", Protocol: model.UDP, Port: 53, TargetName: "dns"}, {Name: "dns-tcp", Protocol: model.TCP, Port: 53, TargetName: "dns-tcp"},
+			{Name: "dns", Protocol: model.UDP, Port: 53, TargetName: "dns"},
+			{Name: "dns-tcp", Protocol: model.TCP, Port: 53, TargetName: "dns-tcp"},
 			{Name: "metrics", Protocol: model.TCP, Port: 9153, TargetPort: 9153},
 		}},
 		// A Service of somebody's that selects other pods opens nothing.
