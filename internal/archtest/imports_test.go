@@ -126,6 +126,8 @@ func TestOneDirection(t *testing.T) {
 		"pkg/convert":      {"pkg/xds", "pkg/translate", "pkg/filesource"},
 		"pkg/eval":         {"pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol"},
 		"pkg/controlplane": {"pkg/filesource"},
+		"pkg/identity":     {"pkg/xds", "pkg/kube", "pkg/podauth", "pkg/controlplane"},
+		"pkg/podauth":      {"pkg/xds", "pkg/kube", "pkg/identity", "pkg/controlplane"},
 		"pkg/model":        {"pkg/translate", "pkg/convert", "pkg/eval", "pkg/xds"},
 		"pkg/translate":    {"pkg/eval", "pkg/convert", "pkg/xds", "pkg/filesource"},
 		"pkg/crd/v1alpha1": {"pkg/model"},
