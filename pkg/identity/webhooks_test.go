@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -67,9 +68,10 @@ func TestWebhooksAreGivenTheBundle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := fake.NewClientset(configurationsOf("", "old", "theirs")...)
 		registry := prometheus.NewRegistry()
-		bundle := "ours"
+		var bundle atomic.Value
+		bundle.Store([]byte("ours"))
 		running(t, NewWebhooks(WebhookConfig{
-			Client: client.AdmissionregistrationV1(), Name: webhooksName, Bundle: func() []byte { return []byte(bundle) }, Metrics: NewMetrics(registry),
+			Client: client.AdmissionregistrationV1(), Name: webhooksName, Bundle: func() []byte { return bundle.Load().([]byte) }, Metrics: NewMetrics(registry),
 		}))
 		wait := func(want string) {
 			t.Helper()
@@ -95,8 +97,8 @@ func TestWebhooksAreGivenTheBundle(t *testing.T) {
 			}
 		}
 		wait("ours")
-		bundle = "ours and its successor"
-		wait(bundle)
+		bundle.Store([]byte("ours and its successor"))
+		wait("ours and its successor")
 		if got := value(t, registry, "pilot_lite_webhooks_repairs_total"); got != 6 {
 			t.Errorf("%v repairs in the metrics, want 6", got)
 		}
@@ -117,10 +119,12 @@ func TestWebhooksThatCannotBeWritten(t *testing.T) {
 		var log bytes.Buffer
 		client := fake.NewClientset(configurationsOf("")...)
 		registry := prometheus.NewRegistry()
-		conflicts, forbidden := 3, true
+		var forbidden atomic.Bool
+		forbidden.Store(true)
+		conflicts := 3
 		client.PrependReactor("update", "mutatingwebhookconfigurations", func(clienttesting.Action) (bool, runtime.Object, error) {
 			resource := schema.GroupResource{Resource: "mutatingwebhookconfigurations"}
-			if forbidden {
+			if forbidden.Load() {
 				return true, nil, apierrors.NewForbidden(resource, webhooksName, errors.New("no rights"))
 			}
 			if conflicts--; conflicts >= 0 {
@@ -140,7 +144,7 @@ func TestWebhooksThatCannotBeWritten(t *testing.T) {
 		if n := strings.Count(log.String(), "could not be given"); n != 1 || value(t, registry, "pilot_lite_webhooks_untrusted") != 1 {
 			t.Errorf("said %d times, metric %v", n, value(t, registry, "pilot_lite_webhooks_untrusted"))
 		}
-		forbidden = false
+		forbidden.Store(false)
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
 		if got := strings.Join(stand(t, client), ","); got != "ours,ours" {
