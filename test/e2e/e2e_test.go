@@ -51,6 +51,7 @@ func TestCluster(t *testing.T) {
 		{"the kubelet's probes under policies that deny everything", 5 * time.Minute, s.probes},
 		{"what would void the sidecar is refused", time.Minute, s.refusals},
 		{"a rollout under load", 6 * time.Minute, s.rollout},
+		{"an address that is used again", 3 * time.Minute, s.reusedAddress},
 		{"many pods start", 5 * time.Minute, s.manyPods},
 		{"the control plane is killed, and comes back", 5 * time.Minute, s.controlPlaneKilled},
 		{"the leader is killed", 4 * time.Minute, s.leaderKilled},

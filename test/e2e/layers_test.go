@@ -120,13 +120,8 @@ func (s *suite) hostProgram(t *testing.T, ctx context.Context) string {
 // networkNamespace finds a pod's, by its address.
 func (s *suite) networkNamespace(t *testing.T, ctx context.Context, p *part) string {
 	t.Helper()
-	list, err := s.command(ctx, "", "ip", "netns", "list")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(list) {
-		name := strings.Fields(line)[0]
-		if out, err := s.command(ctx, "", "ip", "-n", name, "-o", "-4", "addr"); err == nil && strings.Contains(out, " "+p.pod.Status.PodIP+"/") {
+	for _, name := range s.networkNamespaces(t, ctx) {
+		if s.holds4(ctx, name, p.pod.Status.PodIP) {
 			return name
 		}
 	}

@@ -201,7 +201,7 @@ type summary struct {
 		PodRef     struct{ Name, Namespace string }
 		Containers []struct {
 			Name   string
-			Memory struct{ RSSBytes uint64 }
+			Memory struct{ RSSBytes, WorkingSetBytes uint64 }
 		}
 	}
 }
@@ -209,7 +209,8 @@ type summary struct {
 // memory measures what the control plane and the sidecars take.
 func (s *suite) memory(t *testing.T, ctx context.Context) {
 	t.Helper()
-	byName := map[string][]uint64{}
+	type use struct{ rss, working uint64 }
+	byName := map[string][]use{}
 	for _, node := range s.nodes(t, ctx) {
 		text, err := s.try(ctx, "", "get", "--raw", "/api/v1/nodes/"+node.Name+"/proxy/stats/summary")
 		if err != nil {
@@ -223,17 +224,20 @@ func (s *suite) memory(t *testing.T, ctx context.Context) {
 		for _, p := range read.Pods {
 			for _, c := range p.Containers {
 				if c.Memory.RSSBytes > 0 && (c.Name == "pilot-lite-proxy" || c.Name == "pilot-lite" && p.PodRef.Namespace == system) {
-					byName[c.Name] = append(byName[c.Name], c.Memory.RSSBytes>>20)
+					byName[c.Name] = append(byName[c.Name], use{c.Memory.RSSBytes, c.Memory.WorkingSetBytes})
 				}
 			}
 		}
 	}
-	for name, mib := range byName {
-		sum, most := uint64(0), uint64(0)
-		for _, m := range mib {
-			sum, most = sum+m, max(most, m)
+	const mib = 1 << 20
+	for name, uses := range byName {
+		var sum, most use
+		for _, u := range uses {
+			sum.rss, sum.working = sum.rss+u.rss, sum.working+u.working
+			most.rss, most.working = max(most.rss, u.rss), max(most.working, u.working)
 		}
-		s.measured(t, "RSS of %s: %d MiB on average, %d MiB at most, of %d", name, sum/uint64(len(mib)), most, len(mib))
+		n := uint64(len(uses))
+		s.measured(t, "memory of %d %s, average and most: RSS %d and %d MiB, working set %d and %d MiB", n, name, sum.rss/n/mib, most.rss/mib, sum.working/n/mib, most.working/mib)
 	}
 }
 
