@@ -1,0 +1,223 @@
+// Package inject puts a sidecar into a pod. Pure. Input: a pod as its author wrote it, and a Config. Output: the pod with its sidecar, or why it must not have one.
+// Entry point: Pod. The mutating webhook and the command line call the same function.
+package inject
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/pilot-lite/pilot-lite/pkg/bootstrap"
+	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+)
+
+// Names of what is put into a pod.
+const (
+	CaptureContainer = "pilot-lite-capture"
+	ProxyContainer   = "pilot-lite-proxy"
+	tokenVolume      = "pilot-lite-token"
+	runVolume        = "pilot-lite-run"
+
+	tokenDir  = "/var/run/secrets/pilot-lite"
+	tokenFile = "token"
+	runDir    = "/run/pilot-lite"
+
+	// ProxyUser is the user and group that the sidecar runs as. Nothing else in the pod may: its traffic is not captured.
+	ProxyUser int64 = 1337
+
+	// tokenSeconds is how long a token holds. The kubelet replaces it well before.
+	tokenSeconds int64 = 3600
+)
+
+// Config is what an injected pod is given.
+type Config struct {
+	// Image has this program, for the init container that captures; SidecarImage has Envoy as its entry point.
+	Image, SidecarImage string
+	// Server is the control plane, "host:port"; ServerName is the name in its certificate, which one of CABundle (PEM) signed.
+	Server, ServerName string
+	CABundle           []byte
+	// Audience is whom the pod's token is for.
+	Audience string
+	// IPv6 says that pods' first addresses are IPv6.
+	IPv6 bool
+	// OptOutNamespaces are those whose pods may opt out.
+	OptOutNamespaces []string
+}
+
+// Result is what became of a pod.
+type Result struct {
+	// Pod is the pod to run.
+	Pod *corev1.Pod
+	// Injected is false where the pod opted out, and may.
+	Injected bool
+	Notices  []model.Diagnostic
+}
+
+// Pod puts the sidecar into a pod of a namespace. A pod that has it already is given it anew, so that injecting twice is injecting once, with the newer settings. The
+// pod that is passed stays as it is. A pod that must not run as it is written is refused: every reason is a diagnostic.
+func Pod(in *corev1.Pod, namespace string, c Config) (*Result, []model.Diagnostic) {
+	object := objectOf(in, namespace)
+	pod := withoutSidecar(in)
+	if out, found := optOut(pod, namespace, c, object); out || len(found) > 0 {
+		return &Result{Pod: pod}, found
+	}
+	r := &refusals{object: object}
+	r.check(pod)
+	if len(r.found) > 0 {
+		return nil, r.found
+	}
+	probes, notices := rewriteProbes(pod, object)
+	notices = append(notices, r.notices...)
+	proxy, err := proxyContainer(c, probes)
+	if err != nil {
+		r.refuse("spec", err.Error(), "see the pod's probes and the control plane's settings")
+		return nil, r.found
+	}
+	pod.Spec.InitContainers = slices.Concat([]corev1.Container{captureContainer(pod, c), proxy}, pod.Spec.InitContainers)
+	pod.Spec.Volumes = append(pod.Spec.Volumes, volumes(c)...)
+	pod.Labels = maps.Clone(pod.Labels)
+	if pod.Labels == nil {
+		pod.Labels = map[string]string{}
+	}
+	pod.Labels[v1alpha1.LabelProxy] = v1alpha1.ProxyInjected
+	pod.Labels[v1alpha1.LabelServiceAccount] = model.ServiceAccountLabel(accountOf(pod))
+	return &Result{Pod: pod, Injected: true, Notices: notices}, nil
+}
+
+func accountOf(p *corev1.Pod) string {
+	switch {
+	case p.Spec.ServiceAccountName != "":
+		return p.Spec.ServiceAccountName
+	case p.Spec.DeprecatedServiceAccount != "":
+		return p.Spec.DeprecatedServiceAccount
+	}
+	return "default"
+}
+
+// objectOf names a pod. One that a controller makes has no name yet when it is injected.
+func objectOf(p *corev1.Pod, namespace string) model.ObjectRef {
+	name := p.Name
+	if name == "" {
+		name = p.GenerateName + "*"
+	}
+	return model.ObjectRef{Kind: "Pod", Namespace: namespace, Name: name}
+}
+
+// optOut says whether a pod goes without a sidecar. Only where the mesh's settings let it: a label that anybody can write must not open what policies shut.
+func optOut(p *corev1.Pod, namespace string, c Config, object model.ObjectRef) (bool, []model.Diagnostic) {
+	value, written := p.Labels[v1alpha1.LabelInject]
+	field := "metadata.labels[" + v1alpha1.LabelInject + "]"
+	switch {
+	case !written, value == v1alpha1.InjectEnabled:
+		return false, nil
+	case value != v1alpha1.InjectDisabled:
+		return false, []model.Diagnostic{refusal(object, field, fmt.Sprintf("%q is no value of this label", value), `write "enabled" or "disabled", or remove the label`)}
+	case !slices.Contains(c.OptOutNamespaces, namespace):
+		return false, []model.Diagnostic{refusal(object, field, "pods of this namespace may not opt out of their sidecar",
+			"remove the label, or have the namespace listed in spec.optOutNamespaces of the MeshConfig")}
+	}
+	return true, nil
+}
+
+func refusal(object model.ObjectRef, field, why, remedy string) model.Diagnostic {
+	return model.Diagnostic{Code: "not-injectable", Severity: model.SeverityError, Object: object, Field: field, Consequence: why + ": the pod is refused", Remedy: remedy}
+}
+
+// withoutSidecar is a copy of a pod without what an earlier injection put in. What merely has such a name is left, and refused later.
+func withoutSidecar(in *corev1.Pod) *corev1.Pod {
+	pod := in.DeepCopy()
+	if !isInjected(pod) {
+		return pod
+	}
+	restoreProbes(pod)
+	pod.Spec.InitContainers = slices.DeleteFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == CaptureContainer || c.Name == ProxyContainer })
+	pod.Spec.Volumes = slices.DeleteFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == tokenVolume || v.Name == runVolume })
+	delete(pod.Labels, v1alpha1.LabelProxy)
+	delete(pod.Labels, v1alpha1.LabelServiceAccount)
+	return pod
+}
+
+// isInjected recognizes what Pod made by its shape: the label alone is anybody's to write.
+func isInjected(p *corev1.Pod) bool {
+	i := p.Spec.InitContainers
+	return p.Labels[v1alpha1.LabelProxy] == v1alpha1.ProxyInjected && len(i) >= 2 && i[0].Name == CaptureContainer && i[1].Name == ProxyContainer &&
+		i[1].RestartPolicy != nil && *i[1].RestartPolicy == corev1.ContainerRestartPolicyAlways
+}
+
+func volumes(c Config) []corev1.Volume {
+	seconds := tokenSeconds
+	return []corev1.Volume{
+		{Name: tokenVolume, VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
+			{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Audience: c.Audience, ExpirationSeconds: &seconds, Path: tokenFile}},
+		}}}},
+		{Name: runVolume, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory, SizeLimit: quantity("1Mi")}}},
+	}
+}
+
+func quantity(s string) *resource.Quantity {
+	q := resource.MustParse(s)
+	return &q
+}
+
+// captureContainer sets the redirect before anything else in the pod runs. It is the one container that may touch the network's rules, and it is gone when the others start.
+func captureContainer(p *corev1.Pod, c Config) corev1.Container {
+	args := []string{"capture"}
+	if ports := strings.TrimSpace(p.Annotations[v1alpha1.AnnotationExcludeInboundPorts]); ports != "" {
+		args = append(args, "--exclude-inbound-ports", ports)
+	}
+	root, yes, no := int64(0), true, false
+	return corev1.Container{
+		Name: CaptureContainer, Image: c.Image, Args: args,
+		Resources: resources("10m", "32Mi", "128Mi"),
+		SecurityContext: &corev1.SecurityContext{
+			RunAsUser: &root, RunAsGroup: &root, RunAsNonRoot: &no, ReadOnlyRootFilesystem: &yes, AllowPrivilegeEscalation: &no, Privileged: &no,
+			Capabilities:   &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}, Add: []corev1.Capability{"NET_ADMIN"}},
+			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+		},
+	}
+}
+
+func resources(cpu, memory, limit string) corev1.ResourceRequirements {
+	return corev1.ResourceRequirements{
+		Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(memory)},
+		Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse(limit)},
+	}
+}
+
+// proxyContainer is a native sidecar: it starts before the application, and the application starts once it is ready; it stops after it.
+func proxyContainer(c Config, probes []bootstrap.Probe) (corev1.Container, error) {
+	b, err := bootstrap.BuildSidecar(bootstrap.Sidecar{
+		Server: c.Server, ServerName: c.ServerName, CABundle: c.CABundle, TokenPath: tokenDir + "/" + tokenFile, AdminPath: runDir + "/admin.sock",
+		Probes: probes, IPv6: c.IPv6,
+	})
+	if err != nil {
+		return corev1.Container{}, err
+	}
+	args, err := bootstrap.Args(b)
+	if err != nil {
+		return corev1.Container{}, err
+	}
+	always := corev1.ContainerRestartPolicyAlways
+	user, yes, no := ProxyUser, true, false
+	return corev1.Container{
+		Name: ProxyContainer, Image: c.SidecarImage, Args: args, RestartPolicy: &always,
+		Env:           []corev1.EnvVar{fromField("POD_NAME", "metadata.name"), fromField("POD_NAMESPACE", "metadata.namespace"), fromField("POD_IP", "status.podIP")},
+		StartupProbe:  startupProbe(),
+		Resources:     resources("20m", "96Mi", "768Mi"),
+		VolumeMounts:  []corev1.VolumeMount{{Name: tokenVolume, MountPath: tokenDir, ReadOnly: true}, {Name: runVolume, MountPath: runDir}},
+		SecurityContext: &corev1.SecurityContext{
+			RunAsUser: &user, RunAsGroup: &user, RunAsNonRoot: &yes, ReadOnlyRootFilesystem: &yes, AllowPrivilegeEscalation: &no, Privileged: &no,
+			Capabilities:   &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+		},
+	}, nil
+}
+
+func fromField(name, path string) corev1.EnvVar {
+	return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: path}}}
+}

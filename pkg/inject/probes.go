@@ -1,0 +1,175 @@
+package inject
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/pilot-lite/pilot-lite/pkg/bootstrap"
+	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+)
+
+// startupProbe holds the application back until the sidecar's first configuration is complete. It never gives up: a sidecar that waits for its control plane is not
+// mended by a restart, and a pod that waits is shut.
+func startupProbe() *corev1.Probe {
+	const forever = 1 << 20
+	return &corev1.Probe{
+		ProbeHandler:     corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: bootstrap.ReadyPath, Port: intstr.FromInt32(int32(bootstrap.HealthPort)), Scheme: corev1.URISchemeHTTP}},
+		PeriodSeconds:    1,
+		TimeoutSeconds:   1,
+		SuccessThreshold: 1,
+		FailureThreshold: forever,
+	}
+}
+
+// rewriteProbes points the kubelet's probes at the sidecar, which asks the application itself: under a policy that denies everything they work, and through the
+// sidecar alone they would prove nothing, since it accepts connections whether the application does or not. What they were is kept in an annotation.
+func rewriteProbes(p *corev1.Pod, object model.ObjectRef) ([]bootstrap.Probe, []model.Diagnostic) {
+	w := &probeWriter{object: object, pod: p, written: map[string]corev1.ProbeHandler{}}
+	for i := range p.Spec.InitContainers {
+		c := &p.Spec.InitContainers[i]
+		w.container(fmt.Sprintf("spec.initContainers[%d]", i), c)
+	}
+	for i := range p.Spec.Containers {
+		w.container(fmt.Sprintf("spec.containers[%d]", i), &p.Spec.Containers[i])
+	}
+	if len(w.written) > 0 {
+		// What the author wrote, so that a second injection starts from it.
+		body, err := json.Marshal(w.written)
+		if err == nil {
+			if p.Annotations == nil {
+				p.Annotations = map[string]string{}
+			}
+			p.Annotations[v1alpha1.AnnotationProbes] = string(body)
+		}
+	}
+	return w.probes, w.notices
+}
+
+type probeWriter struct {
+	object  model.ObjectRef
+	pod     *corev1.Pod
+	probes  []bootstrap.Probe
+	written map[string]corev1.ProbeHandler // by the probe's name
+	notices []model.Diagnostic
+}
+
+func (w *probeWriter) container(field string, c *corev1.Container) {
+	for _, k := range probesOf(c) {
+		if k.probe == nil {
+			continue
+		}
+		converted, ok := w.convert(c, c.Name+"/"+k.kind, k.probe)
+		if !ok {
+			continue
+		}
+		w.written[converted.Name] = k.probe.ProbeHandler
+		w.probes = append(w.probes, converted)
+		k.probe.ProbeHandler = corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
+			Path: bootstrap.ProbePath(converted.Name), Port: intstr.FromInt32(int32(bootstrap.HealthPort)), Scheme: corev1.URISchemeHTTP,
+		}}
+	}
+	if c.Lifecycle != nil {
+		w.hooks(field, c)
+	}
+}
+
+type kindOfProbe struct {
+	kind  string
+	probe *corev1.Probe
+}
+
+func probesOf(c *corev1.Container) []kindOfProbe {
+	return []kindOfProbe{{"liveness", c.LivenessProbe}, {"readiness", c.ReadinessProbe}, {"startup", c.StartupProbe}}
+}
+
+// convert reads a probe; false for one that does not come over the pod's network: a command, or a request to another host.
+func (w *probeWriter) convert(c *corev1.Container, name string, p *corev1.Probe) (bootstrap.Probe, bool) {
+	out := bootstrap.Probe{
+		Name: name, Interval: time.Duration(cmp.Or(p.PeriodSeconds, 10)) * time.Second, Timeout: time.Duration(cmp.Or(p.TimeoutSeconds, 1)) * time.Second,
+	}
+	var port intstr.IntOrString
+	switch h := p.ProbeHandler; {
+	case h.HTTPGet != nil && h.HTTPGet.Host == "":
+		out.Kind, out.Path, port = bootstrap.ProbeHTTP, h.HTTPGet.Path, h.HTTPGet.Port
+		if !strings.HasPrefix(out.Path, "/") {
+			out.Path = "/" + out.Path
+		}
+		if h.HTTPGet.Scheme == corev1.URISchemeHTTPS {
+			out.Scheme = bootstrap.SchemeHTTPS
+		}
+		for _, header := range h.HTTPGet.HTTPHeaders {
+			if strings.EqualFold(header.Name, "host") {
+				out.Host = header.Value
+				continue
+			}
+			out.Headers = append(out.Headers, bootstrap.ProbeHeader{Name: header.Name, Value: header.Value})
+		}
+	case h.TCPSocket != nil && h.TCPSocket.Host == "":
+		out.Kind, port = bootstrap.ProbeTCP, h.TCPSocket.Port
+	case h.GRPC != nil:
+		out.Kind, port = bootstrap.ProbeGRPC, intstr.FromInt32(h.GRPC.Port)
+		if h.GRPC.Service != nil {
+			out.GRPCService = *h.GRPC.Service
+		}
+	default:
+		return out, false
+	}
+	out.Port = portOf(c, port)
+	return out, out.Port != 0
+}
+
+// portOf is a port's number; a name is one of the container's own ports. 0 where there is none: the kubelet then fails the probe, as it would without a sidecar.
+func portOf(c *corev1.Container, p intstr.IntOrString) uint16 {
+	n := p.IntVal
+	if p.Type == intstr.String {
+		n = 0
+		for _, declared := range c.Ports {
+			if declared.Name == p.StrVal {
+				n = declared.ContainerPort
+			}
+		}
+	}
+	if n < 1 || n > 65535 {
+		return 0
+	}
+	return uint16(n)
+}
+
+// hooks tells of what the kubelet sends to the application's port and policies may deny.
+func (w *probeWriter) hooks(field string, c *corev1.Container) {
+	hooks := []*corev1.LifecycleHandler{c.Lifecycle.PostStart, c.Lifecycle.PreStop}
+	for i, name := range []string{"postStart", "preStop"} {
+		if h := hooks[i]; h == nil || h.HTTPGet == nil && h.TCPSocket == nil {
+			continue
+		}
+		w.notices = append(w.notices, model.Diagnostic{
+			Code: "hook-over-network", Severity: model.SeverityWarning, Object: w.object, Field: field + ".lifecycle." + name,
+			Consequence: "the kubelet's request passes through the sidecar, and is denied where policies isolate the pod", Remedy: "write the hook as a command (exec) or a sleep",
+		})
+	}
+}
+
+// restoreProbes puts back what rewriteProbes replaced.
+func restoreProbes(p *corev1.Pod) {
+	written := map[string]corev1.ProbeHandler{}
+	_ = json.Unmarshal([]byte(p.Annotations[v1alpha1.AnnotationProbes]), &written)
+	delete(p.Annotations, v1alpha1.AnnotationProbes)
+	restore := func(containers []corev1.Container) {
+		for i := range containers {
+			for _, k := range probesOf(&containers[i]) {
+				if h, known := written[containers[i].Name+"/"+k.kind]; known && k.probe != nil {
+					k.probe.ProbeHandler = h
+				}
+			}
+		}
+	}
+	restore(p.Spec.InitContainers)
+	restore(p.Spec.Containers)
+}
