@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -21,6 +22,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
 // Server is an API server and its etcd.
@@ -101,6 +104,23 @@ func (s *Server) Namespace(t testing.TB, prefix string, labels map[string]string
 		t.Fatalf("make a service account: %v", err)
 	}
 	return ns.Name
+}
+
+// Controllers runs some of Kubernetes' own controllers until the test ends, the garbage collector, say. Without their program the test is skipped.
+func (s *Server) Controllers(t testing.TB, names ...string) {
+	t.Helper()
+	program := Program(t, "KUBE_CONTROLLER_MANAGER", "kube-controller-manager")
+	config := clientcmdapi.NewConfig()
+	config.Clusters["test"] = &clientcmdapi.Cluster{Server: s.admin.Host, CertificateAuthorityData: s.admin.CAData}
+	config.AuthInfos["test"] = &clientcmdapi.AuthInfo{ClientCertificateData: s.admin.CertData, ClientKeyData: s.admin.KeyData}
+	config.Contexts["test"] = &clientcmdapi.Context{Cluster: "test", AuthInfo: "test"}
+	config.CurrentContext = "test"
+	file := filepath.Join(s.dir, "kubeconfig")
+	if err := clientcmd.WriteToFile(*config, file); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, s.dir, program, "--kubeconfig="+file, "--controllers="+strings.Join(names, ","), "--leader-elect=false", "--secure-port=0")
+	t.Cleanup(p.kill)
 }
 
 // Stop ends the API server at once, as a crash would; etcd stays.

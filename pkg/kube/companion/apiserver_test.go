@@ -45,6 +45,7 @@ func TestOnAnAPIServer(t *testing.T) {
 	t.Run("leaders", w.leaders)
 	t.Run("outages", w.outages)
 	t.Run("reads back equal", w.readBack)
+	t.Run("collection", w.collection) // the last: from here on the collector deletes what has no owner
 }
 
 // edits: whatever somebody does to a companion by hand, it is put right within 5 s, and then left alone.
@@ -337,4 +338,42 @@ func (w *world) readBack(t *testing.T) {
 			quiet(t, p)
 		})
 	}
+}
+
+// collection: with Kubernetes' garbage collector about, companions go with their policy, and those of a policy that was deleted and made again stay.
+func (w *world) collection(t *testing.T) {
+	w.Controllers(t, "garbage-collector-controller")
+	p := w.plane(t, w.Namespace(t, "collection", nil))
+	for range 3 {
+		ref := w.apply(t, p.namespace, cart)
+		p.stands(t, ref)
+		if err := w.policies(p.namespace).Delete(t.Context(), ref.Name, metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ref := w.apply(t, p.namespace, cart)
+	p.stands(t, ref)
+	settled := func() error {
+		all := p.live(t)
+		for i := range all {
+			if string(all[i].OwnerReferences[0].UID) != ref.UID {
+				return fmt.Errorf("%s belongs to another policy", all[i].Name)
+			}
+		}
+		if n := len(all); n != 3 {
+			return fmt.Errorf("%d companions", n)
+		}
+		return nil
+	}
+	apitest.Eventually(t, within, "the companions are the last policy's", settled)
+	if err := w.policies(p.namespace).Delete(t.Context(), ref.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	apitest.Eventually(t, 4*within, "they are collected", func() error {
+		if n := len(p.live(t)); n > 0 {
+			return fmt.Errorf("%d are left", n)
+		}
+		return nil
+	})
+	quiet(t, p)
 }

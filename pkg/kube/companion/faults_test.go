@@ -56,6 +56,19 @@ func (w *world) failures(t *testing.T) {
 			p.stands(t, w.apply(t, p.namespace, cart))
 		})
 	}
+	t.Run("no answer for one object", func(t *testing.T) {
+		p := w.idlePlane(w.Namespace(t, "failures", nil))
+		p.spoilWith(func(r *http.Request) (*http.Response, error) {
+			if !strings.Contains(r.URL.Path, "/l7p-cart-") {
+				return nil, nil
+			}
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		})
+		p.start(t)
+		w.apply(t, p.namespace, cart)
+		p.stands(t, w.apply(t, p.namespace, strings.ReplaceAll(cart, "cart", "basket")))
+	})
 	t.Run("403 for one object", func(t *testing.T) {
 		p := w.idlePlane(w.Namespace(t, "failures", nil))
 		p.spoilWith(func(r *http.Request) (*http.Response, error) {

@@ -108,7 +108,7 @@ func (x *comparison) companion(d *netpol.Companion) {
 	if mine {
 		r.uid = np.UID
 	}
-	if np == nil || !mine || np.DeletionTimestamp != nil || !sameReach(d.NetworkPolicy, np) {
+	if np == nil || !mine || np.DeletionTimestamp != nil || !equal && !sameReach(d.NetworkPolicy, np) {
 		x.missing[name.Namespace] = append(x.missing[name.Namespace], d.NetworkPolicy)
 	}
 	r.orphaned = time.Time{}
