@@ -38,33 +38,46 @@ func (p pods) Authenticate(ctx context.Context) (xds.Claim, error) {
 
 // controlPlane is an xDS server with a certificate of its own authority, that knows pods by their tokens.
 type controlPlane struct {
-	t       testing.TB
-	address string
-	roots   *x509.CertPool
-	log     bytes.Buffer // to be read after stop
-	stop    func()
+	t        testing.TB
+	identity *identity.Manager
+	cache    *xds.Cache
+	config   podauth.Config
+	address  string
+	log      bytes.Buffer // to be read after stop
+	stop     func()
 }
 
 func serve(t testing.TB, cache *xds.Cache, config podauth.Config) *controlPlane {
 	t.Helper()
-	p := &controlPlane{t: t, roots: x509.NewCertPool()}
+	return serveAs(t, cache, config, identity.Config{})
+}
+
+// serveAs is serve with settings of the test's own for the authority.
+func serveAs(t testing.TB, cache *xds.Cache, config podauth.Config, authority identity.Config) *controlPlane {
+	t.Helper()
+	p := &controlPlane{t: t, cache: cache, config: config, address: "127.0.0.1:0"}
+	authority.Secrets, authority.Namespace, authority.Names = fake.NewClientset().CoreV1().Secrets("pilot-lite-system"), "pilot-lite-system", []string{serverName}
+	authority.ID = &url.URL{Scheme: "spiffe", Host: "cluster.local", Path: "/ns/pilot-lite-system/sa/pilot-lite"}
+	p.identity = identity.New(authority)
+	if err := p.identity.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p.listen()
+	return p
+}
+
+// listen serves at the address until stop.
+func (p *controlPlane) listen() {
+	p.t.Helper()
 	logger := slog.New(slog.NewTextHandler(&p.log, nil))
-	config.Logger = logger
-	manager := identity.New(identity.Config{
-		Secrets: fake.NewClientset().CoreV1().Secrets("pilot-lite-system"), Namespace: "pilot-lite-system", Names: []string{serverName},
-		ID: &url.URL{Scheme: "spiffe", Host: "cluster.local", Path: "/ns/pilot-lite-system/sa/pilot-lite"},
-	})
-	if err := manager.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	p.roots.AppendCertsFromPEM(manager.Bundle())
-	server, err := xds.NewServer(cache, xds.ServerConfig{TLS: manager.PeerTLS(), Authenticator: pods{podauth.New(config)}, Logger: logger, ClaimInterval: 5 * time.Millisecond})
+	p.config.Logger = logger
+	server, err := xds.NewServer(p.cache, xds.ServerConfig{TLS: p.identity.PeerTLS(), Authenticator: pods{podauth.New(p.config)}, Logger: logger, ClaimInterval: 5 * time.Millisecond})
 	if err != nil {
-		t.Fatal(err)
+		p.t.Fatal(err)
 	}
-	l, err := xds.Listen(t.Context(), "127.0.0.1:0")
+	l, err := xds.Listen(p.t.Context(), p.address)
 	if err != nil {
-		t.Fatal(err)
+		p.t.Fatal(err)
 	}
 	p.address = l.Addr().String()
 	done := make(chan struct{})
@@ -80,13 +93,27 @@ func serve(t testing.TB, cache *xds.Cache, config podauth.Config) *controlPlane 
 		server.Stop(ctx)
 		<-done
 	}
-	t.Cleanup(p.stop)
-	return p
+	p.t.Cleanup(p.stop)
 }
 
 // tls is what a sidecar's bootstrap says.
 func (p *controlPlane) tls() *tls.Config {
-	return &tls.Config{RootCAs: p.roots, ServerName: serverName, MinVersion: tls.VersionTLS12}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(p.identity.Bundle())
+	return &tls.Config{RootCAs: roots, ServerName: serverName, MinVersion: tls.VersionTLS12}
+}
+
+// handshake connects and hangs up.
+func (p *controlPlane) handshake() (tls.ConnectionState, error) {
+	c := p.tls()
+	c.NextProtos = []string{"h2"}
+	conn, err := (&tls.Dialer{Config: c}).DialContext(p.t.Context(), "tcp", p.address)
+	if err != nil {
+		return tls.ConnectionState{}, err
+	}
+	defer func() { _ = conn.Close() }()
+	secured, _ := conn.(*tls.Conn)
+	return secured.ConnectionState(), nil
 }
 
 // open opens a stream as a sidecar does, and asks for its clusters in a node's name.
@@ -122,6 +149,13 @@ func (f failed) Recv() (*discoveryv3.DeltaDiscoveryResponse, error) { return nil
 // cacheOf serves each node one cluster that bears its name.
 func cacheOf(t testing.TB, uids map[string]string) *xds.Cache {
 	t.Helper()
+	cache := xds.NewCache(xds.Config{})
+	cache.Set(updateOf(t, uids))
+	return cache
+}
+
+func updateOf(t testing.TB, uids map[string]string) xds.Update {
+	t.Helper()
 	u := xds.Update{Workloads: map[string][]*xds.Resource{}, Nodes: map[string]xds.Node{}}
 	for node, uid := range uids {
 		r, err := xds.NewResource(&clusterv3.Cluster{Name: node}, nil)
@@ -131,9 +165,7 @@ func cacheOf(t testing.TB, uids map[string]string) *xds.Cache {
 		u.Workloads[node] = []*xds.Resource{r}
 		u.Nodes[node] = xds.Node{ID: node, UID: uid, Workload: node}
 	}
-	cache := xds.NewCache(xds.Config{})
-	cache.Set(u)
-	return cache
+	return u
 }
 
 // A sidecar is served what is its own over TLS with its pod's token, and whatever else comes is refused before anything is sent.
