@@ -8,7 +8,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/pilot-lite/pilot-lite/internal/apitest"
 	"github.com/pilot-lite/pilot-lite/pkg/filesource"
@@ -50,89 +49,15 @@ func TestOnAnAPIServer(t *testing.T) {
 
 // edits: whatever somebody does to a companion by hand, it is put right within 5 s, and then left alone.
 func (w *world) edits(t *testing.T) {
-	p := w.plane(t, w.Namespace(t, "edits", nil))
-	ref := w.apply(t, p.namespace, cart)
-	p.stands(t, ref)
-	client := w.admin.NetworkingV1().NetworkPolicies(p.namespace)
-	update := func(edit func(*networkingv1.NetworkPolicy)) func(*testing.T, *networkingv1.NetworkPolicy) {
-		return func(t *testing.T, np *networkingv1.NetworkPolicy) {
-			t.Helper()
-			edit(np)
-			if _, err := client.Update(t.Context(), np, metav1.UpdateOptions{FieldManager: "kubectl-edit"}); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	open := func(np *networkingv1.NetworkPolicy) { np.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{}} }
-	for name, edit := range map[string]func(*testing.T, *networkingv1.NetworkPolicy){
-		"a rule that opens": update(open),
-		"a rule fewer":      update(func(np *networkingv1.NetworkPolicy) { np.Spec.Ingress = nil }),
-		"other pods": update(func(np *networkingv1.NetworkPolicy) {
-			np.Spec.PodSelector = metav1.LabelSelector{MatchLabels: map[string]string{"app": "none"}}
-		}),
-		"another direction":     update(func(np *networkingv1.NetworkPolicy) { np.Spec.PolicyTypes = np.Spec.PolicyTypes[:1] }),
-		"our labels":            update(func(np *networkingv1.NetworkPolicy) { np.Labels = nil }),
-		"our annotation":        update(func(np *networkingv1.NetworkPolicy) { np.Annotations = nil }),
-		"its owner":             update(func(np *networkingv1.NetworkPolicy) { np.OwnerReferences = nil }),
-		"an owner that differs": update(func(np *networkingv1.NetworkPolicy) { np.OwnerReferences[0].Name = "other" }),
-		"marked for deletion, and opened": func(t *testing.T, np *networkingv1.NetworkPolicy) {
-			t.Helper()
-			np.Finalizers = []string{"example.com/never"}
-			update(func(*networkingv1.NetworkPolicy) {})(t, np)
-			if err := client.Delete(t.Context(), np.Name, metav1.DeleteOptions{}); err != nil {
-				t.Fatal(err)
-			}
-			patch := []byte(`{"spec":{"ingress":[{}]}}`)
-			if _, err := client.Patch(t.Context(), np.Name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
-				t.Fatal(err)
-			}
-			apitest.Eventually(t, within, "it is shut again while it waits to be deleted", func() error {
-				now, err := client.Get(t.Context(), np.Name, metav1.GetOptions{})
-				if err != nil {
-					return err
-				}
-				if diff := cmp.Diff(np.Spec, now.Spec); diff != "" {
-					return fmt.Errorf("(-before +now):\n%s", diff)
-				}
-				return nil
-			})
-			if _, err := client.Patch(t.Context(), np.Name, types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{}); err != nil {
-				t.Fatal(err)
-			}
-		},
-		"a generation to come": update(func(np *networkingv1.NetworkPolicy) {
-			open(np)
-			np.Annotations[netpol.AnnotationBuiltFrom] = ref.UID + "/999999"
-		}),
-		"everything at once": update(func(np *networkingv1.NetworkPolicy) {
-			np.Labels, np.Annotations, np.OwnerReferences = nil, nil, nil
-			np.Spec = networkingv1.NetworkPolicySpec{PolicyTypes: []networkingv1.PolicyType{"Ingress"}, Ingress: []networkingv1.NetworkPolicyIngressRule{{}}}
-		}),
-		"who wrote it": func(t *testing.T, np *networkingv1.NetworkPolicy) {
-			t.Helper()
-			patch := []byte(`{"metadata":{"managedFields":[{}],"labels":{"app.kubernetes.io/managed-by":"me"}},"spec":{"ingress":[{}]}}`)
-			if _, err := client.Patch(t.Context(), np.Name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
-				t.Fatal(err)
-			}
-		},
-		"by server-side apply": func(t *testing.T, np *networkingv1.NetworkPolicy) {
-			t.Helper()
-			patch := []byte(`{"apiVersion":"networking.k8s.io/v1","kind":"NetworkPolicy","spec":{"ingress":[{}]}}`)
-			force := true
-			if _, err := client.Patch(t.Context(), np.Name, types.ApplyPatchType, patch, metav1.PatchOptions{FieldManager: "me", Force: &force}); err != nil {
-				t.Fatal(err)
-			}
-		},
-		"deleted": func(t *testing.T, np *networkingv1.NetworkPolicy) {
-			t.Helper()
-			if err := client.Delete(t.Context(), np.Name, metav1.DeleteOptions{}); err != nil {
-				t.Fatal(err)
-			}
-		},
-	} {
+	for name, edit := range meddling() {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := w.plane(t, w.Namespace(t, "edits", nil))
+			ref := w.apply(t, p.namespace, cart)
+			p.stands(t, ref)
+			client := w.admin.NetworkingV1().NetworkPolicies(p.namespace)
 			before := p.role(t, "isolate")
-			edit(t, before.DeepCopy())
+			edit(t, client, before.DeepCopy())
 			apitest.Eventually(t, within, "the companion is put right", func() error {
 				np, err := client.Get(t.Context(), before.Name, metav1.GetOptions{})
 				if err != nil {
@@ -144,9 +69,9 @@ func (w *world) edits(t *testing.T) {
 				return nil
 			})
 			p.stands(t, ref)
+			quiet(t, p)
 		})
 	}
-	quiet(t, p)
 }
 
 // decides is what of an object decides anything.
