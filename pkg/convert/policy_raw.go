@@ -11,6 +11,9 @@ import (
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
+// CodeUnreadable is the code of the one finding about a policy that could not be read.
+const CodeUnreadable = "wrong-type"
+
 // PolicyJSON converts a policy as an API server stores it. What cannot be read was written past the schema, or by a newer schema than this program
 // knows: such a policy shuts every pod that it could have meant, like any that is broken as a whole. The metadata is the object's, already read.
 func PolicyJSON(meta *metav1.ObjectMeta, body []byte) (*v1alpha1.L7Policy, model.Policy, []model.Diagnostic) {
@@ -28,7 +31,7 @@ func PolicyJSON(meta *metav1.ObjectMeta, body []byte) (*v1alpha1.L7Policy, model
 	}
 	p.ObjectMeta = *meta
 	return p, undecodable(meta, body), []model.Diagnostic{{
-		Code: "wrong-type", Severity: model.SeverityError, Object: policyObject(p), Field: field,
+		Code: CodeUnreadable, Severity: model.SeverityError, Object: policyObject(p), Field: field,
 		Consequence: why + ": " + string(effectOf(rawAction(body), partFrame)), Remedy: "write the policy again, as the installed definition of L7Policy describes it",
 	}}
 }

@@ -1,0 +1,68 @@
+package webhook
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/pilot-lite/pilot-lite/pkg/inject"
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+)
+
+// inject puts the sidecar into a pod that is being created.
+func (c Config) inject(r *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error) {
+	if r.Operation != admissionv1.Create || r.Kind != (metav1.GroupVersionKind{Version: "v1", Kind: "Pod"}) || r.SubResource != "" {
+		return nil, fmt.Errorf("%s of %s: want the creation of a v1 Pod", r.Operation, r.Kind.Kind)
+	}
+	var pod corev1.Pod
+	if err := json.Unmarshal(r.Object.Raw, &pod); err != nil {
+		return nil, fmt.Errorf("read the pod: %w", err)
+	}
+	config, err := c.Injection()
+	if err != nil {
+		return refused(http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, "no sidecar can be injected yet: "+err.Error()), nil
+	}
+	result, found := inject.Pod(&pod, r.Namespace, config)
+	if len(found) > 0 {
+		return refused(http.StatusForbidden, metav1.StatusReasonForbidden, "pilot-lite: "+sentences(found)), nil
+	}
+	response := allowed()
+	for i := range result.Notices {
+		if result.Notices[i].Severity != model.SeverityNotice {
+			response.Warnings = append(response.Warnings, sentence(&result.Notices[i]))
+		}
+	}
+	operations, err := patch(&pod, result.Pod)
+	if err != nil {
+		return nil, err
+	}
+	if len(operations) == 0 {
+		return response, nil
+	}
+	kind := admissionv1.PatchTypeJSONPatch
+	response.PatchType = &kind
+	if response.Patch, err = json.Marshal(operations); err != nil {
+		return nil, fmt.Errorf("write the patch: %w", err)
+	}
+	return response, nil
+}
+
+// mostShown is how many findings a refusal lists.
+const mostShown = 20
+
+func sentences(found []model.Diagnostic) string {
+	var out []string
+	for i := range found {
+		if i == mostShown {
+			out = append(out, fmt.Sprintf("and %d more", len(found)-mostShown))
+			break
+		}
+		out = append(out, sentence(&found[i]))
+	}
+	return strings.Join(out, "\n")
+}
