@@ -70,13 +70,12 @@ func newFeed[T any](a api, example runtime.Object, t *table[T], metrics *Metrics
 				return nil, err
 			}
 			f.heard()
-			return watch.Filter(w, func(e watch.Event) (watch.Event, bool) {
+			return tap(w, func(e watch.Event) {
 				if e.Type == watch.Error {
 					f.failed(ctx, apierrors.FromObject(e.Object))
-					return e, true
+					return
 				}
 				f.heard()
-				return e, true
 			}), nil
 		},
 	}
