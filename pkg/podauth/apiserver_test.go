@@ -2,18 +2,24 @@ package podauth_test
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
 	"github.com/pilot-lite/pilot-lite/internal/apitest"
+	"github.com/pilot-lite/pilot-lite/pkg/kube"
 	"github.com/pilot-lite/pilot-lite/pkg/podauth"
 )
 
@@ -23,6 +29,7 @@ type realCluster struct {
 	server    *apitest.Server
 	admin     kubernetes.Interface
 	own       kubernetes.Interface // may do what manifests/rbac.yaml says
+	ownConfig *rest.Config
 	namespace string
 	pod       *corev1.Pod
 	requests  atomic.Int32 // for keys
@@ -33,8 +40,9 @@ func newRealCluster(t *testing.T) *realCluster {
 	s := apitest.New(t)
 	s.Apply(t, apitest.Root(t)+"/manifests/namespace.yaml", apitest.Root(t)+"/manifests/rbac.yaml")
 	config := s.User("system:serviceaccount:pilot-lite-system:pilot-lite", "system:authenticated")
+	c := &realCluster{t: t, server: s, admin: kubernetes.NewForConfigOrDie(s.Config()), ownConfig: rest.CopyConfig(config)}
 	config.AcceptContentTypes, config.ContentType = "application/vnd.kubernetes.protobuf,application/json", "application/vnd.kubernetes.protobuf"
-	c := &realCluster{t: t, server: s, admin: kubernetes.NewForConfigOrDie(s.Config()), own: kubernetes.NewForConfigOrDie(config)}
+	c.own = kubernetes.NewForConfigOrDie(config)
 	t.Cleanup(func() { closeIdle(c.admin, c.own) })
 	c.namespace = s.Namespace(t, "shop", nil)
 	if _, err := c.admin.CoreV1().ServiceAccounts(c.namespace).Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "cart"}}, metav1.CreateOptions{}); err != nil {
@@ -180,4 +188,72 @@ func TestARealAPIServerRotatesItsKey(t *testing.T) {
 	if n := c.requests.Load(); n > 10 {
 		t.Errorf("%d requests for keys", n)
 	}
+}
+
+// Everything together, as in a cluster: informers with the manifests' rights, a real API server's tokens, streams over TLS. They end, and are not let in again, when
+// the pod or the service account is deleted or made anew.
+func TestStreamsOfARealCluster(t *testing.T) {
+	t.Parallel()
+	c := newRealCluster(t)
+	c.server.InstallCRDs(t)
+	source := kube.NewSource(kube.Config{Client: c.own, Dynamic: dynamic.NewForConfigOrDie(c.ownConfig), Namespace: "pilot-lite-system"})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = source.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	apitest.Eventually(t, 30*time.Second, "everything was listed", func() error {
+		if waiting := source.Waiting(); len(waiting) > 0 {
+			return fmt.Errorf("waiting for %v", waiting)
+		}
+		return nil
+	})
+	config := c.config()
+	config.Account = source.Account
+	config.Pod = func(namespace, name string) (podauth.Pod, bool) {
+		p, found := source.Pod(namespace, name)
+		return podauth.Pod{UID: p.UID, ServiceAccount: p.ServiceAccount, Ended: p.Ended}, found
+	}
+	node := c.namespace + "/cart-1"
+	p := serve(t, cacheOf(t, map[string]string{node: string(c.pod.UID)}), config)
+	open := func(token string) discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient {
+		return p.open(credentials.NewTLS(p.tls()), "Bearer "+token, node)
+	}
+	served := func(token string) (stream discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient) {
+		t.Helper()
+		apitest.Eventually(t, 20*time.Second, "it is served", func() error {
+			stream = open(token)
+			_, err := stream.Recv()
+			return err
+		})
+		return stream
+	}
+	accounts := c.admin.CoreV1().ServiceAccounts(c.namespace)
+	token := c.token(audience, c.pod)
+	stream := served(token)
+	if err := accounts.Delete(t.Context(), "cart", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := stream.Recv()
+	wants(t, "the account is gone", codes.Unavailable, err)
+	_, err = open(token).Recv()
+	wants(t, "the account is gone, as it comes back", codes.Unavailable, err)
+
+	if _, err := accounts.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "cart"}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	fresh := c.token(audience, c.pod)
+	stream = served(fresh)
+	_, err = open(token).Recv()
+	wants(t, "a token of the earlier account", codes.Unauthenticated, err)
+	c.remove("cart-1")
+	_, err = stream.Recv()
+	wants(t, "the pod is gone", codes.Unavailable, err)
+	c.run("cart-1")
+	apitest.Eventually(t, 20*time.Second, "the new pod is known", func() error {
+		_, err := open(fresh).Recv()
+		if status.Code(err) == codes.Unauthenticated {
+			return nil
+		}
+		return err
+	})
 }
