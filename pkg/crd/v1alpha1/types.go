@@ -78,6 +78,13 @@ const (
 	ProxyInjected = "injected"
 	// LabelServiceAccount is stamped by the injector with the pod's service account (see model.ServiceAccountLabel for long names).
 	LabelServiceAccount = "policy.pilot-lite.io/service-account"
+	// LabelInject on a namespace, with the value InjectEnabled, has the sidecar injected into its pods; on a pod, InjectDisabled leaves it out where the mesh's settings permit.
+	LabelInject = "policy.pilot-lite.io/inject"
+	// InjectEnabled and InjectDisabled are LabelInject's values.
+	InjectEnabled  = "enabled"
+	InjectDisabled = "disabled"
+	// AnnotationProbes keeps, as JSON, the kubelet's probes as the pod's author wrote them; the injector writes it.
+	AnnotationProbes = "policy.pilot-lite.io/probes"
 	// AnnotationBound lists, as JSON, the listeners of a proxy that is not behind a redirect.
 	AnnotationBound = "policy.pilot-lite.io/bound"
 	// AnnotationServerFirst lists the TCP ports, comma-separated, where the application speaks first.
