@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -44,6 +45,9 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{Server: apitest.New(t)}
 	w.InstallCRDs(t)
+	manifests := filepath.Join(apitest.Root(t), "manifests")
+	// Without the admission policy on companions, which refuses some of what is tried here.
+	w.Apply(t, filepath.Join(manifests, "namespace.yaml"), filepath.Join(manifests, "rbac.yaml"))
 	w.admin = kubernetes.NewForConfigOrDie(w.Config())
 	w.source = kube.NewSource(kube.Config{Client: w.admin, Dynamic: dynamic.NewForConfigOrDie(w.Config()), Namespace: "pilot-lite-system"})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -106,11 +110,14 @@ func (w *world) plane(t *testing.T, namespace string) *plane {
 	return p
 }
 
+// account has the rights that the manifests grant.
+const account = "system:serviceaccount:pilot-lite-system:pilot-lite"
+
 func (w *world) idlePlane(namespace string) *plane {
 	p := &plane{world: w, namespace: namespace}
-	config := w.Config()
+	config := w.User(account)
 	config.Wrap(func(rt http.RoundTripper) http.RoundTripper { return &spoiler{rt, p} })
-	policies := dynamic.NewForConfigOrDie(w.Config()).Resource(v1alpha1.SchemeGroupVersion().WithResource(v1alpha1.Resource))
+	policies := dynamic.NewForConfigOrDie(w.User(account)).Resource(v1alpha1.SchemeGroupVersion().WithResource(v1alpha1.Resource))
 	p.Controller = companion.New(companion.Config{
 		Client: kubernetes.NewForConfigOrDie(config).NetworkingV1(), Standing: p, Desired: p.desired, Leads: func() bool { return !p.follower.Load() }, Logger: slog.New(slog.DiscardHandler),
 		Live: companion.Live(func(ctx context.Context, namespace, name string) (metav1.Object, error) {

@@ -82,7 +82,9 @@ func (l *Leader) Run(ctx context.Context, lead func(ctx context.Context)) error 
 		Lock: k, LeaseDuration: l.Times.Lease, RenewDeadline: l.Times.Renew, RetryPeriod: l.Times.Retry, ReleaseOnCancel: true, Name: l.Name,
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(context.Context) { close(elected) }, OnStoppedLeading: func() {},
-			OnNewLeader: func(identity string) { l.Logger.Info("a replica leads", "identity", identity, "self", identity == k.Identity()) },
+			OnNewLeader: func(identity string) {
+				l.Logger.Info("a replica leads", "identity", identity, "self", identity == k.Identity())
+			},
 		},
 	})
 	if err != nil {

@@ -3,6 +3,7 @@ package leader_test
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -72,6 +73,20 @@ func TestOnAnAPIServer(t *testing.T) {
 			t.Error("it leads after it ended")
 		}
 		apitest.Eventually(t, 10*time.Second, "the second leads", second.leads)
+	})
+
+	t.Run("the manifests' rights are enough", func(t *testing.T) {
+		manifests := filepath.Join(apitest.Root(t), "manifests")
+		s.Apply(t, filepath.Join(manifests, "namespace.yaml"), filepath.Join(manifests, "rbac.yaml"))
+		own := kubernetes.NewForConfigOrDie(s.User("system:serviceaccount:pilot-lite-system:pilot-lite"))
+		for range 2 { // once to make the Lease, and once to take it
+			r := start(t, own, "pilot-lite-system", "pod", quick())
+			apitest.Eventually(t, 10*time.Second, "it leads", r.leads)
+			r.stop()
+			if err := <-r.ended; err != nil {
+				t.Error(err)
+			}
+		}
 	})
 
 	// Whoever loses its lease stops, says so, and leaves the other's lease alone.
