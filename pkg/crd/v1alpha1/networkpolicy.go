@@ -5,7 +5,10 @@ import "k8s.io/apimachinery/pkg/util/intstr"
 // The types of this file have the fields of those of the same purpose in k8s.io/api/networking/v1 and k8s.io/apimachinery. They are declared again
 // because the API server refuses a schema whose checks have no bound on their cost, and the originals carry no bounds.
 
-// LabelSelector selects objects by their labels: all of it must hold, and an empty selector selects everything.
+// LabelSelector selects objects by their labels: all of it must hold, and an empty selector selects everything. It is one value to server-side apply, as the original is:
+// else who applies an empty one where labels stood is told that it is null.
+//
+// +structType=atomic
 type LabelSelector struct {
 	// MatchLabels lists labels that must have these values.
 	//

@@ -225,7 +225,7 @@ spec:
 
 	tried := w.apply(t, p.namespace, `
 metadata: {name: cart}
-spec: {podSelector: {matchLabels: {app: basket}}, enforcement: DryRun, ingress: [{}]}
+spec: {podSelector: {}, enforcement: DryRun, ingress: []}
 `)
 	p.stands(t, tried)
 	if left := p.live(t); len(left) > 0 {
