@@ -17,6 +17,7 @@ import (
 type task struct {
 	policy  string // "namespace/name"
 	actions []*action
+	failed  int // how often any of it was tried in vain
 }
 
 // action is one write. Its outcome is filled in by the worker.
@@ -196,9 +197,13 @@ func (x *comparison) add(p model.PolicyRef, r *record, a *action) {
 		x.tasks[key] = &task{policy: key}
 	}
 	x.tasks[key].actions = append(x.tasks[key].actions, a)
+	if r.failure.message != "" {
+		x.tasks[key].failed = max(x.tasks[key].failed, r.attempts)
+	}
 }
 
-// queued are the tasks: writes before deletions, and what isolates before what allows.
+// queued are the tasks: in each, writes before deletions, and what isolates before what allows; last the policies that were tried in vain, so that they take no worker from
+// the others.
 func (x *comparison) queued() []*task {
 	out := make([]*task, 0, len(x.tasks))
 	for _, t := range x.tasks {
@@ -207,7 +212,9 @@ func (x *comparison) queued() []*task {
 		})
 		out = append(out, t)
 	}
-	slices.SortFunc(out, func(a, b *task) int { return strings.Compare(a.policy, b.policy) })
+	slices.SortFunc(out, func(a, b *task) int {
+		return cmp.Or(cmp.Compare(a.failed, b.failed), strings.Compare(a.policy, b.policy))
+	})
 	return out
 }
 
