@@ -1,6 +1,6 @@
 // Package identity makes the control plane's own certificates: an authority of its own, kept in a Secret that all replicas share, and a certificate that each
 // replica signs for itself. Input: a client for that Secret, names and a clock. Output: TLS settings for servers and clients, and the bundle that proxies and the
-// API server trust. Entry point: Manager.
+// API server trust. Entry points: Manager; NewWebhooks, which gives the webhooks that trust; and NewFiles, for a certificate that is given.
 package identity
 
 import (

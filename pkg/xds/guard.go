@@ -29,7 +29,11 @@ func (g *guard) unary(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHan
 
 func (g *guard) stream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	err := g.run(srv, ss, handler)
-	switch status.Code(err) {
+	code := status.Code(err)
+	if code != codes.OK && code != codes.Canceled {
+		g.metrics.streamEnded(code)
+	}
+	switch code {
 	case codes.OK, codes.Canceled, codes.Unavailable:
 	default:
 		from := ""

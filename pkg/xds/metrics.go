@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc/codes"
 )
 
 // Metrics counts what is served. No series names a proxy: ten thousand of them would.
@@ -14,6 +15,7 @@ type Metrics struct {
 	bytes   *prometheus.CounterVec
 	acks    *prometheus.CounterVec
 	nacks   *prometheus.CounterVec
+	ended   *prometheus.CounterVec
 	panics  prometheus.Counter
 	expired prometheus.Counter
 }
@@ -29,13 +31,16 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		pushes:  counter("pushes_total", "Responses sent to proxies, by resource type."),
 		bytes:   counter("push_bytes_total", "Bytes of resources sent to proxies, by resource type."),
 		acks:    counter("acks_total", "Responses that proxies acknowledged, by resource type."),
-		panics:  prometheus.NewCounter(prometheus.CounterOpts{Name: "pilot_lite_xds_panics_total", Help: "Panics that one stream's handling was stopped by."}),
+		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "pilot_lite_streams_ended_total", Help: "xDS streams that were refused, or ended for a reason other than that the proxy left, by gRPC status.",
+		}, []string{"code"}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{Name: "pilot_lite_xds_panics_total", Help: "Panics that one stream's handling was stopped by."}),
 		expired: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "pilot_lite_holds_expired_total", Help: "New proxies that were served before every other had acknowledged their address.",
 		}),
 		nacks: counter("nacks_total", "Responses that proxies refused, by resource type."),
 	}
-	r.MustRegister(m.proxies, m.streams, m.pushes, m.bytes, m.acks, m.nacks, m.panics, m.expired)
+	r.MustRegister(m.proxies, m.streams, m.pushes, m.bytes, m.acks, m.nacks, m.ended, m.panics, m.expired)
 	return m
 }
 
@@ -87,6 +92,12 @@ func (m *Metrics) setProxies(n int) {
 func (m *Metrics) panicked() {
 	if m != nil {
 		m.panics.Inc()
+	}
+}
+
+func (m *Metrics) streamEnded(code codes.Code) {
+	if m != nil {
+		m.ended.WithLabelValues(code.String()).Inc()
 	}
 }
 

@@ -73,7 +73,7 @@ func (c *Cache) proxyStatus(id string) ProxyStatus {
 	s := c.newest(id)
 	if s != nil {
 		p.Connected, p.Since, p.Build = true, s.since, s.build
-	} else if d, lately := c.departed[id]; lately {
+	} else if d, lately := c.departed[id]; lately && !c.stray(d.stream) {
 		s = d.stream
 		p.Since, p.Build = d.at, s.build
 	}
