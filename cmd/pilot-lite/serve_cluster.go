@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -105,17 +106,28 @@ func (s *clusterServer) start(ctx context.Context, group *errgroup.Group) error 
 	if err != nil {
 		return failure{err}
 	}
+	hooks, err := s.newWebhooks(ctx)
+	if err != nil {
+		return failure{err}
+	}
+	writing, err := s.newWriters()
+	if err != nil {
+		return failure{err}
+	}
 	security := xds.ServerConfig{TLS: s.identity.PeerTLS(), Authenticator: s.authenticator()}
 	if err := s.core.start(ctx, group, s.options, security, adminParts{problems: s.source.Problems, unready: s.unready}); err != nil {
 		return err
 	}
 	group.Go(func() error { return s.identity.Run(ctx) })
 	group.Go(health.serve)
+	group.Go(hooks.serve)
+	group.Go(func() error { return writing.run(ctx) })
+	group.Go(func() error { s.tell(ctx, writing); return nil })
 	group.Go(func() error {
 		<-ctx.Done()
 		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 		defer cancel()
-		return health.stop(stopping)
+		return errors.Join(hooks.stop(stopping), health.stop(stopping))
 	})
 	return nil
 }

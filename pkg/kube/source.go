@@ -229,6 +229,20 @@ func (s *Source) Snapshot() (*model.Snapshot, bool) {
 	return s.snapshot, true
 }
 
+// Mesh are the settings that are in force; false until they were read once.
+func (s *Source) Mesh() (model.Mesh, bool) {
+	if len(s.Waiting()) > 0 {
+		return model.Mesh{}, false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.readMesh()
+	if s.goodMesh == nil {
+		return model.Mesh{}, false
+	}
+	return *s.goodMesh, true
+}
+
 // readMesh takes over settings that are good. Others leave what was good last.
 func (s *Source) readMesh() {
 	mesh := meshConfig{mesh: s.defaultMesh}

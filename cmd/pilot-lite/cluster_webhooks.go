@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strconv"
+	"time"
+
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
+	"github.com/pilot-lite/pilot-lite/pkg/inject"
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+	"github.com/pilot-lite/pilot-lite/pkg/webhook"
+)
+
+const (
+	webhookTimeout = 10 * time.Second // as long as the API server waits at most
+	controlPort    = 15012            // of the Service that sidecars connect to
+)
+
+// webhooks answers the API server.
+type webhooks struct {
+	listener net.Listener
+	server   *http.Server
+}
+
+func (s *clusterServer) newWebhooks(ctx context.Context) (*webhooks, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.options.cluster.webhooks)
+	if err != nil {
+		return nil, fmt.Errorf("--webhook-address: %w", err)
+	}
+	handler := webhook.Handler(webhook.Config{
+		Injection: s.injection, Unprotected: s.unprotected, Logger: s.logger.With("component", "webhook"), Metrics: webhook.NewMetrics(s.registry),
+	})
+	return &webhooks{listener: l, server: &http.Server{
+		Handler: handler, TLSConfig: s.identity.ServerTLS(), ReadHeaderTimeout: webhookTimeout, ReadTimeout: webhookTimeout, WriteTimeout: webhookTimeout,
+		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+	}}, nil
+}
+
+func (w *webhooks) serve() error {
+	if err := w.server.ServeTLS(w.listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("webhooks: %w", err)
+	}
+	return nil
+}
+
+func (w *webhooks) stop(ctx context.Context) error {
+	if err := w.server.Shutdown(ctx); err != nil {
+		return fmt.Errorf("stop the webhooks: %w", err)
+	}
+	return nil
+}
+
+// injection is what a pod is given now.
+func (s *clusterServer) injection() (inject.Config, error) {
+	o := &s.options.cluster
+	if o.image == "" || o.sidecarImage == "" {
+		return inject.Config{}, errors.New("the control plane was started without --image and --sidecar-image")
+	}
+	mesh, known := s.source.Mesh()
+	if !known {
+		return inject.Config{}, errors.New("the mesh's settings were not read yet")
+	}
+	own, _ := netip.ParseAddr(os.Getenv("POD_IP"))
+	return inject.Config{
+		Image: o.image, SidecarImage: o.sidecarImage, Server: net.JoinHostPort(o.serviceName(), strconv.Itoa(controlPort)), ServerName: o.serviceName(),
+		CABundle: s.identity.Bundle(), Audience: tokenAudience, IPv6: own.Is6(), OptOutNamespaces: mesh.OptOutNamespaces,
+	}, nil
+}
+
+// unprotected are the running pods that a policy selects and that have no sidecar.
+func (s *clusterServer) unprotected(p *model.Policy) []string {
+	snapshot, complete := s.source.Snapshot()
+	if !complete {
+		return nil
+	}
+	var out []string
+	for i := range snapshot.Pods {
+		pod := &snapshot.Pods[i]
+		if pod.Namespace == p.Namespace && pod.Expected && pod.Labels[v1alpha1.LabelProxy] != v1alpha1.ProxyInjected && p.Selector.Matches(labels.Set(pod.Labels)) {
+			out = append(out, pod.Name)
+		}
+	}
+	return out
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
+	"github.com/pilot-lite/pilot-lite/pkg/identity"
+	"github.com/pilot-lite/pilot-lite/pkg/kube/companion"
+	"github.com/pilot-lite/pilot-lite/pkg/kube/leader"
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+)
+
+// writers write to the cluster, in the one replica that leads.
+type writers struct {
+	leader     *leader.Leader
+	companions *companion.Controller
+	webhooks   *identity.Webhooks
+}
+
+func (s *clusterServer) newWriters() (*writers, error) {
+	pod := os.Getenv("POD_NAME")
+	if pod == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			return nil, fmt.Errorf("set POD_NAME: %w", err)
+		}
+		pod = name
+	}
+	w := &writers{leader: leader.New(leader.Config{
+		Leases: s.clients.Client.CoordinationV1(), Namespace: s.options.cluster.namespace, Name: controlPlaneName, Pod: pod,
+		Logger: s.logger.With("component", "leader"), Metrics: leader.NewMetrics(s.registry),
+	})}
+	w.companions = companion.New(companion.Config{
+		Client: s.clients.Client.NetworkingV1(), Standing: s.source, Desired: s.desired, Live: s.livePolicy, Leads: w.leader.Leads,
+		Logger: s.logger.With("component", "companions"), Metrics: companion.NewMetrics(s.registry),
+	})
+	w.webhooks = identity.NewWebhooks(identity.WebhookConfig{
+		Client: s.clients.Client.AdmissionregistrationV1(), Name: controlPlaneName, Bundle: s.identity.Bundle, Logger: s.logger.With("component", "identity"),
+	})
+	return w, nil
+}
+
+// run stands for election until ctx is done.
+func (w *writers) run(ctx context.Context) error {
+	return w.leader.Run(ctx, func(ctx context.Context) {
+		var writing sync.WaitGroup
+		writing.Go(func() { w.companions.Run(ctx) })
+		writing.Go(func() { _ = w.webhooks.Run(ctx) }) // it returns nil
+		writing.Wait()
+	})
+}
+
+// desired are the companions that should stand, from the last good rebuild.
+func (s *clusterServer) desired() (companion.Desired, bool) {
+	output := s.loop.Output()
+	if output == nil || s.loop.Degraded() || len(s.source.Waiting()) > 0 {
+		return companion.Desired{}, false
+	}
+	return companion.Desired{Companions: output.Companions, Policies: output.Policies}, true
+}
+
+// livePolicy asks the API server which generation of a policy there is.
+func (s *clusterServer) livePolicy(ctx context.Context, namespace, name string) (model.PolicyRef, bool, error) {
+	policies := s.clients.Dynamic.Resource(v1alpha1.SchemeGroupVersion().WithResource("l7policies"))
+	p, err := policies.Namespace(namespace).Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return model.PolicyRef{}, false, nil
+	case err != nil:
+		return model.PolicyRef{}, false, fmt.Errorf("read policy %s/%s: %w", namespace, name, err)
+	}
+	return model.PolicyRef{Namespace: namespace, Name: name, UID: string(p.GetUID()), Generation: p.GetGeneration()}, true, nil
+}
+
+// tell pokes the writers whenever what they compare may have changed.
+func (s *clusterServer) tell(ctx context.Context, w *writers) {
+	var telling sync.WaitGroup
+	telling.Go(func() {
+		for n := int64(1); ctx.Err() == nil; n++ {
+			n = s.loop.WaitFor(ctx, n)
+			w.companions.Poke()
+		}
+	})
+	telling.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-s.source.NetworkPoliciesChanged():
+				w.companions.Poke()
+			}
+		}
+	})
+	telling.Wait()
+}
