@@ -45,8 +45,11 @@ func (l Lifetimes) check() error {
 	return nil
 }
 
-// backdated is how far a certificate's beginning lies before it was made: clocks differ.
-const backdated = 5 * time.Minute
+// How far a certificate's beginning lies before it was made: clocks differ. An authority that a replica makes whose clock is far ahead must be good at once.
+const (
+	backdated          = 5 * time.Minute
+	authorityBackdated = 24 * time.Hour
+)
 
 // authority signs certificates.
 type authority struct {
@@ -71,7 +74,7 @@ func newAuthority(now time.Time, lifetime time.Duration) (authority, error) {
 		return authority{}, err
 	}
 	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: "pilot-lite CA " + serial.Text(16)[:8]}, NotBefore: now.Add(-backdated), NotAfter: now.Add(lifetime),
+		SerialNumber: serial, Subject: pkix.Name{CommonName: "pilot-lite CA " + serial.Text(16)[:8]}, NotBefore: now.Add(-authorityBackdated), NotAfter: now.Add(lifetime),
 		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
@@ -106,7 +109,7 @@ func (s *state) advance(now time.Time, l Lifetimes) (*state, error) {
 			return nil, err
 		}
 		out.next = &next
-	case s.next != nil && (now.After(s.next.certificate.NotBefore.Add(backdated+l.Overlap)) || now.After(end.Add(-l.Leaf))):
+	case s.next != nil && (now.After(s.next.certificate.NotBefore.Add(authorityBackdated+l.Overlap)) || now.After(end.Add(-l.Leaf))):
 		// What it signs must not outlive it, so it hands over before it ends, overlap or not.
 		out.signing, out.next = *s.next, nil
 		if !ended(s.signing.certificate) {

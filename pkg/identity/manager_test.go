@@ -221,6 +221,28 @@ func TestABrokenSecretIsLeftAlone(t *testing.T) {
 	})
 }
 
+// The first replica's clock is an hour ahead: the others can serve with its authority at once. What it signs itself holds when its clock is set right.
+func TestClocksThatDiffer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var s secrets
+		ahead := time.Hour
+		c := config(&s)
+		c.Now = func() time.Time { return time.Now().Add(ahead) }
+		first, second := started(t, c), started(t, config(&s))
+		if err := trusts(first.Bundle(), current(t, second), time.Now()); err != nil {
+			t.Errorf("the second replica: %v", err)
+		}
+		ahead = 0
+		running(t, first)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if err := trusts(second.Bundle(), current(t, first), time.Now()); err != nil {
+			t.Errorf("the first replica, set right: %v", err)
+		}
+	})
+}
+
 // An authority that somebody put there, such as a backup's, is used.
 func TestAnAuthorityThatIsGiven(t *testing.T) {
 	t.Parallel()
