@@ -14,6 +14,7 @@ import (
 	"time"
 
 	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/dynamic"
@@ -120,9 +121,16 @@ func (w *world) idlePlane(namespace string) *plane {
 	policies := dynamic.NewForConfigOrDie(w.User(account)).Resource(v1alpha1.SchemeGroupVersion().WithResource(v1alpha1.Resource))
 	p.Controller = companion.New(companion.Config{
 		Client: kubernetes.NewForConfigOrDie(config).NetworkingV1(), Standing: p, Desired: p.desired, Leads: func() bool { return !p.follower.Load() }, Logger: slog.New(slog.DiscardHandler),
-		Live: companion.Live(func(ctx context.Context, namespace, name string) (metav1.Object, error) {
-			return policies.Namespace(namespace).Get(ctx, name, metav1.GetOptions{})
-		}),
+		Live: func(ctx context.Context, namespace, name string) (model.PolicyRef, bool, error) {
+			o, err := policies.Namespace(namespace).Get(ctx, name, metav1.GetOptions{})
+			if apierrors.IsNotFound(err) {
+				return model.PolicyRef{}, false, nil
+			}
+			if err != nil {
+				return model.PolicyRef{}, false, err
+			}
+			return model.PolicyRef{Namespace: namespace, Name: name, UID: string(o.GetUID()), Generation: o.GetGeneration()}, true, nil
+		},
 	})
 	return p
 }

@@ -10,8 +10,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-
-	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
 // failure is how a write went wrong; the zero one, that it did not.
@@ -153,18 +151,4 @@ func (c *Controller) remove(ctx context.Context, a *action) error {
 		return nil
 	}
 	return err
-}
-
-// Live asks about policies with a function that reads an L7Policy's metadata.
-func Live(get func(ctx context.Context, namespace, name string) (metav1.Object, error)) func(ctx context.Context, namespace, name string) (model.PolicyRef, bool, error) {
-	return func(ctx context.Context, namespace, name string) (model.PolicyRef, bool, error) {
-		o, err := get(ctx, namespace, name)
-		if apierrors.IsNotFound(err) {
-			return model.PolicyRef{}, false, nil
-		}
-		if err != nil {
-			return model.PolicyRef{}, false, err
-		}
-		return model.PolicyRef{Namespace: namespace, Name: name, UID: string(o.GetUID()), Generation: o.GetGeneration()}, true, nil
-	}
 }

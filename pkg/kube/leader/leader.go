@@ -156,11 +156,19 @@ type lock struct {
 
 var errTaken = errors.New("the lease is not ours any more")
 
+// bound leaves time for another try when one gets no answer.
+func (k *lock) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	const tries = 2
+	return context.WithTimeout(ctx, k.leader.Times.Renew/tries)
+}
+
 // Get reads the Lease. Once it was lost there is nothing to give up, and nothing to ask for.
 func (k *lock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
 	if k.lost.Load() {
 		return nil, nil, errTaken
 	}
+	ctx, cancel := k.bound(ctx)
+	defer cancel()
 	return k.Interface.Get(ctx)
 }
 
@@ -178,6 +186,8 @@ func (k *lock) Update(ctx context.Context, r resourcelock.LeaderElectionRecord) 
 }
 
 func (k *lock) write(ctx context.Context, r resourcelock.LeaderElectionRecord, write func(context.Context, resourcelock.LeaderElectionRecord) error) error {
+	ctx, cancel := k.bound(ctx)
+	defer cancel()
 	begun := time.Since(k.leader.started)
 	if err := write(ctx, r); err != nil {
 		return err
