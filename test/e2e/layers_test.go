@@ -200,7 +200,7 @@ func (s *suite) refusals(t *testing.T, ctx context.Context) {
 		"NET_ADMIN":              {strings.Replace(base, "{drop: [ALL]}", "{add: [NET_ADMIN]}", 1), "NET_ADMIN"},
 		"the sidecar's name":     {strings.Replace(base, "- name: app\n", "- name: pilot-lite-proxy\n", 1), "pilot-lite-proxy"},
 		"a label that lies":      {s.plainPod(outside, "refused", "{policy.pilot-lite.io/proxy: injected, policy.pilot-lite.io/service-account: bookinfo-productpage}"), "injector"},
-		"another label's value":  {s.plainPod(bookinfo, "refused", "{policy.pilot-lite.io/inject: no}"), "policy.pilot-lite.io/inject"},
+		"another label's value":  {s.plainPod(bookinfo, "refused", "{policy.pilot-lite.io/inject: perhaps}"), "policy.pilot-lite.io/inject"},
 		"a policy without sense": {"apiVersion: policy.pilot-lite.io/v1alpha1\nkind: L7Policy\nmetadata: {name: refused, namespace: bookinfo}\nspec: {ingress: [{http: [{paths: [{type: RegularExpression, value: \"/(\"}]}]}]}\n", "regular expression"},
 	} {
 		if _, err := s.try(ctx, test.yaml, "apply", "--dry-run=server", "-f", "-"); err == nil || !strings.Contains(err.Error(), test.says) {
