@@ -41,7 +41,8 @@ func (s *clusterServer) newWriters() (*writers, error) {
 		Logger: s.logger.With("component", "companions"), Metrics: companion.NewMetrics(s.registry),
 	})
 	w.webhooks = identity.NewWebhooks(identity.WebhookConfig{
-		Client: s.clients.Client.AdmissionregistrationV1(), Name: controlPlaneName, Bundle: s.identity.Bundle, Logger: s.logger.With("component", "identity"),
+		Client: s.clients.Client.AdmissionregistrationV1(), Name: controlPlaneName, Bundle: s.identity.Bundle, Leads: w.leader.Leads,
+		Logger: s.logger.With("component", "identity"), Metrics: s.trust,
 	})
 	return w, nil
 }

@@ -68,6 +68,7 @@ type clusterServer struct {
 	clients  *kube.Clients
 	source   *kube.Source
 	identity *identity.Manager
+	trust    *identity.Metrics
 }
 
 // serveCluster serves a cluster.
@@ -86,10 +87,13 @@ func (o *serveOptions) serveCluster(ctx context.Context, logger *slog.Logger) er
 	}
 	id := &url.URL{Scheme: "spiffe", Host: convert.DefaultMesh().TrustDomain, Path: "/ns/" + o.cluster.namespace + "/sa/" + controlPlaneName}
 	service := o.cluster.serviceName()
+	s.trust = identity.NewMetrics(registry)
 	s.identity = identity.New(identity.Config{
 		Secrets: clients.Client.CoreV1().Secrets(o.cluster.namespace), Namespace: o.cluster.namespace, Logger: logger.With("component", "identity"), ID: id,
-		Metrics: identity.NewMetrics(registry),
-		Names:   []string{service, controlPlaneName + "." + o.cluster.namespace, service + "." + convert.ClusterDomain},
+		Metrics: s.trust,
+		Names: []string{
+			service, controlPlaneName + "." + o.cluster.namespace, service + "." + convert.ClusterDomain, controlPlaneName + "-replicas." + o.cluster.namespace + ".svc",
+		},
 	})
 	if err := s.identity.Start(ctx); err != nil {
 		return failure{err}

@@ -20,6 +20,7 @@ type WebhookConfig struct {
 	Client  admissionclient.AdmissionregistrationV1Interface
 	Name    string // of both configurations
 	Bundle  func() []byte
+	Leads   func() bool // asked before each write; nil: always
 	Logger  *slog.Logger
 	Metrics *Metrics // may be nil
 	// Interval is how often they are looked at; 2 s where 0.
@@ -48,6 +49,9 @@ func NewWebhooks(c WebhookConfig) *Webhooks {
 	}
 	if c.Interval == 0 {
 		c.Interval = repairInterval
+	}
+	if c.Leads == nil {
+		c.Leads = func() bool { return true }
 	}
 	return &Webhooks{config: c}
 }
@@ -108,7 +112,7 @@ func repairOne[T runtime.Object](ctx context.Context, w *Webhooks, kind string, 
 		return nil // there is no authority yet
 	}
 	for attempt := 1; ; attempt++ {
-		changed, err := fill(ctx, w.config.Name, bundle, client, parts)
+		wrote, err := fill(ctx, w, bundle, client, parts)
 		if apierrors.IsConflict(err) && attempt < attempts {
 			continue
 		}
@@ -118,7 +122,7 @@ func repairOne[T runtime.Object](ctx context.Context, w *Webhooks, kind string, 
 		if err != nil {
 			return fmt.Errorf("%s %s: %w", kind, w.config.Name, err)
 		}
-		if changed {
+		if wrote {
 			w.config.Metrics.repaired(kind)
 			w.config.Logger.Info("gave the webhooks' configuration the authority", "kind", kind, "name", w.config.Name)
 		}
@@ -126,22 +130,22 @@ func repairOne[T runtime.Object](ctx context.Context, w *Webhooks, kind string, 
 	}
 }
 
-// fill says whether the bundle was missing somewhere.
-func fill[T runtime.Object](ctx context.Context, name string, bundle []byte, client configurations[T], parts func(T) []*admissionregistrationv1.WebhookClientConfig) (bool, error) {
+// fill says whether the bundle was missing somewhere, and is there now.
+func fill[T runtime.Object](ctx context.Context, w *Webhooks, bundle []byte, client configurations[T], parts func(T) []*admissionregistrationv1.WebhookClientConfig) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, repairTime)
 	defer cancel()
-	c, err := client.Get(ctx, name, metav1.GetOptions{})
+	c, err := client.Get(ctx, w.config.Name, metav1.GetOptions{})
 	if err != nil {
 		return false, err
 	}
-	changed := false
+	lacking := false
 	for _, part := range parts(c) {
-		changed = changed || !bytes.Equal(part.CABundle, bundle)
+		lacking = lacking || !bytes.Equal(part.CABundle, bundle)
 		part.CABundle = bundle
 	}
-	if !changed {
+	if !lacking || !w.config.Leads() {
 		return false, nil
 	}
 	_, err = client.Update(ctx, c, metav1.UpdateOptions{})
-	return true, err
+	return err == nil, err
 }

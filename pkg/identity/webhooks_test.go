@@ -168,3 +168,24 @@ func TestNoBundleIsNotWritten(t *testing.T) {
 		}
 	})
 }
+
+// A replica whose lease is lost writes nothing, even before it is stopped.
+func TestOnlyTheLeaderWrites(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client := fake.NewClientset(configurationsOf("theirs")...)
+		var leads atomic.Bool
+		running(t, NewWebhooks(WebhookConfig{
+			Client: client.AdmissionregistrationV1(), Name: webhooksName, Bundle: func() []byte { return []byte("ours") }, Leads: leads.Load,
+		}))
+		time.Sleep(time.Minute)
+		if n := updates(client); n != 0 {
+			t.Errorf("%d writes without the lease", n)
+		}
+		leads.Store(true)
+		time.Sleep(5 * time.Second)
+		if n := updates(client); n != 2 {
+			t.Errorf("%d writes with it, want 2", n)
+		}
+	})
+}
