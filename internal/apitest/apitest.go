@@ -39,8 +39,11 @@ type Server struct {
 	api *process // nil while it is stopped
 }
 
-// startTimeout is generous: the machine may be busy.
-const startTimeout = 90 * time.Second
+// These are generous: the machine may be busy.
+const (
+	startTimeout = 90 * time.Second
+	pauseTime    = 10 * time.Second
+)
 
 // Start runs an API server until the test ends, and returns the configuration of a client that may do everything.
 func Start(t testing.TB) *rest.Config {
@@ -153,8 +156,16 @@ func (s *Server) RotateAccountKey() {
 	}
 }
 
-// Pause stops the API server's clock (SIGSTOP): connections stay open, and nothing answers.
-func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
+// Pause stops the API server's clock (SIGSTOP): connections stay open, and nothing answers once it returns. Each thread stops by itself, some later than others.
+func (s *Server) Pause() {
+	s.t.Helper()
+	s.signal(syscall.SIGSTOP)
+	for began := time.Now(); !s.api.stopped(); time.Sleep(time.Millisecond) {
+		if time.Since(began) > pauseTime {
+			s.t.Fatal("the API server does not stop")
+		}
+	}
+}
 
 // Resume lets a paused API server go on.
 func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
@@ -216,12 +227,6 @@ func Program(t testing.TB, variable, name string) string {
 	t.Helper()
 	if path := os.Getenv(variable); path != "" {
 		return path
-	}
-	if cache, err := os.UserCacheDir(); err == nil {
-		path := filepath.Join(cache, "lab", "bin", name)
-		if _, err := os.Stat(path); err == nil {
-			return path
-		}
 	}
 	path, err := exec.LookPath(name)
 	if err != nil {

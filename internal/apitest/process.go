@@ -1,6 +1,8 @@
 package apitest
 
 import (
+	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -55,6 +57,24 @@ func (p *process) exited() bool {
 	default:
 		return false
 	}
+}
+
+// stopped says whether every thread is stopped (state T in proc_pid_stat(5), which follows the program's name in brackets).
+func (p *process) stopped() bool {
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.cmd.Process.Pid))
+	if err != nil {
+		return false
+	}
+	for _, task := range tasks {
+		stat, err := os.ReadFile(task)
+		if err != nil {
+			return false // it ended meanwhile: look again
+		}
+		if _, state, found := bytes.Cut(stat, []byte(") ")); !found || state[0] != 'T' {
+			return false
+		}
+	}
+	return len(tasks) > 0
 }
 
 func (p *process) logFile() string { return filepath.Join(p.dir, filepath.Base(p.cmd.Path)+".log") }

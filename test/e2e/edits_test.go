@@ -11,6 +11,7 @@ import (
 	"time"
 
 	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -114,8 +115,8 @@ spec: {podSelector: {matchLabels: {app: nothing}}, policyTypes: [Ingress]}
 			return fmt.Errorf("%d companions, want %d", len(after), len(before))
 		}
 		for i := range after {
-			if got, want := fmt.Sprint(after[i].Spec), fmt.Sprint(before[i].Spec); after[i].Name != before[i].Name || got != want {
-				return fmt.Errorf("%s: %s, want %s", after[i].Name, got, want)
+			if after[i].Name != before[i].Name || !equality.Semantic.DeepEqual(after[i].Spec, before[i].Spec) {
+				return fmt.Errorf("%s: %v, want %v", after[i].Name, after[i].Spec, before[i].Spec)
 			}
 		}
 		return nil

@@ -45,6 +45,9 @@ type answer struct {
 	Millis   int64   `json:"millis"`
 }
 
+// closedBeforeRequest is how net/http tells, in an error that it does not export, that the server hung up before the request was written.
+const closedBeforeRequest = "server closed idle connection"
+
 type failure string
 
 const (
@@ -148,6 +151,8 @@ func failureOf(err error, connected bool) failure {
 	case late:
 		return silent
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return cut
+	case connected && strings.HasSuffix(err.Error(), closedBeforeRequest):
 		return cut
 	}
 	return unspecified
