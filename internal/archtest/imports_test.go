@@ -47,7 +47,7 @@ func packages(t *testing.T) map[string]pkg {
 
 // pure are the packages that must be callable anywhere, and every package of ours that they import, directly or not.
 func pure(all map[string]pkg) []pkg {
-	roots := []string{"pkg/model", "pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol", "pkg/eval"}
+	roots := []string{"pkg/model", "pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol", "pkg/eval", "pkg/diff"}
 	seen := map[string]bool{}
 	var out []pkg
 	var visit func(path string)
