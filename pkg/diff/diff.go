@@ -65,7 +65,7 @@ type Parties struct {
 	But    Members `json:"but,omitzero"`
 }
 
-// Members lists parties. Whoever matches the same rules as one that is listed is meant with it.
+// Members lists parties. Whoever matches the same rules as one that is listed is meant with it, pods at a listed address that match nothing by their labels among them.
 type Members struct {
 	Workloads []string `json:"workloads,omitempty"` // NAMESPACE/NAME of those that stand
 	Pods      []Pods   `json:"pods,omitempty"`      // pods that nobody has made yet

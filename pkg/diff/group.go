@@ -172,13 +172,27 @@ func (g *grouping) sorted() []Flip {
 			f.Callers = subject
 		}
 	}
-	effects := []Effect{EffectOpens, EffectMayFlip, EffectCloses}
-	slices.SortStableFunc(g.found, func(a, b Flip) int {
-		return cmp.Or(
-			cmp.Compare(slices.Index(effects, a.Effect), slices.Index(effects, b.Effect)), -strings.Compare(string(a.Layer), string(b.Layer)),
-			strings.Compare(a.Callees.String(), b.Callees.String()), strings.Compare(a.Callers.String(), b.Callers.String()),
-			slices.CompareFunc(a.Ports, b.Ports, comparePorts), strings.Compare(a.Before.Decider, b.Before.Decider), strings.Compare(a.After.Decider, b.After.Decider),
-		)
-	})
+	slices.SortStableFunc(g.found, compareFlips)
 	return g.found
+}
+
+// compareFlips has first what opens, and of that what anyone may do, layer by layer for the same ends.
+func compareFlips(a, b Flip) int {
+	effects := []Effect{EffectOpens, EffectMayFlip, EffectCloses}
+	anyone := func(f *Flip) bool { return f.Callers.Anyone || f.Callees.Anyone }
+	return cmp.Or(
+		cmp.Compare(slices.Index(effects, a.Effect), slices.Index(effects, b.Effect)), falseFirst(a.OtherEndShuts, b.OtherEndShuts), -falseFirst(anyone(&a), anyone(&b)),
+		strings.Compare(a.Callees.String(), b.Callees.String()), strings.Compare(a.Callers.String(), b.Callers.String()), -strings.Compare(string(a.Layer), string(b.Layer)),
+		slices.CompareFunc(a.Ports, b.Ports, comparePorts), strings.Compare(a.Before.Decider, b.Before.Decider), strings.Compare(a.After.Decider, b.After.Decider),
+	)
+}
+
+func falseFirst(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
 }

@@ -30,21 +30,30 @@ func (c *comparison) parties(a *answer, classes []int) (some, rest parties) {
 
 func (c *comparison) partiesOf(a *answer, in []bool, wanted bool) parties {
 	p := parties{points: newBitset(len(c.points)), floating: map[int][]span{}}
-	everywhere, told := map[int][]span{}, map[int][]span{}
+	everywhere := map[int][]span{}
 	for i, k := range a.classes {
 		if in[i] != wanted {
 			continue
 		}
 		p.points.addAll(k.points)
+		p.outside = append(p.outside, k.outside...)
 		for at, spans := range k.floating {
 			everywhere[at] = append(everywhere[at], spans...)
-			if len(k.outside) == 0 {
-				told[at] = append(told[at], spans...)
+			if len(k.outside) == 0 { // else it is meant with the address
+				p.floating[at] = append(p.floating[at], spans...)
 			}
 		}
-		p.outside = append(p.outside, k.outside...)
-		if len(k.outside) > 0 {
-			continue // whoever is there is meant with the address
+	}
+	p.outside = joinSpans(p.outside)
+	for at, spans := range everywhere {
+		if slices.Equal(joinSpans(spans), stretches(nil)) {
+			p.points.add(at)
+			delete(p.floating, at)
+		}
+	}
+	for i, k := range a.classes {
+		if in[i] != wanted {
+			continue
 		}
 		for _, s := range k.strangers {
 			// Pods that stand are told of for all that match the same; but that all pods of a namespace match is worth a word.
@@ -53,14 +62,16 @@ func (c *comparison) partiesOf(a *answer, in []bool, wanted bool) parties {
 			}
 		}
 	}
-	for at, spans := range everywhere {
-		if slices.Equal(joinSpans(spans), stretches(nil)) {
-			p.points.add(at)
-		} else if len(told[at]) > 0 {
-			p.floating[at] = told[at]
-		}
-	}
 	return p
+}
+
+// covered says whether spans are within others, which are joined.
+func covered(spans, by []span) bool {
+	return !slices.ContainsFunc(spans, func(s span) bool {
+		return !slices.ContainsFunc(by, func(o span) bool {
+			return o.first.BitLen() == s.first.BitLen() && o.first.Compare(s.first) <= 0 && s.last.Compare(o.last) <= 0
+		})
+	})
 }
 
 // describe tells of parties, or of the rest where the parties are most of the world.
@@ -88,7 +99,7 @@ func number(a netip.Addr) uint32 {
 }
 
 func (c *comparison) members(p *parties) Members {
-	return Members{Workloads: c.workloads(p), Pods: c.pods(p.strangers), Addresses: texts(joinSpans(p.outside))}
+	return Members{Workloads: c.workloads(p), Pods: c.pods(p.strangers, p.outside), Addresses: texts(p.outside)}
 }
 
 // workloads names the workloads that stand, with the addresses where it is not all of one.
@@ -113,8 +124,8 @@ func (c *comparison) workloads(p *parties) []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
-// pods tells of strangers: those with the same labels as one, wherever they are.
-func (c *comparison) pods(strangers []stranger) []Pods {
+// pods tells of strangers: those with the same labels as one, wherever they are. Whoever is at an address that is told of is meant with that.
+func (c *comparison) pods(strangers []stranger, outside []span) []Pods {
 	type kind struct{ namespaceLabels, labels string }
 	kinds := map[kind]map[string][]span{} // by namespace
 	for _, s := range strangers {
@@ -136,7 +147,14 @@ func (c *comparison) pods(strangers []stranger) []Pods {
 	for k, byNamespace := range kinds {
 		byPlace := map[string]*Pods{}
 		for _, ns := range slices.Sorted(maps.Keys(byNamespace)) {
-			at := texts(joinSpans(byNamespace[ns]))
+			spans := joinSpans(byNamespace[ns])
+			if covered(spans, outside) {
+				continue
+			}
+			var at []string
+			if !slices.Equal(joinSpans(slices.Concat(spans, outside)), stretches(nil)) {
+				at = texts(spans)
+			}
 			key := strings.Join(at, ",")
 			if byPlace[key] == nil {
 				byPlace[key] = &Pods{NamespaceLabels: k.namespaceLabels, Labels: k.labels, Addresses: at}
@@ -151,11 +169,8 @@ func (c *comparison) pods(strangers []stranger) []Pods {
 	return out
 }
 
-// widest leaves out what is no condition.
+// widest leaves namespaces out that are all.
 func (c *comparison) widest(p Pods) Pods {
-	if slices.Equal(p.Addresses, texts(stretches(nil))) {
-		p.Addresses = nil
-	}
 	if p.Namespaces[0] == ToCome && len(p.Namespaces) == len(c.namespaces)+1 {
 		p.Namespaces = nil
 	}

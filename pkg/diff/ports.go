@@ -48,6 +48,11 @@ func joinPorts(ranges []PortRange) []PortRange {
 	return out
 }
 
+// without are the ports of a protocol that ranges leave out.
+func without(protocol model.Protocol, ranges []PortRange) []PortRange {
+	return slices.DeleteFunc(portParts(protocol, ranges), func(p PortRange) bool { return hold(ranges, p) })
+}
+
 func comparePorts(a, b PortRange) int {
 	return cmp.Or(strings.Compare(string(a.Protocol), string(b.Protocol)), cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To))
 }

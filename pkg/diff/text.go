@@ -46,8 +46,8 @@ func (w *writer) report(r *Report) {
 		w.block(r.Flips[i:end])
 		i = end
 	}
-	w.standing("Only after the edit, so that no verdict flips", r.Added)
-	w.standing("Only before the edit, so that no verdict flips", r.Removed)
+	w.standing("Workloads that stand only after the edit, of which no verdict can flip", r.Added)
+	w.standing("Workloads that stand only before the edit, of which no verdict can flip", r.Removed)
 	if len(r.Flips) > 0 {
 		w.line("%s", r.Summary())
 	}
@@ -60,13 +60,17 @@ func (w *writer) standing(what string, names []string) {
 }
 
 func sameEnds(a, b *Flip) bool {
-	return a.Effect == b.Effect && a.Callers.String() == b.Callers.String() && a.Callees.String() == b.Callees.String()
+	return a.Effect == b.Effect && a.OtherEndShuts == b.OtherEndShuts && a.Callers.String() == b.Callers.String() && a.Callees.String() == b.Callees.String()
 }
 
 // block tells of flips between the same ends.
 func (w *writer) block(flips []Flip) {
 	f := &flips[0]
-	w.line("%s: %s -> %s", strings.ToUpper(string(f.Effect)), f.Callers, f.Callees)
+	what := strings.ToUpper(string(f.Effect))
+	if f.OtherEndShuts {
+		what += " AT ONE END"
+	}
+	w.line("%s: %s -> %s", what, f.Callers, f.Callees)
 	var guards []string
 	for i := range flips {
 		guards = append(guards, flips[i].Guards...)
@@ -75,35 +79,69 @@ func (w *writer) block(flips []Flip) {
 	if guards = slices.Compact(guards); len(guards) > 0 {
 		w.line("  guarded by %s", strings.Join(guards, ", "))
 	}
-	for i := range flips {
-		w.flip(&flips[i])
+	for _, l := range lines(flips) {
+		w.line("  %s, %s: %s", l.flip.Layer, portsText(l.flip.Layer, l.ports), l.reason())
+		for _, r := range l.flip.Requests[:min(len(l.flip.Requests), mostRequests)] {
+			w.line("      such as %s", r.String())
+		}
+		if more := len(l.flip.Requests) - mostRequests; more > 0 {
+			w.line("      and %d more classes of requests", more)
+		}
 	}
 	w.line("")
 }
 
-func (w *writer) flip(f *Flip) {
-	w.line("  %s %s: %s", f.Layer, ports(f.Ports), f.reason())
-	for _, r := range f.Requests[:min(len(f.Requests), mostRequests)] {
-		w.line("      %s", r.String())
+// line are flips that are told in one line: between the same ends, with the same requests.
+type line struct {
+	flip          *Flip
+	ports         []PortRange
+	before, after []Verdict
+}
+
+func lines(flips []Flip) []line {
+	var out []line
+	at := map[string]int{}
+	for i := range flips {
+		f := &flips[i]
+		key := fmt.Sprint(f.Layer, f.Direction, f.Before.Allowed, f.After.Allowed, f.Requests)
+		j, known := at[key]
+		if !known {
+			j = len(out)
+			at[key] = j
+			out = append(out, line{flip: f})
+		}
+		l := &out[j]
+		l.ports, l.before, l.after = joinPorts(append(l.ports, f.Ports...)), append(l.before, f.Before), append(l.after, f.After)
 	}
-	if more := len(f.Requests) - mostRequests; more > 0 {
-		w.line("      and %d more classes of requests", more)
-	}
+	return out
 }
 
 // reason tells what decided before, and what decides after.
-func (f *Flip) reason() string {
+func (l *line) reason() string {
+	f := l.flip
 	if f.Effect == EffectMayFlip {
 		return "the question is too large to be answered whole: more than what is shown may flip here"
 	}
-	out := fmt.Sprintf("was %s, now %s", f.Before, f.After)
+	out := fmt.Sprintf("was %s, now %s", verdicts(l.before), verdicts(l.after))
 	if f.Layer == L4 {
 		out += fmt.Sprintf(" (%s of %s)", f.Direction, map[Direction]string{Ingress: "the callee", Egress: "the caller"}[f.Direction])
 	}
 	if f.OtherEndShuts {
-		out += map[Direction]string{Ingress: "; the caller's own egress rules shut it", Egress: "; the callee's own ingress rules shut it"}[f.Direction]
+		shuts := map[Effect]string{EffectOpens: "shut it", EffectCloses: "shut it before"}[f.Effect]
+		out += map[Direction]string{Ingress: "; the caller's own egress rules ", Egress: "; the callee's own ingress rules "}[f.Direction] + shuts
 	}
 	return out
+}
+
+// verdicts are alike but for what decides.
+func verdicts(list []Verdict) string {
+	var deciders []string
+	for _, v := range list {
+		if !slices.Contains(deciders, v.Decider) {
+			deciders = append(deciders, v.Decider)
+		}
+	}
+	return Verdict{list[0].Allowed, strings.Join(deciders, " or ")}.String()
 }
 
 // String is allow or deny, and by what.
@@ -116,18 +154,55 @@ func (v Verdict) String() string {
 
 // Summary counts.
 func (r *Report) Summary() string {
-	count := map[Effect]int{}
+	count, atOneEnd := map[Effect]int{}, map[Effect]int{}
 	for i := range r.Flips {
-		count[r.Flips[i].Effect]++
+		f := &r.Flips[i]
+		count[f.Effect]++
+		if f.OtherEndShuts {
+			atOneEnd[f.Effect]++
+		}
 	}
-	out := fmt.Sprintf("%d opened, %d closed", count[EffectOpens], count[EffectCloses])
+	var out []string
+	for _, x := range []struct {
+		effect Effect
+		word   string
+	}{{EffectOpens, "opened"}, {EffectCloses, "closed"}} {
+		text := fmt.Sprintf("%d %s", count[x.effect], x.word)
+		if n := atOneEnd[x.effect]; n > 0 {
+			text += fmt.Sprintf(" (%d at one end only)", n)
+		}
+		out = append(out, text)
+	}
 	if n := count[EffectMayFlip]; n > 0 {
-		out += fmt.Sprintf(", %d not answered whole", n)
+		out = append(out, fmt.Sprintf("%d not answered whole", n))
 	}
-	return out
+	return strings.Join(out, ", ")
 }
 
-func ports(list []PortRange) string {
+// portsText lists ports, or those that are left out where that is shorter.
+func portsText(l Layer, list []PortRange) string {
+	list = joinPorts(list)
+	var left []PortRange
+	for _, protocol := range l.protocols() {
+		left = append(left, without(protocol, list)...)
+	}
+	left = joinPorts(left)
+	all := "every port"
+	if l == L7 {
+		all = "every TCP port"
+	}
+	switch {
+	case len(left) == 0:
+		return all
+	case len(left) < len(list) && l == L7:
+		return all + " but " + strings.TrimPrefix(rangesText(left), string(model.TCP)+" ")
+	case len(left) < len(list):
+		return all + " but " + rangesText(left)
+	}
+	return rangesText(list)
+}
+
+func rangesText(list []PortRange) string {
 	var out []string
 	protocol := model.Protocol("")
 	for _, p := range list {
