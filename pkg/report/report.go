@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -187,8 +188,8 @@ func (c *Collector) read(ctx context.Context, address string) error {
 	return xds.FollowReports(ctx, conn, func(changed []xds.ProxyStatus, complete bool) { c.take(address, changed, complete) })
 }
 
-// Snapshot reads a replica once.
-func Snapshot(ctx context.Context, address string, config *tls.Config) ([]xds.ProxyStatus, error) {
+// snapshot reads a replica once.
+func snapshot(ctx context.Context, address string, config *tls.Config) ([]xds.ProxyStatus, error) {
 	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(credentials.NewTLS(config)))
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", address, err)
@@ -318,4 +319,32 @@ func (p *proxy) status() xds.ProxyStatus {
 		}
 	}
 	return newest
+}
+
+// Sum reads every replica once. One that cannot be read is listed as a problem of its own.
+func Sum(ctx context.Context, c Config) []xds.ProxyStatus {
+	var reading sync.WaitGroup
+	var mu sync.Mutex
+	out := map[string]xds.ProxyStatus{}
+	for _, p := range c.Own.Status() {
+		out[p.Node] = p
+	}
+	for _, address := range c.Replicas() {
+		reading.Go(func() {
+			said, err := snapshot(ctx, address, c.TLS)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				node := "replica " + address
+				out[node] = xds.ProxyStatus{Node: node, Problem: err.Error()}
+			}
+			for _, p := range said {
+				if known := out[p.Node]; p.Connected && (!known.Connected || p.Since.After(known.Since)) || !known.Connected && known.Problem == "" && p.Problem != "" {
+					out[p.Node] = p
+				}
+			}
+		})
+	}
+	reading.Wait()
+	return slices.SortedFunc(maps.Values(out), func(a, b xds.ProxyStatus) int { return strings.Compare(a.Node, b.Node) })
 }

@@ -289,20 +289,37 @@ func TestReportsAreForReplicas(t *testing.T) {
 	if status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), "other replicas") {
 		t.Errorf("got %v", err)
 	}
-	if all, err := report.Snapshot(t.Context(), p.replicas[0].address, p.identity.ClientTLS()); err != nil || len(all) != 0 {
-		t.Errorf("a replica is told %v, %v: want nothing, as nobody is connected", all, err)
-	}
-	p.proxy("shop/a", p.replicas[0])
+}
+
+// Whoever asks once is shown every replica's proxies, and told of a replica that cannot be read.
+func TestEveryReplicaIsReadOnce(t *testing.T) {
+	t.Parallel()
+	p := newPlane(t, 2)
+	p.set(1, "shop/a", "shop/b")
+	nobody := freeAddress(t)
+	c := report.Config{Own: p.replicas[0].cache, TLS: p.identity.ClientTLS(), Replicas: func() []string { return []string{p.replicas[1].address, nobody} }}
+	p.proxy("shop/b", p.replicas[1])
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
-		all, err := report.Snapshot(t.Context(), p.replicas[0].address, p.identity.ClientTLS())
-		if err != nil {
-			t.Fatal(err)
+		all := report.Sum(t.Context(), c)
+		if len(all) != 3 || all[0].Node != "replica "+nobody || all[0].Problem == "" || all[1].Node != "shop/a" || all[1].Connected || all[2].Node != "shop/b" {
+			t.Fatalf("got %+v", all)
 		}
-		if len(all) == 1 && all[0].Connected {
-			break
+		if all[2].Connected && all[2].Resources[0].State == xds.StateEnforced {
+			return
 		}
 		if time.Now().After(deadline) {
 			t.Fatalf("not within 20 s: %+v", all)
 		}
 	}
+}
+
+// freeAddress is one where nobody listens.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
 }

@@ -56,6 +56,11 @@ func (t *Tracker) countPod(p *tracked, pod *model.Pod, now time.Time, c *counts)
 		return
 	}
 	x := t.proxies[pod.Namespace+"/"+pod.Name]
+	if x != nil && x.Problem != "" && !x.Connected {
+		c.pending++
+		c.disconnected.add(pod.Name + " (" + x.Problem + ")")
+		return
+	}
 	if x == nil || x.UID != "" && x.UID != pod.UID {
 		t.countUnseen(p, pod, now, c)
 		return

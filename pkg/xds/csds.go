@@ -19,23 +19,24 @@ import (
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
-// StatusService answers Envoy's Client Status Discovery Service with Cache.Status. It shows every proxy's state: register it only on a server that
-// proxies cannot reach.
+// StatusService answers Envoy's Client Status Discovery Service. It shows every proxy's state: register it only on a server that proxies cannot reach.
 type StatusService struct {
 	statusv3.UnimplementedClientStatusDiscoveryServiceServer
-	cache *Cache
+	proxies func(context.Context) []ProxyStatus
 }
 
-// NewStatusService returns the service of a cache.
-func NewStatusService(c *Cache) *StatusService { return &StatusService{cache: c} }
+// NewStatusService returns a service that shows what proxies returns.
+func NewStatusService(proxies func(context.Context) []ProxyStatus) *StatusService {
+	return &StatusService{proxies: proxies}
+}
 
 // FetchClientStatus returns every proxy. Node matchers are not served.
-func (s *StatusService) FetchClientStatus(_ context.Context, r *statusv3.ClientStatusRequest) (*statusv3.ClientStatusResponse, error) {
+func (s *StatusService) FetchClientStatus(ctx context.Context, r *statusv3.ClientStatusRequest) (*statusv3.ClientStatusResponse, error) {
 	if len(r.GetNodeMatchers()) > 0 {
 		return nil, status.Error(codes.InvalidArgument, "node matchers are not served: ask for all proxies")
 	}
 	out := &statusv3.ClientStatusResponse{}
-	for _, p := range s.cache.Status() {
+	for _, p := range s.proxies(ctx) {
 		client, err := clientConfig(p)
 		if err != nil {
 			return nil, status.Error(codes.Internal, err.Error())
