@@ -82,7 +82,7 @@ func probeCluster(name string) string { return "probe/" + literal(name) }
 func checkProbes(probes []Probe) error {
 	seen := map[string]bool{}
 	for _, p := range probes {
-		if err := p.check(); err != nil {
+		if err := p.Check(); err != nil {
 			return fmt.Errorf("probe %q: %w", p.Name, err)
 		}
 		if seen[p.Name] {
@@ -93,7 +93,8 @@ func checkProbes(probes []Probe) error {
 	return nil
 }
 
-func (p Probe) check() error {
+// Check says what is wrong with a probe.
+func (p Probe) Check() error {
 	switch {
 	case p.Name == "" || len(p.Name) > maxProbeName:
 		return fmt.Errorf("want a name of 1 to %d bytes", maxProbeName)
