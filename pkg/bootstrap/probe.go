@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -108,10 +109,12 @@ func (p Probe) Check() error {
 		return errors.New("a negative interval or timeout")
 	case !httpguts.ValidHostHeader(p.Host):
 		return fmt.Errorf("host %q: want what may stand in a Host header", p.Host)
+	case !utf8.ValidString(p.Name), !utf8.ValidString(p.Path), !utf8.ValidString(p.GRPCService):
+		return errors.New("a name, path or service that is not text: want UTF-8")
 	}
 	for _, h := range p.Headers {
-		if !httpguts.ValidHeaderFieldName(h.Name) || !httpguts.ValidHeaderFieldValue(h.Value) {
-			return fmt.Errorf("header %q: want a header's name, and a value without control characters", h.Name)
+		if !httpguts.ValidHeaderFieldName(h.Name) || !httpguts.ValidHeaderFieldValue(h.Value) || !utf8.ValidString(h.Value) {
+			return fmt.Errorf("header %q: want a header's name, and a value in UTF-8 without control characters", h.Name)
 		}
 	}
 	if _, err := p.target(); err != nil {

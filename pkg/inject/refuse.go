@@ -65,11 +65,11 @@ func (r *refusals) once(field, name string, names map[string]bool) {
 func (r *refusals) annotations(p *corev1.Pod) {
 	converted, found := convert.Pod(p)
 	for _, d := range found {
-		d.Object = r.object
-		if d.Code == "bad-annotation" {
-			r.found = append(r.found, d)
+		if d.Code == convert.CodeBadAnnotation {
+			r.refuse(d.Field, strings.TrimSuffix(d.Consequence, convert.BadAnnotationEffect), d.Remedy)
 			continue
 		}
+		d.Object = r.object
 		r.notices = append(r.notices, d)
 	}
 	for _, port := range converted.Proxy.ExcludedInbound {
