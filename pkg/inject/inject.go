@@ -23,7 +23,7 @@ const (
 	tokenVolume      = "pilot-lite-token"
 	runVolume        = "pilot-lite-run"
 
-	tokenDir  = "/var/run/secrets/pilot-lite"
+	tokenDir  = "/var/run/secrets/pilot-lite" //nolint:gosec // a folder, and no secret
 	tokenFile = "token"
 	runDir    = "/run/pilot-lite"
 

@@ -108,14 +108,14 @@ func TestTheAccountIsStampedFromTheSpec(t *testing.T) {
 	long := strings.Repeat("account.", 20) + "x"
 	sum := sha256.Sum256([]byte(long))
 	for name, test := range map[string]struct{ account, deprecated, want string }{
-		"an account":                      {"web", "", "web"},
-		"none":                            {"", "", "default"},
-		"by the old field":                {"", "web", "web"},
-		"both, of which one counts":       {"web", "old", "web"},
-		"with dots":                       {"team.web", "", "team.web"},
-		"as long as a label":              {strings.Repeat("a", 63), "", strings.Repeat("a", 63)},
-		"longer than a label":             {long, "", long[:46] + "-" + hex.EncodeToString(sum[:])[:16]},
-		"longer by one":                   {strings.Repeat("a", 64), "", ""},
+		"an account":                {"web", "", "web"},
+		"none":                      {"", "", "default"},
+		"by the old field":          {"", "web", "web"},
+		"both, of which one counts": {"web", "old", "web"},
+		"with dots":                 {"team.web", "", "team.web"},
+		"as long as a label":        {strings.Repeat("a", 63), "", strings.Repeat("a", 63)},
+		"longer than a label":       {long, "", long[:46] + "-" + hex.EncodeToString(sum[:])[:16]},
+		"longer by one":             {strings.Repeat("a", 64), "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -149,12 +149,16 @@ func TestIPv6(t *testing.T) {
 func TestNoPodWithoutWhatTheControlPlaneGives(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*inject.Config){
-		"no authority":      func(c *inject.Config) { c.CABundle = nil },
-		"a damaged one":     func(c *inject.Config) { c.CABundle = []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n") },
-		"no control plane":  func(c *inject.Config) { c.Server = "" },
-		"one without port":  func(c *inject.Config) { c.Server = "pilot-lite" },
-		"too many bytes":    func(c *inject.Config) { c.CABundle = []byte(strings.Repeat(string(c.CABundle), 250)) },
-		"a key in the file": func(c *inject.Config) { c.CABundle = append([]byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), c.CABundle...) },
+		"no authority": func(c *inject.Config) { c.CABundle = nil },
+		"a damaged one": func(c *inject.Config) {
+			c.CABundle = []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+		},
+		"no control plane": func(c *inject.Config) { c.Server = "" },
+		"one without port": func(c *inject.Config) { c.Server = "pilot-lite" },
+		"too many bytes":   func(c *inject.Config) { c.CABundle = []byte(strings.Repeat(string(c.CABundle), 250)) },
+		"a key in the file": func(c *inject.Config) {
+			c.CABundle = append([]byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), c.CABundle...)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -3,6 +3,7 @@ package inject
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"strings"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
@@ -136,9 +137,7 @@ func (w *rewriter) pod(p *placed) {
 		return
 	}
 	clear(p.tree)
-	for key, value := range after {
-		p.tree[key] = value
-	}
+	maps.Copy(p.tree, after)
 }
 
 // inject returns the pod with its sidecar; nil where it stays as it is, or is refused.

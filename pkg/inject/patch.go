@@ -91,8 +91,8 @@ func (p *patcher) takeOut(list string, raw, a, b map[string]any) {
 		return
 	}
 	kept := listOf(a, list)
-	for i := len(kept) - 1; i >= 0; i-- {
-		if isOurs(nameOf(kept[i])) {
+	for i, v := range slices.Backward(kept) {
+		if isOurs(nameOf(v)) {
 			p.add(operation{Op: "remove", Path: "/spec/" + list + "/" + strconv.Itoa(i)})
 			kept = slices.Delete(kept, i, i+1)
 		}
@@ -159,8 +159,8 @@ func (p *patcher) members(path string, a, b map[string]any) {
 func (p *patcher) elements(path string, a, b []any) {
 	at := func(i int) string { return path + "/" + strconv.Itoa(i) }
 	now := slices.Clone(a)
-	for i := len(now) - 1; i >= 0; i-- {
-		if indexOf(b, nameOf(now[i])) < 0 {
+	for i, v := range slices.Backward(now) {
+		if indexOf(b, nameOf(v)) < 0 {
 			p.add(operation{Op: "remove", Path: at(i)})
 			now = slices.Delete(now, i, i+1)
 		}

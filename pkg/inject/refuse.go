@@ -164,7 +164,7 @@ func dangerousCapabilities() []corev1.Capability {
 func (r *refusals) container(field string, c *corev1.Container, names map[string]bool) {
 	r.once(field, c.Name, names)
 	if isOurs(c.Name) {
-		r.refuse(field+".name", fmt.Sprintf("%s is a name that the injector gives", c.Name), "rename the container")
+		r.refuse(field+".name", c.Name+" is a name that the injector gives", "rename the container")
 	}
 	for i, m := range c.VolumeMounts {
 		if isOurs(m.Name) {
@@ -210,7 +210,7 @@ func reach() []string {
 func (r *refusals) volume(field string, v *corev1.Volume, names map[string]bool) {
 	r.once(field, v.Name, names)
 	if isOurs(v.Name) {
-		r.refuse(field+".name", fmt.Sprintf("%s is a name that the injector gives", v.Name), "rename the volume")
+		r.refuse(field+".name", v.Name+" is a name that the injector gives", "rename the volume")
 	}
 	if v.HostPath != nil {
 		folder := strings.TrimSuffix(path.Clean("/"+v.HostPath.Path), "/") + "/"
