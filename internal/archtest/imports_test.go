@@ -47,7 +47,7 @@ func packages(t *testing.T) map[string]pkg {
 
 // pure are the packages that must be callable anywhere, and every package of ours that they import, directly or not.
 func pure(all map[string]pkg) []pkg {
-	roots := []string{"pkg/model", "pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol", "pkg/eval"}
+	roots := []string{"pkg/model", "pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol", "pkg/eval", "pkg/eval/kernel", "pkg/eval/agree"}
 	seen := map[string]bool{}
 	var out []pkg
 	var visit func(path string)
@@ -125,6 +125,8 @@ func TestOneDirection(t *testing.T) {
 		"pkg/filesource":   {"pkg/xds", "pkg/translate", "pkg/controlplane", "pkg/eval"},
 		"pkg/convert":      {"pkg/xds", "pkg/translate", "pkg/filesource"},
 		"pkg/eval":         {"pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol"},
+		"pkg/eval/kernel":  {"pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol"},
+		"pkg/eval/agree":   {"pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol"},
 		"pkg/controlplane": {"pkg/filesource"},
 		"pkg/identity":     {"pkg/xds", "pkg/kube", "pkg/podauth", "pkg/controlplane"},
 		"pkg/podauth":      {"pkg/xds", "pkg/kube", "pkg/identity", "pkg/controlplane"},
