@@ -41,6 +41,9 @@ func WorkloadParty(ix *model.Index, w *model.Workload) Party {
 	return PodParty(ix, w.Pods[0])
 }
 
+// selectable says whether selectors and isolation concern the party: a pod on the host's network is known by the node's address alone.
+func (p Party) selectable() bool { return p.Pod != nil && !p.Pod.HostNetwork }
+
 // String is "NAMESPACE/WORKLOAD", an address, or "an unknown caller".
 func (p Party) String() string {
 	switch {

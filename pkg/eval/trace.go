@@ -1,8 +1,6 @@
 package eval
 
 import (
-	networkingv1 "k8s.io/api/networking/v1"
-
 	"github.com/pilot-lite/pilot-lite/pkg/eval/kernel"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
@@ -36,6 +34,7 @@ const (
 	OutcomeCaptured    = "captured"     // the sidecar sees the call
 	OutcomeNoSidecar   = "no-sidecar"   // the callee carries none
 	OutcomeExcluded    = "excluded"     // the pod leaves the port out of the capture
+	OutcomeNotBound    = "not-bound"    // the sidecar listens on sockets of its own, and on none for the port
 	OutcomeNotTCP      = "not-tcp"      // sidecars see TCP alone
 )
 
@@ -100,62 +99,3 @@ type Miss struct {
 
 // String is "rule NAMESPACE/POLICY/RULE: method POST is not in [GET]".
 func (m Miss) String() string { return "rule " + m.Rule + ": " + m.Reason }
-
-// Explain traces a call. Standing are the NetworkPolicies that decide at L3/4, those that pilot-lite made and those that it did not; where it is nil, L3/4 is read from the
-// policies and the snapshot's NetworkPolicies.
-func Explain(ix *model.Index, standing *kernel.Set, c Call) *Trace {
-	t := &Trace{Call: c}
-	return t
-}
-
-// L4 is what the enforced policies mean at L3/4 for one end of a connection: governed is the callee for Ingress and the caller for Egress, other the other end. It is what
-// companions should let pass, but for what NetworkPolicy cannot say. NetworkPolicies that pilot-lite did not make have no part in it.
-func L4(ix *model.Index, d networkingv1.PolicyType, governed, other Party, port uint16, protocol model.Protocol) model.Verdict {
-	return model.Verdict{}
-}
-
-// Connection is what the enforced policies say to a callee's sidecar of one connection before anything is read from it.
-type Connection struct {
-	Governed bool      // some policy governs the callee
-	Isolated bool      // some Allow does
-	Reserved bool      // the port is the sidecar's own, and the callee is isolated: nothing is allowed
-	HTTP     bool      // the port speaks HTTP
-	Allows   []RuleRef // rules whose peers and ports match; with http, requests decide
-	Denies   []RuleRef
-}
-
-// RuleRef is a rule in its policy.
-type RuleRef struct {
-	Policy *model.Policy
-	Index  int // in Ingress
-}
-
-// Rule is the rule itself.
-func (r RuleRef) Rule() *model.Rule { return &r.Policy.Ingress[r.Index] }
-
-// Name is NAMESPACE/POLICY/RULE.
-func (r RuleRef) Name() string { return model.RuleName(r.Policy.PolicyRef, r.Rule().Name) }
-
-// Connect finds the rules that decide about a connection to a callee.
-func Connect(ix *model.Index, callee *model.Workload, from Party, port uint16) Connection {
-	return Connection{}
-}
-
-// Satisfies says whether a request satisfies one match of a rule, as its policy's action reads it: an Allow must hold for every reading of a doubtful request, a Deny for any.
-func Satisfies(action model.Action, m *model.HTTPMatch, r *model.HTTPRequest) bool {
-	if action == model.Deny {
-		return denyReading.matches(m, r)
-	}
-	return allowReading.matches(m, r)
-}
-
-// Guard is the outcome by which a sidecar that policies govern refuses a request whatever they say, and whether it does.
-func Guard(r *model.HTTPRequest) (outcome string, refused bool) {
-	switch {
-	case ambiguousPath(r.Path):
-		return model.OutcomeGuardPath, true
-	case !wellFormedAuthority(r.Host):
-		return model.OutcomeGuardHost, true
-	}
-	return "", false
-}
