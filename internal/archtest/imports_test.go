@@ -157,3 +157,25 @@ func TestTheDeprecatedProtobufModuleStandsInOnePlace(t *testing.T) {
 		}
 	}
 }
+
+// What tests alone are held against is not linked into the program.
+func TestTheProgramLinksNothingOfTests(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command("go", "list", "-deps", "./cmd/pilot-lite")
+	cmd.Dir = "../.."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	linked := strings.Fields(string(out))
+	if !slices.Contains(linked, module+"pkg/translate") {
+		t.Fatal("the list of packages is not the program's")
+	}
+	for _, path := range linked {
+		for _, of := range []string{"github.com/mattfenwick/", "github.com/onsi/", "github.com/go-resty/", "github.com/sirupsen/", "github.com/google/go-cmp", "pgregory.net/rapid", module + "internal/netpoltest"} {
+			if strings.HasPrefix(path, of) {
+				t.Errorf("the program links %s", path)
+			}
+		}
+	}
+}
