@@ -72,6 +72,10 @@ type inputs struct {
 	metrics  []model.Peer // the mesh's, and their ports
 	ports    []uint16
 	faces    *[]model.ContainerPort
+	// What isolated callers need to live; nothing where no caller's egress counts.
+	services          []model.Service
+	dns, controlPlane []model.Peer
+	controlPlanePort  uint16
 }
 
 func (k *inputs) read(ix *model.Index, callee *caller) {
@@ -87,6 +91,10 @@ func (k *inputs) read(ix *model.Index, callee *caller) {
 				k.outgoing, k.self = append(k.outgoing, s.outgoing), callee.addresses
 			}
 		}
+	}
+	if k.self != nil {
+		mesh := &ix.Snapshot.Mesh
+		k.services, k.dns, k.controlPlane, k.controlPlanePort = ix.Snapshot.Services, mesh.DNS, mesh.ControlPlane, mesh.ControlPlanePort
 	}
 	for _, o := range callee.objects {
 		byAddress = byAddress || len(o.blocks) > 0
@@ -115,7 +123,8 @@ func (k *inputs) clone() inputs {
 
 func (k *inputs) same(o *inputs) bool {
 	return slices.Equal(k.policies, o.policies) && slices.Equal(k.objects, o.objects) && k.isolated == o.isolated && maps.Equal(k.labels, o.labels) && k.self == o.self &&
-		slices.Equal(k.known, o.known) && slices.Equal(k.outgoing, o.outgoing) && sameSlice(k.metrics, o.metrics) && slices.Equal(k.ports, o.ports) && k.faces == o.faces
+		slices.Equal(k.known, o.known) && slices.Equal(k.outgoing, o.outgoing) && sameSlice(k.metrics, o.metrics) && slices.Equal(k.ports, o.ports) && k.faces == o.faces &&
+		sameSlice(k.services, o.services) && sameSlice(k.dns, o.dns) && sameSlice(k.controlPlane, o.controlPlane) && k.controlPlanePort == o.controlPlanePort
 }
 
 func sameSlice[T any](a, b []T) bool {

@@ -320,7 +320,11 @@ func (f *finding) egressOf(c isolatedCaller) {
 				continue
 			}
 			meant := f.egressMeant(egress, cl.show, m.ports.Intersect(arrives).Minus(open))
-			for deliberate, ports := range meant {
+			for _, deliberate := range []bool{false, true} {
+				ports := meant[deliberate]
+				if len(ports) == 0 {
+					continue
+				}
 				s := Shut{Callers: cl.callers, Ports: ports, Side: CallerEgress, By: namesOf(governing.Isolating()), Rules: rules, Policies: refs, Request: m.request, Deliberate: deliberate}
 				if !deliberate {
 					for _, p := range egress { // they mean to let it pass
@@ -336,7 +340,10 @@ func (f *finding) egressOf(c isolatedCaller) {
 // egressMeant divides ports that a caller's egress shuts by whether its own policies mean to shut them.
 func (f *finding) egressMeant(egress []*model.Policy, from eval.Party, ports kernel.Ports) map[bool]kernel.Ports {
 	out := map[bool]kernel.Ports{}
-	for _, r := range split(ports, egress) {
+	if len(ports) == 0 {
+		return nil
+	}
+	for _, r := range split(ports, f.x.egressCuts(egress)) {
 		v := eval.L4Among(f.x.ix, egress, networkingv1.PolicyTypeEgress, from, f.party(f.faces[0].pod), r.From, r.Protocol)
 		out[!v.Allowed] = append(out[!v.Allowed], r)
 	}
@@ -346,28 +353,50 @@ func (f *finding) egressMeant(egress []*model.Policy, from eval.Party, ports ker
 	return out
 }
 
-// split divides ports where egress rules may say another thing.
-func split(ports kernel.Ports, egress []*model.Policy) []kernel.Range {
-	var out []kernel.Range
-	for _, r := range ports {
-		cuts := []uint16{r.From}
-		for _, p := range egress {
-			for i := range p.Egress {
-				for _, q := range p.Egress[i].Ports {
-					cuts = append(cuts, q.From, q.To+1)
+// egressCuts are the ports at which what policies say of a caller's egress may change. Calls to a Service arrive at its pods' own ports.
+func (x *Checker) egressCuts(egress []*model.Policy) []uint16 {
+	const dns = 53
+	mesh := &x.ix.Snapshot.Mesh
+	out := []uint16{dns, dns + 1, mesh.ControlPlanePort, mesh.ControlPlanePort + 1, model.ReservedFirst, model.ReservedLast + 1}
+	for _, p := range egress {
+		for i := range p.Egress {
+			for _, r := range p.Egress[i].Ports {
+				out = append(out, r.From, r.To+1)
+			}
+		}
+	}
+	for i := range x.ix.Snapshot.Services {
+		s := &x.ix.Snapshot.Services[i]
+		for _, q := range s.Ports {
+			if q.Port != dns && q.Port != mesh.ControlPlanePort {
+				continue
+			}
+			out = append(out, q.TargetPort, q.TargetPort+1)
+			for _, w := range x.ix.InNamespace(s.Namespace) {
+				for _, p := range w.Ports {
+					if q.TargetName != "" && p.Name == q.TargetName {
+						out = append(out, p.Number, p.Number+1)
+					}
 				}
 			}
 		}
-		cuts = append(cuts, model.ReservedFirst, model.ReservedLast+1)
-		slices.Sort(cuts)
-		cuts = slices.Compact(slices.DeleteFunc(cuts, func(n uint16) bool { return n < r.From || n > r.To }))
-		for i, from := range cuts {
-			to := r.To
-			if i+1 < len(cuts) {
-				to = cuts[i+1] - 1
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// split divides ports at cuts.
+func split(ports kernel.Ports, cuts []uint16) []kernel.Range {
+	var out []kernel.Range
+	for _, r := range ports {
+		from := r.From
+		for _, c := range cuts {
+			if c > from && c <= r.To {
+				out = append(out, kernel.Range{Protocol: r.Protocol, From: from, To: c - 1})
+				from = c
 			}
-			out = append(out, kernel.Range{Protocol: r.Protocol, From: from, To: to})
 		}
+		out = append(out, kernel.Range{Protocol: r.Protocol, From: from, To: r.To})
 	}
 	return out
 }
