@@ -38,7 +38,9 @@ func Cluster(t *rapid.T) *model.Snapshot {
 			again := *p
 			p.Owner, again.Owner, again.Name = "set-"+p.Name, "set-"+p.Name, p.Name+"b"
 			again.Addresses = []netip.Addr{netip.AddrFrom4([4]byte{10, 244, 9, byte(i + 1)})}
-			again.Ports = []model.ContainerPort{p.Ports[0], {Name: "dns", Number: 5353, Protocol: model.UDP}}
+			if p.Ports != nil {
+				again.Ports = []model.ContainerPort{p.Ports[0], {Name: "dns", Number: 5353, Protocol: model.UDP}}
+			}
 			if rapid.Bool().Draw(t, "template") {
 				again.Addresses = nil
 			}
@@ -63,6 +65,9 @@ func dress(t *rapid.T, p *model.Pod) {
 	p.Ports = []model.ContainerPort{
 		{Name: "web", Number: rapid.SampledFrom([]uint16{80, 8081}).Draw(t, "web"), Protocol: model.TCP},
 		{Name: "dns", Number: rapid.SampledFrom([]uint16{5353, 5354}).Draw(t, "dns"), Protocol: model.UDP},
+	}
+	if rapid.IntRange(0, 5).Draw(t, "lacks") == 0 {
+		p.Ports = nil
 	}
 	p.Labels = maps.Clone(p.Labels)
 	if rapid.IntRange(0, 3).Draw(t, "sidecar") > 0 {
