@@ -158,6 +158,7 @@ func drawHeader(t *rapid.T) model.HeaderMatch {
 		m.Value = rapid.SampledFrom([]string{"admin", "user", "a.min"}).Draw(t, "value")
 	case model.Regex, model.NotRegex:
 		m.Value = rapid.SampledFrom([]string{"adm.*", "user|admin", "[^u].*", "a.min"}).Draw(t, "regex")
+	case model.Present, model.Absent, model.Prefix:
 	}
 	return m
 }
