@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/encoding/prototext"
 	"pgregory.net/rapid"
 
+	"github.com/pilot-lite/pilot-lite/internal/envoytest"
 	"github.com/pilot-lite/pilot-lite/pkg/eval/envoy"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
@@ -41,7 +42,7 @@ func seed(t *testing.T) int {
 // way is how a request comes to a filter.
 type way struct {
 	address       netip.AddrPort
-	client        *client
+	client        *envoytest.Client
 	plainSegments bool
 	peer          *envoy.Peer
 }
@@ -67,10 +68,10 @@ func TestEnvoyAgreesAboutRandomFilters(t *testing.T) {
 	nameless := &tls.Config{InsecureSkipVerify: true}
 	named := &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{known.issue(t, *peer)}}
 	ways := []way{
-		{client: newClient(t, nil)},
-		{client: newClient(t, nil), plainSegments: true},
-		{client: newClient(t, nameless), peer: &envoy.Peer{}},
-		{client: newClient(t, named), peer: peer},
+		{client: envoytest.NewClient(t, nil)},
+		{client: envoytest.NewClient(t, nil), plainSegments: true},
+		{client: envoytest.NewClient(t, nameless), peer: &envoy.Peer{}},
+		{client: envoytest.NewClient(t, named), peer: peer},
 	}
 	var listeners []*listenerv3.Listener
 	for i := range ways {
@@ -84,7 +85,7 @@ func TestEnvoyAgreesAboutRandomFilters(t *testing.T) {
 		}
 		listeners = append(listeners, l)
 	}
-	startListeners(t, listeners...)
+	envoytest.StartListeners(t, listeners...)
 	outcomes := map[envoy.Outcome]int{}
 	for i, m := range messages {
 		f, err := envoy.HTTP(m)
@@ -97,7 +98,7 @@ func TestEnvoyAgreesAboutRandomFilters(t *testing.T) {
 			w := &ways[k%len(ways)]
 			r := &envoy.Request{Source: s.source, Port: drawnPort, HTTP: s.http, PlainSegments: w.plainSegments, TLS: w.peer}
 			outcomes[f.Decide(r).Outcome]++
-			status, told := w.client.send(s.source, w.address, s.http)
+			status, told := send(w.client, s.source, w.address, s.http)
 			if difference := compare(f, r, status, told); difference != "" {
 				t.Fatalf("%s\nrequest %+v from %s, TLS %+v\nfilter %s", difference, s.http, s.source, w.peer, prototext.MarshalOptions{}.Format(m))
 			}
@@ -162,7 +163,7 @@ func TestEnvoyAgreesAboutRandomNetworkFilters(t *testing.T) {
 		addresses = append(addresses, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 4, byte(1 + i)}), uint16(drawnPort+i%2)))
 		listeners = append(listeners, networkListener(t, addresses[i], messages[i]))
 	}
-	startListeners(t, listeners...)
+	envoytest.StartListeners(t, listeners...)
 	allowed := 0
 	for i, m := range messages {
 		f, err := envoy.Network(m)

@@ -10,6 +10,7 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	networkrbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
 	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
@@ -76,7 +77,7 @@ func TestWhatEnvoyRefusesIsAnError(t *testing.T) {
 			} else {
 				m := &rbacv3.RBAC{}
 				unmarshal(t, c.http, m)
-				l = httpListener(t, address, nil, m)
+				l = httpListener(t, address, func(*hcmv3.HttpConnectionManager) {}, m)
 				_, err = envoy.HTTP(m)
 			}
 			if (err != nil) != c.refused {
@@ -99,7 +100,7 @@ func unmarshal(t testing.TB, text string, m proto.Message) {
 // validate is what Envoy says against a listener, or "".
 func validate(t *testing.T, l *listenerv3.Listener) string {
 	t.Helper()
-	config := writeBootstrap(t, "", l)
+	config := envoytest.WriteListeners(t, "", l)
 	out, err := exec.CommandContext(t.Context(), envoytest.Binary(t), "--mode", "validate", "-c", config, "-l", "critical").CombinedOutput()
 	if err == nil {
 		return ""
@@ -146,7 +147,7 @@ func TestWhatIsNotAskedNeedsNotBeKnown(t *testing.T) {
 	t.Parallel()
 	m := &rbacv3.RBAC{Rules: &rbacconfigv3.RBAC{}}
 	unmarshal(t, `rules{policies{key:"p" value{permissions{and_rules{rules{header{name:"x-a"}} rules{uri_template{name:"t"}}}} principals{any:true}}}}`, m)
-	m.Rules.Policies["p"].Permissions[0].GetAndRules().Rules[1].GetUriTemplate().TypedConfig = pack(t, &corev3.Address{})
+	m.Rules.Policies["p"].Permissions[0].GetAndRules().Rules[1].GetUriTemplate().TypedConfig = envoytest.Pack(t, &corev3.Address{})
 	f, err := envoy.HTTP(m)
 	if err != nil {
 		t.Fatal(err)
