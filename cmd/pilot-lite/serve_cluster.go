@@ -118,8 +118,9 @@ func (s *clusterServer) start(ctx context.Context, group *errgroup.Group) error 
 	if err != nil {
 		return failure{err}
 	}
-	security := xds.ServerConfig{TLS: s.identity.PeerTLS(), Authenticator: s.authenticator()}
-	if err := s.core.start(ctx, group, s.options, security, adminParts{problems: s.source.Problems, unready: s.unready}); err != nil {
+	security := xds.ServerConfig{TLS: s.identity.PeerTLS(), Authenticator: s.authenticator(), IsPeer: identity.IsPeer}
+	parts := adminParts{problems: s.source.Problems, unready: s.unready, proxies: s.everyProxy}
+	if err := s.core.start(ctx, group, s.options, security, parts); err != nil {
 		return err
 	}
 	group.Go(func() error { return s.identity.Run(ctx) })

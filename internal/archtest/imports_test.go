@@ -47,7 +47,7 @@ func packages(t *testing.T) map[string]pkg {
 
 // pure are the packages that must be callable anywhere, and every package of ours that they import, directly or not.
 func pure(all map[string]pkg) []pkg {
-	roots := []string{"pkg/model", "pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol", "pkg/eval", "pkg/diff"}
+	roots := []string{"pkg/model", "pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol", "pkg/eval", "pkg/eval/envoy", "pkg/eval/kernel", "pkg/eval/agree", "pkg/diff", "pkg/status"}
 	seen := map[string]bool{}
 	var out []pkg
 	var visit func(path string)
@@ -121,10 +121,16 @@ func blank(d *ast.GenDecl) bool {
 func TestOneDirection(t *testing.T) {
 	t.Parallel()
 	for importer, forbidden := range map[string][]string{
-		"pkg/xds":          {"pkg/filesource", "pkg/convert", "pkg/translate", "pkg/controlplane", "pkg/eval"},
-		"pkg/filesource":   {"pkg/xds", "pkg/translate", "pkg/controlplane", "pkg/eval"},
+		"pkg/xds":          {"pkg/filesource", "pkg/convert", "pkg/translate", "pkg/controlplane", "pkg/eval", "pkg/eval/envoy"},
+		"pkg/filesource":   {"pkg/xds", "pkg/translate", "pkg/controlplane", "pkg/eval", "pkg/eval/envoy"},
 		"pkg/convert":      {"pkg/xds", "pkg/translate", "pkg/filesource"},
 		"pkg/eval":         {"pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol"},
+<<<<<<< HEAD
+		"pkg/eval/kernel":  {"pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol"},
+		"pkg/eval/agree":   {"pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol"},
+=======
+		"pkg/eval/envoy":   {"pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol", "pkg/eval"},
+>>>>>>> h-rbaceval
 		"pkg/controlplane": {"pkg/filesource"},
 		"pkg/identity":     {"pkg/xds", "pkg/kube", "pkg/podauth", "pkg/controlplane"},
 		"pkg/podauth":      {"pkg/xds", "pkg/kube", "pkg/identity", "pkg/controlplane"},
@@ -151,6 +157,28 @@ func TestTheDeprecatedProtobufModuleStandsInOnePlace(t *testing.T) {
 		for _, i := range p.Imports {
 			if strings.HasPrefix(i, "github.com/golang/protobuf") && path != module+"pkg/xds/protoyaml" {
 				t.Errorf("%s imports %s", path, i)
+			}
+		}
+	}
+}
+
+// What tests alone are held against is not linked into the program.
+func TestTheProgramLinksNothingOfTests(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command("go", "list", "-deps", "./cmd/pilot-lite")
+	cmd.Dir = "../.."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	linked := strings.Fields(string(out))
+	if !slices.Contains(linked, module+"pkg/translate") {
+		t.Fatal("the list of packages is not the program's")
+	}
+	for _, path := range linked {
+		for _, of := range []string{"github.com/mattfenwick/", "github.com/onsi/", "github.com/go-resty/", "github.com/sirupsen/", "github.com/google/go-cmp", "pgregory.net/rapid", module + "internal/netpoltest"} {
+			if strings.HasPrefix(path, of) {
+				t.Errorf("the program links %s", path)
 			}
 		}
 	}

@@ -1,160 +1,188 @@
 // Package eval answers what the policies of a snapshot mean, straight from the model: the reference that the generated configuration is held
-// against. Input: a model.Index, a callee and a request as the sidecar sees it (path normalized, query still there). Output: a model.Verdict. It
-// shares no code with the translator. Entry points: Ingress, and IngressDryRun for the verdict that DryRun policies would give.
+// against. Input: a model.Index, a callee and a request as the sidecar sees it (path normalized, query still there). Output: a model.Verdict, or
+// a Trace of the whole way. It shares no code with the translator. Entry points: Ingress, IngressDryRun for the verdict that DryRun policies
+// would give, L4 for what the policies mean at L3/4, and Explain for a call from end to end.
 package eval
 
 import (
-	"net/netip"
+	"iter"
 	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/labels"
 
-	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
 // Ingress is the verdict of the enforced policies on a request to a workload. The decider is the first rule that matches, denies before allows,
 // by namespace, policy name and place; where several match, a proxy may name another of them.
 func Ingress(ix *model.Index, callee *model.Workload, r model.Request) model.Verdict {
-	return ingress(ix, callee, r, func(p *model.Policy) bool { return !p.DryRun })
+	return ingress(ix, callee, r, enforced(ix))
 }
 
 // IngressDryRun is the verdict that would be given if the DryRun policies were enforced too.
 func IngressDryRun(ix *model.Index, callee *model.Workload, r model.Request) model.Verdict {
-	return ingress(ix, callee, r, func(*model.Policy) bool { return true })
+	return ingress(ix, callee, r, everyPolicy(ix))
 }
 
-func ingress(ix *model.Index, callee *model.Workload, r model.Request, counts func(*model.Policy) bool) model.Verdict {
-	e := &evaluation{ix: ix, callee: callee, request: r}
-	if port, ok := callee.Port(r.Port); !ok || port.Protocol != model.AppHTTP {
-		e.request.HTTP = nil
+func ingress(ix *model.Index, callee *model.Workload, r model.Request, policies iter.Seq[*model.Policy]) model.Verdict {
+	source := r.Source.Unmap()
+	c := connect(ix, policies, callee, Party{Pod: ix.PodAt(source), Address: source}, r.Port)
+	return c.Verdict(r.HTTP)
+}
+
+// enforced are the policies that decide.
+func enforced(ix *model.Index) iter.Seq[*model.Policy] {
+	return func(yield func(*model.Policy) bool) {
+		for p := range everyPolicy(ix) {
+			if !p.DryRun && !yield(p) {
+				return
+			}
+		}
 	}
-	governed, isolated := false, false
-	for i := range ix.Snapshot.Policies {
-		p := &ix.Snapshot.Policies[i]
-		if !counts(p) || !p.IsolatesIngress || p.Namespace != callee.Namespace || !p.Selector.Matches(labels.Set(callee.Labels)) {
+}
+
+func everyPolicy(ix *model.Index) iter.Seq[*model.Policy] {
+	return func(yield func(*model.Policy) bool) {
+		for i := range ix.Snapshot.Policies {
+			if !yield(&ix.Snapshot.Policies[i]) {
+				return
+			}
+		}
+	}
+}
+
+// Connection is what policies say to a callee's sidecar of one connection before anything is read from it.
+type Connection struct {
+	Governed bool      // some policy governs the callee
+	Isolated bool      // some Allow does
+	Reserved bool      // the port is one of the sidecar's own: where the callee is isolated, nothing is allowed
+	HTTP     bool      // the port speaks HTTP
+	Allows   []RuleRef // rules whose peers and ports match, in the order in which they decide; with http, requests decide
+	Denies   []RuleRef
+}
+
+// RuleRef is an ingress rule in its policy.
+type RuleRef struct {
+	Policy *model.Policy
+	Index  int
+}
+
+// Rule is the rule itself.
+func (r RuleRef) Rule() *model.Rule { return &r.Policy.Ingress[r.Index] }
+
+// Name is NAMESPACE/POLICY/RULE.
+func (r RuleRef) Name() string { return model.RuleName(r.Policy.PolicyRef, r.Rule().Name) }
+
+// Connect finds the rules of enforced policies that decide about a connection to a callee.
+func Connect(ix *model.Index, callee *model.Workload, from Party, port uint16) Connection {
+	return connect(ix, enforced(ix), callee, from, port)
+}
+
+// ConnectAmong is Connect for whoever knows which policies may govern the callee: enforced ones, in the snapshot's order.
+func ConnectAmong(ix *model.Index, policies []*model.Policy, callee *model.Workload, from Party, port uint16) Connection {
+	return connect(ix, slices.Values(policies), callee, from, port)
+}
+
+func connect(ix *model.Index, policies iter.Seq[*model.Policy], callee *model.Workload, from Party, port uint16) Connection {
+	c := Connection{Reserved: reserved(port)}
+	if wp, ok := callee.Port(port); ok && wp.Protocol == model.AppHTTP {
+		c.HTTP = true
+	}
+	at := target{names: callee.Ports, port: port, protocol: model.TCP}
+	for p := range policies {
+		if !governsIngress(p, callee) {
 			continue
 		}
-		governed = true
-		isolated = isolated || p.Action == model.Allow
-		e.add(p)
+		c.Governed = true
+		c.Isolated = c.Isolated || p.Action == model.Allow
+		for j := range p.Ingress {
+			if !peersMatch(ix, p.Namespace, p.Ingress[j].Peers, from) || !at.matches(p.Action, p.Ingress[j].Ports) {
+				continue
+			}
+			if p.Action == model.Deny {
+				c.Denies = append(c.Denies, RuleRef{p, j})
+			} else {
+				c.Allows = append(c.Allows, RuleRef{p, j})
+			}
+		}
+	}
+	return c
+}
+
+func governsIngress(p *model.Policy, callee *model.Workload) bool {
+	return p.IsolatesIngress && p.Namespace == callee.Namespace && p.Selector.Matches(labels.Set(callee.Labels))
+}
+
+// Verdict is the verdict on a request, nil for bytes.
+func (c *Connection) Verdict(r *model.HTTPRequest) model.Verdict {
+	if !c.HTTP {
+		r = nil
 	}
 	switch {
-	case !governed:
+	case !c.Governed:
 		return model.Verdict{Allowed: true, Decider: model.OutcomeNotIsolated}
-	case isolated && reserved(r.Port):
+	case c.Isolated && c.Reserved:
 		return model.Verdict{Decider: model.OutcomeReservedPort}
-	case e.request.HTTP != nil && ambiguousPath(e.request.HTTP.Path):
-		return model.Verdict{Decider: model.OutcomeGuardPath}
-	case e.request.HTTP != nil && !wellFormedAuthority(e.request.HTTP.Host):
-		return model.Verdict{Decider: model.OutcomeGuardHost}
-	case len(e.denies) > 0:
-		return model.Verdict{Decider: e.denies[0]}
-	case !isolated:
+	}
+	if r != nil {
+		if outcome, refused := Guard(r); refused {
+			return model.Verdict{Decider: outcome}
+		}
+	}
+	for _, d := range c.Denies {
+		if httpMatches(model.Deny, d.Rule().HTTP, r) {
+			return model.Verdict{Decider: d.Name()}
+		}
+	}
+	if !c.Isolated {
 		return model.Verdict{Allowed: true, Decider: model.OutcomeNotIsolated}
-	case len(e.allows) > 0:
-		return model.Verdict{Allowed: true, Decider: e.allows[0]}
+	}
+	for _, a := range c.Allows {
+		if httpMatches(model.Allow, a.Rule().HTTP, r) {
+			return model.Verdict{Allowed: true, Decider: a.Name()}
+		}
 	}
 	return model.Verdict{Decider: model.OutcomeDefaultDeny}
 }
 
-// evaluation collects the rules that match one request.
-type evaluation struct {
-	ix             *model.Index
-	callee         *model.Workload
-	request        model.Request
-	denies, allows []string
-}
-
-func (e *evaluation) add(p *model.Policy) {
-	for i := range p.Ingress {
-		rule := &p.Ingress[i]
-		if !e.matches(p, rule) {
-			continue
-		}
-		name := model.RuleName(p.PolicyRef, rule.Name)
-		if p.Action == model.Deny {
-			e.denies = append(e.denies, name)
-		} else {
-			e.allows = append(e.allows, name)
-		}
-	}
-}
-
-func (e *evaluation) matches(p *model.Policy, r *model.Rule) bool {
-	return e.fromMatches(p.Namespace, r.Peers) && e.portMatches(p.Action, r.Ports) && e.httpMatches(p.Action, r.HTTP)
-}
-
-func (e *evaluation) fromMatches(namespace string, peers []model.Peer) bool {
-	if peers == nil {
-		return true
-	}
-	source := e.request.Source.Unmap()
-	pod := e.ix.PodAt(source)
-	return slices.ContainsFunc(peers, func(peer model.Peer) bool {
-		if b := peer.Block; b != nil {
-			return b.CIDR.Contains(source) && !slices.ContainsFunc(b.Except, func(x netip.Prefix) bool { return x.Contains(source) })
-		}
-		return pod != nil && e.podMatches(namespace, pod, peer)
-	})
-}
-
-// podMatches: selectors of one peer are ANDed, and the account is what the injector stamped, never what the pod says of itself elsewhere.
-func (e *evaluation) podMatches(namespace string, pod *model.Pod, peer model.Peer) bool {
-	if peer.Namespaces == nil && pod.Namespace != namespace {
-		return false
-	}
-	if peer.Namespaces != nil && !peer.Namespaces.Matches(e.ix.NamespaceLabels(pod.Namespace)) {
-		return false
-	}
-	if peer.Pods != nil && !peer.Pods.Matches(labels.Set(pod.Labels)) {
-		return false
-	}
-	if peer.ServiceAccounts == nil {
-		return true
-	}
-	stamped, ok := pod.Labels[v1alpha1.LabelServiceAccount]
-	return ok && slices.ContainsFunc(peer.ServiceAccounts, func(sa string) bool { return model.ServiceAccountLabel(sa) == stamped })
-}
-
-func reserved(port uint16) bool { return port >= model.ReservedFirst && port <= model.ReservedLast }
-
-// portMatches: a named port that the workload lacks matches nothing in an Allow and everything in a Deny.
-func (e *evaluation) portMatches(action model.Action, ranges []model.PortRange) bool {
-	if ranges == nil {
-		return true
-	}
-	return slices.ContainsFunc(ranges, func(r model.PortRange) bool {
-		switch {
-		case r.Protocol != model.TCP:
-			return false
-		case r.Name != "":
-			i := slices.IndexFunc(e.callee.Ports, func(p model.WorkloadPort) bool { return p.Name == r.Name })
-			if i < 0 {
-				return action == model.Deny
-			}
-			return slices.ContainsFunc(e.callee.Ports, func(p model.WorkloadPort) bool { return p.Name == r.Name && p.Number == e.request.Port })
-		case r.From == 0 && r.To == 0:
-			return true
-		}
-		return r.From <= e.request.Port && e.request.Port <= r.To
-	})
-}
-
-// httpMatches: where the port does not speak HTTP, an http rule matches nothing in an Allow and everything in a Deny.
-func (e *evaluation) httpMatches(action model.Action, matches []model.HTTPMatch) bool {
+// httpMatches: where there is no request to look at, an http rule matches nothing in an Allow and everything in a Deny.
+func httpMatches(action model.Action, matches []model.HTTPMatch, r *model.HTTPRequest) bool {
 	if matches == nil {
 		return true
 	}
-	if e.request.HTTP == nil {
+	if r == nil {
 		return action == model.Deny
 	}
-	reading := allowReading
-	if action == model.Deny {
-		reading = denyReading
+	for i := range matches {
+		if Satisfies(action, &matches[i], r) {
+			return true
+		}
 	}
-	return slices.ContainsFunc(matches, func(m model.HTTPMatch) bool { return reading.matches(&m, e.request.HTTP) })
+	return false
+}
+
+// Satisfies says whether a request satisfies one match of a rule, as its policy's action reads it: an Allow must hold for every reading of a doubtful request, a Deny for any.
+func Satisfies(action model.Action, m *model.HTTPMatch, r *model.HTTPRequest) bool {
+	return readingOf(action).matches(m, r)
+}
+
+func readingOf(action model.Action) reading {
+	if action == model.Deny {
+		return denyReading
+	}
+	return allowReading
+}
+
+// Guard is the outcome by which a sidecar that policies govern refuses a request whatever their rules say, and whether it does.
+func Guard(r *model.HTTPRequest) (outcome string, refused bool) {
+	switch {
+	case ambiguousPath(r.Path):
+		return model.OutcomeGuardPath, true
+	case !wellFormedAuthority(r.Host):
+		return model.OutcomeGuardHost, true
+	}
+	return "", false
 }
 
 // lower is for names that are compared without case. ASCII only: other letters have no case in a host name, and a Kelvin sign is no k.

@@ -37,18 +37,12 @@ func (c Config) inject(r *admissionv1.AdmissionRequest) (*admissionv1.AdmissionR
 			response.Warnings = append(response.Warnings, sentence(&result.Notices[i]))
 		}
 	}
-	operations, err := patch(&pod, result.Pod)
-	if err != nil {
-		return nil, err
-	}
-	if len(operations) == 0 {
-		return response, nil
+	patch, err := inject.Patch(r.Object.Raw, &pod, result.Pod)
+	if err != nil || patch == nil {
+		return response, err
 	}
 	kind := admissionv1.PatchTypeJSONPatch
-	response.PatchType = &kind
-	if response.Patch, err = json.Marshal(operations); err != nil {
-		return nil, fmt.Errorf("write the patch: %w", err)
-	}
+	response.Patch, response.PatchType = patch, &kind
 	return response, nil
 }
 

@@ -21,6 +21,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/pilot-lite/pilot-lite/internal/envoytest"
+	"github.com/pilot-lite/pilot-lite/internal/worldgen"
 	"github.com/pilot-lite/pilot-lite/pkg/bootstrap"
 	"github.com/pilot-lite/pilot-lite/pkg/eval"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
@@ -33,18 +34,18 @@ import (
 func TestEnvoyAgreesWithTheEvaluator(t *testing.T) {
 	mesh := newMesh(t)
 	rapid.Check(t, func(t *rapid.T) {
-		s := cast(mesh.bound)
-		s.Policies = drawPolicies(t)
+		s := worldgen.Cast(mesh.bound)
+		s.Policies = worldgen.Policies(t)
 		ix := mesh.apply(t, s)
 		callee := ix.WorkloadOf("shop", "cart")
 		for range 8 {
-			r, sent := drawRequest(t)
+			r, sent := worldgen.Request(t)
 			want := eval.Ingress(ix, callee, r)
 			if got := mesh.allows(t, r, sent); got != want.Allowed {
 				t.Fatalf("Envoy allows: %t; the evaluator: %+v; request %s %s to %q from %s with %v", got, want, r.HTTP.Method, sent, r.HTTP.Host, r.Source, r.HTTP.Headers)
 			}
 		}
-		plain := model.Request{Source: rapid.SampledFrom(callers()).Draw(t, "tcpCaller"), Port: tcpPort}
+		plain := model.Request{Source: rapid.SampledFrom(worldgen.Callers()).Draw(t, "tcpCaller"), Port: worldgen.TCPPort}
 		want := eval.Ingress(ix, callee, plain)
 		if got := mesh.echoes(t, plain.Source); got != want.Allowed {
 			t.Fatalf("Envoy allows TCP: %t; the evaluator: %+v; from %s", got, want, plain.Source)
@@ -68,7 +69,7 @@ func newMesh(t *testing.T) *mesh {
 	}
 	shut := rbac.Compile(rbac.Input{Policies: []rbac.Policy{{Action: model.Allow}}})
 	m := &mesh{
-		bound: []model.BoundPort{{Port: httpPort, Listen: socket(), Application: web}, {Port: tcpPort, Listen: socket(), Application: echo}},
+		bound: []model.BoundPort{{Port: worldgen.HTTPPort, Listen: socket(), Application: web}, {Port: worldgen.TCPPort, Listen: socket(), Application: echo}},
 		cache: xds.NewCache(xds.Config{Salter: translate.Salt, Shut: resources(t, shut.HTTP, shut.TCP), Logger: slog.New(slog.DiscardHandler)}),
 	}
 	server, err := xds.NewServer(m.cache, xds.ServerConfig{})

@@ -70,6 +70,25 @@ const (
 	ConditionLayersAgree = "LayersAgree"
 )
 
+// Reasons of the conditions.
+const (
+	// ReasonAccepted and ReasonInvalid are those of Accepted.
+	ReasonAccepted = "Accepted"
+	ReasonInvalid  = "Invalid"
+	// ReasonEnforced is that of Enforced where it is true; the others say why it is false.
+	ReasonEnforced        = "Enforced"
+	ReasonPending         = "Pending"         // a proxy or a companion is not as it should be yet
+	ReasonNoProxy         = "NoProxy"         // a selected pod has no sidecar
+	ReasonDisconnected    = "Disconnected"    // a proxy is connected to no replica
+	ReasonRefused         = "Refused"         // a proxy refused the configuration
+	ReasonNothingSelected = "NothingSelected" // no running pod is selected
+	ReasonDryRun          = "DryRun"          // the policy decides nothing
+	// ReasonAgree and ReasonDisagree are those of LayersAgree; ReasonNotEvaluated says that it is unknown.
+	ReasonAgree        = "Agree"
+	ReasonDisagree     = "Disagree"
+	ReasonNotEvaluated = "NotEvaluated"
+)
+
 // Labels and annotations that pilot-lite reads and writes on pods.
 const (
 	// LabelProxy is stamped by the injector on pods that carry a sidecar, with the value ProxyInjected.

@@ -1,0 +1,121 @@
+package kernel
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+)
+
+const (
+	firstPort uint16 = 1
+	lastPort  uint16 = 65535
+)
+
+// Range is an inclusive range of one protocol's ports.
+type Range struct {
+	Protocol model.Protocol
+	From, To uint16
+}
+
+// String is "TCP 80" or "TCP 8080-8090", and the protocol alone for all of its ports.
+func (r Range) String() string {
+	switch {
+	case r.From == firstPort && r.To == lastPort:
+		return string(r.Protocol)
+	case r.From == r.To:
+		return string(r.Protocol) + " " + itoa(int(r.From))
+	}
+	return string(r.Protocol) + " " + itoa(int(r.From)) + "-" + itoa(int(r.To))
+}
+
+// Ports is a set of ports: ranges that neither touch nor overlap, sorted by protocol and number. The zero value is the empty set.
+type Ports []Range
+
+// EveryPort are all ports of every protocol.
+func EveryPort() Ports {
+	return Ports{{model.SCTP, firstPort, lastPort}, {model.TCP, firstPort, lastPort}, {model.UDP, firstPort, lastPort}}
+}
+
+// PortsOf is the set of the ports of some ranges.
+func PortsOf(ranges ...Range) Ports { return Ports(ranges).tidy() }
+
+// String lists the ranges: "TCP 80, TCP 8080-8090"; "none" where there is none.
+func (p Ports) String() string {
+	if len(p) == 0 {
+		return "none"
+	}
+	words := make([]string, 0, len(p))
+	for _, r := range p {
+		words = append(words, r.String())
+	}
+	return strings.Join(words, ", ")
+}
+
+// Contains says whether a port is in the set.
+func (p Ports) Contains(port uint16, protocol model.Protocol) bool {
+	return slices.ContainsFunc(p, func(r Range) bool { return r.Protocol == protocol && r.From <= port && port <= r.To })
+}
+
+// Of are those ports that are one protocol's.
+func (p Ports) Of(protocol model.Protocol) Ports {
+	return slices.DeleteFunc(slices.Clone(p), func(r Range) bool { return r.Protocol != protocol })
+}
+
+// Union are the ports that are in either set.
+func (p Ports) Union(q Ports) Ports { return slices.Concat(p, q).tidy() }
+
+// Intersect are the ports that are in both sets.
+func (p Ports) Intersect(q Ports) Ports {
+	var out Ports
+	for _, a := range p {
+		for _, b := range q {
+			if from, to := max(a.From, b.From), min(a.To, b.To); a.Protocol == b.Protocol && from <= to {
+				out = append(out, Range{a.Protocol, from, to})
+			}
+		}
+	}
+	return out.tidy()
+}
+
+// Minus are the ports that are in p and not in q.
+func (p Ports) Minus(q Ports) Ports {
+	out := slices.Clone(p)
+	for _, b := range q {
+		var next Ports
+		for _, a := range out {
+			if a.Protocol != b.Protocol || a.To < b.From || b.To < a.From {
+				next = append(next, a)
+				continue
+			}
+			if a.From < b.From {
+				next = append(next, Range{a.Protocol, a.From, b.From - 1})
+			}
+			if a.To > b.To {
+				next = append(next, Range{a.Protocol, b.To + 1, a.To})
+			}
+		}
+		out = next
+	}
+	return out
+}
+
+// tidy sorts ranges and joins those that touch or overlap. It takes the slice over.
+func (p Ports) tidy() Ports {
+	slices.SortFunc(p, func(a, b Range) int {
+		return cmp.Or(strings.Compare(string(a.Protocol), string(b.Protocol)), cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To))
+	})
+	var out Ports
+	for _, r := range p {
+		if n := len(out); n > 0 && out[n-1].Protocol == r.Protocol && int(r.From) <= int(out[n-1].To)+1 {
+			out[n-1].To = max(out[n-1].To, r.To)
+			continue
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }
