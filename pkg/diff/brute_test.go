@@ -99,7 +99,7 @@ func (c *comparison) check(flipping []diff.Class, r *model.HTTPRequest, before, 
 
 // l4 does the same with NetworkPolicies, at either end.
 func (c *comparison) l4() error {
-	kernels := [2]kernel{kernelOf(c.before), kernelOf(c.after)}
+	was, is := kernelOf(c.before), kernelOf(c.after)
 	for i := range c.before.Snapshot.Pods {
 		pod := &c.before.Snapshot.Pods[i]
 		if pod.HostNetwork {
@@ -109,11 +109,13 @@ func (c *comparison) l4() error {
 		for _, d := range []diff.Direction{diff.Ingress, diff.Egress} {
 			classes := c.found.Subject(diff.L4, d, c.before.WorkloadOf(pod.Namespace, pod.Name))
 			for _, p := range c.parties {
+				if p.name == governed.name {
+					continue // a pod is never cut off from itself; two pods of a workload can be
+				}
 				m := matching(c.evalBefore, c.evalAfter, p)
 				for _, protocol := range []model.Protocol{model.TCP, model.UDP, model.SCTP} {
 					for _, port := range []uint16{1, 53, 80, 85, 90, 91, 100, 15006, 65535} {
-						before := kernels[0].passes(d, endOf(c.evalBefore, governed), endOf(c.evalBefore, p), port, protocol)
-						after := kernels[1].passes(d, endOf(c.evalAfter, governed), endOf(c.evalAfter, p), port, protocol)
+						before, after := passes(was, c.evalBefore, d, governed, p, port, protocol), passes(is, c.evalAfter, d, governed, p, port, protocol)
 						flipping := classes(m, diff.PortRange{Protocol: protocol, From: port, To: port})
 						if len(flipping) > 1 || (len(flipping) == 1) != (before != after) || len(flipping) == 1 && (flipping[0].Before.Allowed != before || flipping[0].After.Allowed != after) {
 							return fmt.Errorf("%s of %s, with %s, %s %d: it is %t, then %t, and reported as %+v", d, governed.name, p, protocol, port, before, after, flipping)
@@ -200,8 +202,11 @@ func (c *comparison) witness(w diff.Witness) error {
 				governed = s
 			}
 		}
-		before = kernelOf(c.before).passes(w.Direction, endOf(was, governed), endOf(was, p), w.Port.From, w.Port.Protocol)
-		after = kernelOf(c.after).passes(w.Direction, endOf(is, governed), endOf(is, p), w.Port.From, w.Port.Protocol)
+		if governed.name == p.name {
+			return nil // of one pod; two pods of the workload flip
+		}
+		before = passes(kernelOf(c.before), was, w.Direction, governed, p, w.Port.From, w.Port.Protocol)
+		after = passes(kernelOf(c.after), is, w.Direction, governed, p, w.Port.From, w.Port.Protocol)
 	}
 	if before == after || after != (w.Effect == diff.EffectOpens) {
 		return fmt.Errorf("%s/%s: %+v (%s): %t, then %t", subject.Namespace, subject.Name, w, strings.TrimSpace(p.String()), before, after)

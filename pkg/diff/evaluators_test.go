@@ -6,15 +6,14 @@ import (
 	"slices"
 
 	networkingv1 "k8s.io/api/networking/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/util/intstr"
 	"pgregory.net/rapid"
 
 	"github.com/pilot-lite/pilot-lite/internal/reqclass"
 	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
 	"github.com/pilot-lite/pilot-lite/pkg/diff"
 	"github.com/pilot-lite/pilot-lite/pkg/eval"
+	"github.com/pilot-lite/pilot-lite/pkg/eval/kernel"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 	"github.com/pilot-lite/pilot-lite/pkg/translate/netpol"
 )
@@ -122,111 +121,26 @@ func with(s *model.Snapshot, parties []party) *model.Snapshot {
 	return &out
 }
 
-// end is one end of a flow, as the kernel knows it.
-type end struct {
-	namespace    string
-	nsLabels     labels.Set
-	pod          labels.Set // nil: no pod
-	ports        []model.ContainerPort
-	address      netip.Addr
-	addressKnown bool
-}
-
-func endOf(ix *model.Index, p party) end {
-	e := end{address: p.address, addressKnown: true}
-	if pod := ix.PodAt(p.address); pod != nil {
-		e.namespace, e.nsLabels, e.pod, e.ports = pod.Namespace, ix.NamespaceLabels(pod.Namespace), pod.Labels, pod.Ports
-	}
-	return e
-}
-
-// kernel are NetworkPolicies, read as the API defines them.
-type kernel []*networkingv1.NetworkPolicy
-
-func kernelOf(ix *model.Index) kernel {
-	var out kernel
+// kernelOf are all NetworkPolicies of a snapshot, as pkg/eval/kernel reads them.
+func kernelOf(ix *model.Index) *kernel.Set {
+	var all []*networkingv1.NetworkPolicy
 	companions, _ := netpol.Build(ix)
 	for i := range companions {
 		if !companions[i].DryRun {
-			out = append(out, companions[i].NetworkPolicy)
+			all = append(all, companions[i].NetworkPolicy)
 		}
 	}
-	return append(out, ix.Snapshot.NetworkPolicies...)
-}
-
-func selects(s *metav1.LabelSelector, set labels.Set) bool {
-	out, err := metav1.LabelSelectorAsSelector(s)
-	return err == nil && out.Matches(set)
+	set, _ := kernel.New(append(all, ix.Snapshot.NetworkPolicies...))
+	return set
 }
 
 // passes decides for one end about the other.
-func (k kernel) passes(d diff.Direction, governed, other end, port uint16, protocol model.Protocol) bool {
-	isolated := false
-	for _, np := range k {
-		if np.Namespace != governed.namespace || !selects(&np.Spec.PodSelector, governed.pod) {
-			continue
-		}
-		types := np.Spec.PolicyTypes
-		if types == nil {
-			types = []networkingv1.PolicyType{networkingv1.PolicyTypeIngress}
-			if len(np.Spec.Egress) > 0 {
-				types = append(types, networkingv1.PolicyTypeEgress)
-			}
-		}
-		if d == diff.Ingress && slices.Contains(types, networkingv1.PolicyTypeIngress) {
-			isolated = true
-			for _, r := range np.Spec.Ingress {
-				if peersMatch(r.From, np.Namespace, other) && portsMatch(r.Ports, governed, port, protocol) {
-					return true
-				}
-			}
-		}
-		if d == diff.Egress && slices.Contains(types, networkingv1.PolicyTypeEgress) {
-			isolated = true
-			for _, r := range np.Spec.Egress {
-				if peersMatch(r.To, np.Namespace, other) && portsMatch(r.Ports, other, port, protocol) {
-					return true
-				}
-			}
-		}
+func passes(k *kernel.Set, ix *model.Index, d diff.Direction, governed, other party, port uint16, protocol model.Protocol) bool {
+	direction := networkingv1.PolicyTypeIngress
+	if d == diff.Egress {
+		direction = networkingv1.PolicyTypeEgress
 	}
-	return !isolated
-}
-
-func peersMatch(peers []networkingv1.NetworkPolicyPeer, namespace string, e end) bool {
-	return len(peers) == 0 || slices.ContainsFunc(peers, func(p networkingv1.NetworkPolicyPeer) bool {
-		switch {
-		case p.IPBlock != nil:
-			return netip.MustParsePrefix(p.IPBlock.CIDR).Contains(e.address) &&
-				!slices.ContainsFunc(p.IPBlock.Except, func(x string) bool { return netip.MustParsePrefix(x).Contains(e.address) })
-		case e.pod == nil, p.NamespaceSelector == nil && e.namespace != namespace, p.NamespaceSelector != nil && !selects(p.NamespaceSelector, e.nsLabels):
-			return false
-		}
-		return p.PodSelector == nil || selects(p.PodSelector, e.pod)
-	})
-}
-
-// portsMatch: a name is the callee's.
-func portsMatch(ports []networkingv1.NetworkPolicyPort, callee end, port uint16, protocol model.Protocol) bool {
-	return len(ports) == 0 || slices.ContainsFunc(ports, func(p networkingv1.NetworkPolicyPort) bool {
-		of := model.TCP
-		if p.Protocol != nil {
-			of = model.Protocol(*p.Protocol)
-		}
-		switch {
-		case of != protocol:
-			return false
-		case p.Port == nil:
-			return true
-		case p.Port.Type == intstr.String:
-			return slices.ContainsFunc(callee.ports, func(c model.ContainerPort) bool {
-				return c.Name == p.Port.StrVal && c.Protocol == protocol && c.Number == port
-			})
-		case p.EndPort != nil:
-			return p.Port.IntVal <= int32(port) && int32(port) <= *p.EndPort
-		}
-		return p.Port.IntVal == int32(port)
-	})
+	return k.Governing(direction, kernel.AddressEnd(ix, governed.address)).Allows(kernel.AddressEnd(ix, other.address), port, protocol)
 }
 
 // judge asks the evaluator whether requests satisfy terms, of policies that hold nothing else.
@@ -293,15 +207,16 @@ func matching(before, after *model.Index, p party) diff.Match {
 		if s == diff.After {
 			ix = after
 		}
-		e := endOf(ix, p)
+		e := kernel.AddressEnd(ix, p.address)
 		return slices.ContainsFunc(peers, func(m model.Peer) bool {
 			if b := m.Block; b != nil {
 				return b.CIDR.Contains(p.address) && !slices.ContainsFunc(b.Except, func(x netip.Prefix) bool { return x.Contains(p.address) })
 			}
-			if e.pod == nil || m.Namespaces == nil && e.namespace != namespace || m.Namespaces != nil && !m.Namespaces.Matches(e.nsLabels) || m.Pods != nil && !m.Pods.Matches(e.pod) {
+			if e.Pod == nil || m.Namespaces == nil && e.Pod.Namespace != namespace || m.Namespaces != nil && !m.Namespaces.Matches(e.NamespaceLabels) ||
+				m.Pods != nil && !m.Pods.Matches(labels.Set(e.Pod.Labels)) {
 				return false
 			}
-			account, stamped := e.pod[v1alpha1.LabelServiceAccount]
+			account, stamped := e.Pod.Labels[v1alpha1.LabelServiceAccount]
 			return m.ServiceAccounts == nil || stamped && slices.Contains(m.ServiceAccounts, account)
 		})
 	}

@@ -38,7 +38,11 @@ func (r networkReader) network(name string, np *networkingv1.NetworkPolicy) *net
 	if known := r[np]; known != nil {
 		return known
 	}
-	n := &network{name: name, namespace: np.Namespace, object: np, pods: parsed(&np.Spec.PodSelector), isolates: isolated(&np.Spec)}
+	n := &network{name: name, namespace: np.Namespace, object: np, isolates: isolated(&np.Spec)}
+	var err error
+	if n.pods, err = metav1.LabelSelectorAsSelector(&np.Spec.PodSelector); err != nil {
+		n.pods = labels.Everything() // no API server would have taken it: whoever it may have meant is isolated
+	}
 	for _, rule := range np.Spec.Ingress {
 		n.entries = append(n.entries, networkEntry{direction: Ingress, peers: peersOf(rule.From), ports: rule.Ports})
 	}
@@ -69,38 +73,33 @@ func isolated(spec *networkingv1.NetworkPolicySpec) []Direction {
 	return out
 }
 
-// parsed is a selector; one that no API server would have taken selects nothing.
-func parsed(s *metav1.LabelSelector) labels.Selector {
-	out, err := metav1.LabelSelectorAsSelector(s)
-	if err != nil {
-		return labels.Nothing()
+// peersOf are a NetworkPolicy's peers as the model has them; none mean anyone. One that no API server would have taken means nobody.
+func peersOf(in []networkingv1.NetworkPolicyPeer) []model.Peer {
+	var out []model.Peer
+	for i := range in {
+		p, understood := peerOf(&in[i])
+		if !understood {
+			p = model.Peer{Pods: labels.Nothing()}
+		}
+		out = append(out, p)
 	}
 	return out
 }
 
-// peersOf are a NetworkPolicy's peers as the model has them; none mean anyone.
-func peersOf(in []networkingv1.NetworkPolicyPeer) []model.Peer {
-	var out []model.Peer
-	for _, p := range in {
-		if p.IPBlock != nil {
-			block, ok := blockOf(p.IPBlock)
-			if !ok {
-				out = append(out, model.Peer{Pods: labels.Nothing()})
-				continue
-			}
-			out = append(out, model.Peer{Block: block})
-			continue
-		}
-		var m model.Peer
-		if p.PodSelector != nil {
-			m.Pods = parsed(p.PodSelector)
-		}
-		if p.NamespaceSelector != nil {
-			m.Namespaces = parsed(p.NamespaceSelector)
-		}
-		out = append(out, m)
+func peerOf(in *networkingv1.NetworkPolicyPeer) (out model.Peer, understood bool) {
+	var errs [2]error
+	if in.PodSelector != nil {
+		out.Pods, errs[0] = metav1.LabelSelectorAsSelector(in.PodSelector)
 	}
-	return out
+	if in.NamespaceSelector != nil {
+		out.Namespaces, errs[1] = metav1.LabelSelectorAsSelector(in.NamespaceSelector)
+	}
+	selects := in.PodSelector != nil || in.NamespaceSelector != nil
+	if in.IPBlock != nil {
+		out.Block, understood = blockOf(in.IPBlock)
+		return out, understood && !selects
+	}
+	return out, selects && errs[0] == nil && errs[1] == nil
 }
 
 func blockOf(b *networkingv1.IPBlock) (*model.IPBlock, bool) {
@@ -188,6 +187,7 @@ func (c *comparison) addEntry(f *frame, w *world, o *model.Workload, n *network,
 			protocol = model.Protocol(*p.Protocol)
 		}
 		switch {
+		case p.EndPort != nil && (p.Port == nil || p.Port.Type == intstr.String): // no API server would have taken it: nothing is opened
 		case p.Port == nil:
 			numbered.ports = append(numbered.ports, every(protocol))
 		case p.Port.Type == intstr.String && entry.direction == Ingress:
@@ -199,7 +199,7 @@ func (c *comparison) addEntry(f *frame, w *world, o *model.Workload, n *network,
 			if p.EndPort != nil {
 				last = *p.EndPort
 			}
-			if p.Port.IntVal >= 1 && p.Port.IntVal <= last && last <= lastPort { // else no API server would have taken it
+			if p.Port.IntVal >= 1 && p.Port.IntVal <= last && last <= lastPort {
 				numbered.ports = append(numbered.ports, PortRange{protocol, uint16(p.Port.IntVal), uint16(last)})
 			}
 		}

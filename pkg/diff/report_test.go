@@ -8,11 +8,13 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"pgregory.net/rapid"
 
 	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
 	"github.com/pilot-lite/pilot-lite/pkg/diff"
+	"github.com/pilot-lite/pilot-lite/pkg/eval/kernel"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
@@ -70,6 +72,43 @@ func TestReportsSayWhatWasFound(t *testing.T) {
 								t.Fatalf("%s %s of %s, with %s, port %d: found, told:\n%s", layer, d, subject, other, port, diff)
 							}
 						}
+					}
+				}
+			}
+		}
+	})
+}
+
+// What opens or closes at one end only is told as such exactly where the other end lets nothing of it through.
+func TestTheOtherEndIsTold(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		before := drawWorld(t)
+		after := drawEdit(t, before)
+		c := newComparison(before, after, nil, unknown(77))
+		report := diff.Compare(c.before, c.after)
+		was, is := kernelOf(c.before), kernelOf(c.after)
+		for _, f := range report.Flips {
+			k, ix := was, c.evalBefore
+			if f.Effect == diff.EffectOpens {
+				k, ix = is, c.evalAfter
+			}
+			whose, others, opposite := f.Callees, f.Callers, networkingv1.PolicyTypeEgress
+			if f.Direction == diff.Egress {
+				whose, others, opposite = f.Callers, f.Callees, networkingv1.PolicyTypeIngress
+			}
+			for _, subject := range standing(before) {
+				for _, other := range standing(before) {
+					if f.Layer != diff.L4 || subject.name == other.name || subject.name == "web/plain" || other.name == "web/plain" || !lists(whose, subject) || !lists(others, other) {
+						continue
+					}
+					var ports []kernel.Range
+					for _, p := range f.Ports {
+						ports = append(ports, kernel.Range(p))
+					}
+					flowing := k.Governing(opposite, kernel.AddressEnd(ix, other.address)).Ports(kernel.AddressEnd(ix, subject.address)).Intersect(kernel.PortsOf(ports...))
+					if f.OtherEndShuts != (len(flowing) == 0) {
+						t.Fatalf("%s of %s with %s: the other end lets %s of %v through; told %t", f.Direction, subject, other, flowing, f.Ports, f.OtherEndShuts)
 					}
 				}
 			}
