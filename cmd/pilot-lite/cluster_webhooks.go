@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
+	"github.com/pilot-lite/pilot-lite/pkg/guard"
 	"github.com/pilot-lite/pilot-lite/pkg/inject"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 	"github.com/pilot-lite/pilot-lite/pkg/webhook"
@@ -36,7 +37,7 @@ func (s *clusterServer) newWebhooks(ctx context.Context) (*webhooks, error) {
 		return nil, fmt.Errorf("--webhook-address: %w", err)
 	}
 	handler := webhook.Handler(webhook.Config{
-		Injection: s.injection, Unprotected: s.unprotected, Logger: s.logger.With("component", "webhook"), Metrics: webhook.NewMetrics(s.registry),
+		Injection: s.injection, Unprotected: s.unprotected, Guard: guard.New(s.source), Logger: s.logger.With("component", "webhook"), Metrics: webhook.NewMetrics(s.registry),
 	})
 	return &webhooks{listener: l, server: &http.Server{
 		Handler: handler, TLSConfig: s.identity.ServerTLS(), ReadHeaderTimeout: webhookTimeout, ReadTimeout: webhookTimeout, WriteTimeout: webhookTimeout,

@@ -322,3 +322,19 @@ func (r *Request) String() string {
 	}
 	return out
 }
+
+// String is one line: what flips between whom, by what, and one request.
+func (f *Flip) String() string {
+	what := string(f.Effect)
+	if f.OtherEndShuts {
+		what += " at one end"
+	}
+	out := fmt.Sprintf("%s on %s %s from %s to %s: now %s", what, f.Layer, portsText(f.Layer, f.Ports), f.Callers, f.Callees, f.After)
+	if len(f.Requests) > 0 {
+		out += ", such as " + f.Requests[0].String()
+	}
+	if len(f.Guards) > 0 {
+		out += "; guarded by " + strings.Join(f.Guards, ", ")
+	}
+	return out
+}

@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -15,7 +16,7 @@ import (
 )
 
 // inject puts the sidecar into a pod that is being created.
-func (c Config) inject(r *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error) {
+func (c Config) inject(_ context.Context, r *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error) {
 	if r.Operation != admissionv1.Create || r.Kind != (metav1.GroupVersionKind{Version: "v1", Kind: "Pod"}) || r.SubResource != "" {
 		return nil, fmt.Errorf("%s of %s: want the creation of a v1 Pod", r.Operation, r.Kind.Kind)
 	}

@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -15,38 +16,59 @@ import (
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
-// validate refuses a policy that cannot mean what it says, and warns of what its author may not expect.
-func (c Config) validate(r *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error) {
+// validate refuses a policy that cannot mean what it says or that opens what is guarded, and warns of what its author may not expect.
+func (c Config) validate(ctx context.Context, r *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error) {
 	if r.Kind.Group != v1alpha1.SchemeGroupVersion().Group || r.Kind.Kind != v1alpha1.Kind || r.SubResource != "" {
 		return nil, fmt.Errorf("%s %s: want an %s", r.Kind.Group, r.Kind.Kind, v1alpha1.Kind)
 	}
-	if r.Operation != admissionv1.Create && r.Operation != admissionv1.Update {
-		return allowed(), nil // a deletion is nobody's to stop
+	switch r.Operation {
+	case admissionv1.Delete:
+		return c.deleted(ctx, r), nil
+	case admissionv1.Create, admissionv1.Update:
+	default:
+		return allowed(), nil
 	}
-	var object struct {
-		Metadata metav1.ObjectMeta `json:"metadata"`
+	next, err := read(r, r.Object.Raw)
+	if err != nil {
+		return nil, err
 	}
-	if err := json.Unmarshal(r.Object.Raw, &object); err != nil {
-		return nil, fmt.Errorf("read the policy: %w", err)
-	}
-	object.Metadata.Namespace = r.Namespace
-	read, policy, found := convert.PolicyJSON(&object.Metadata, r.Object.Raw)
-	policy.Namespace = r.Namespace
 	response := allowed()
-	for i := range found {
-		switch {
-		case found[i].Severity == model.SeverityError && !policy.Accepted:
-			return invalid(read, &found[i]), nil
-		case found[i].Severity == model.SeverityWarning:
-			response.Warnings = append(response.Warnings, sentence(&found[i]))
+	for i := range next.found {
+		switch f := &next.found[i]; {
+		case f.Severity == model.SeverityError && !next.policy.Accepted:
+			return invalid(next.object, f), nil
+		case f.Severity == model.SeverityWarning:
+			response.Warnings = append(response.Warnings, sentence(f))
 		}
 	}
 	if c.Unprotected != nil {
-		if pods := c.Unprotected(&policy); len(pods) > 0 {
+		if pods := c.Unprotected(&next.policy); len(pods) > 0 {
 			response.Warnings = append(response.Warnings, unprotected(pods))
 		}
 	}
-	return response, nil
+	return c.guarded(ctx, r, next, response)
+}
+
+// written is a policy as somebody wrote it.
+type written struct {
+	meta   metav1.ObjectMeta
+	object *v1alpha1.L7Policy
+	policy model.Policy
+	found  []model.Diagnostic
+}
+
+func read(r *admissionv1.AdmissionRequest, raw []byte) (*written, error) {
+	var object struct {
+		Metadata metav1.ObjectMeta `json:"metadata"`
+	}
+	if err := json.Unmarshal(raw, &object); err != nil {
+		return nil, fmt.Errorf("read the policy: %w", err)
+	}
+	w := &written{meta: object.Metadata}
+	w.meta.Namespace = r.Namespace
+	w.object, w.policy, w.found = convert.PolicyJSON(&w.meta, raw)
+	w.policy.Namespace = r.Namespace
+	return w, nil
 }
 
 // invalid lists every error of a policy that could be read; of another, why it could not.

@@ -4,6 +4,7 @@
 package webhook
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,8 +33,15 @@ type Config struct {
 	Injection func() (inject.Config, error)
 	// Unprotected are the pods that a policy selects and that have no sidecar, for a warning to its author.
 	Unprotected func(p *model.Policy) []string
+	Guard       Guard // may be nil: nothing is guarded
 	Logger      *slog.Logger
 	Metrics     *Metrics // may be nil
+}
+
+// Guard knows what an edit of a policy opens of what is guarded.
+type Guard interface {
+	// Opens tells it in words; without before the policy is made, without after it is deleted. An error says why it could not be found out, of what is guarded.
+	Opens(ctx context.Context, before, after *model.Policy) ([]string, error)
 }
 
 // maxBody is twice what the API server takes for one object: an update carries two.
@@ -51,18 +59,18 @@ func Handler(c Config) http.Handler {
 }
 
 // answerer answers a request; an error is a request that makes no sense.
-type answerer func(r *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error)
+type answerer func(ctx context.Context, r *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error)
 
 func (c Config) endpoint(name string, answer answerer) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
-		request, err := read(w, r)
+		request, err := question(w, r)
 		if err != nil {
 			c.Metrics.answered(name, "malformed", began)
 			http.Error(w, err.Error(), statusOf(err))
 			return
 		}
-		response, err := answer(request)
+		response, err := answer(r.Context(), request)
 		if err != nil {
 			c.Metrics.answered(name, "malformed", began)
 			http.Error(w, err.Error(), http.StatusBadRequest)
@@ -99,7 +107,7 @@ func statusOf(err error) int {
 	return http.StatusBadRequest
 }
 
-func read(w http.ResponseWriter, r *http.Request) (*admissionv1.AdmissionRequest, error) {
+func question(w http.ResponseWriter, r *http.Request) (*admissionv1.AdmissionRequest, error) {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		return nil, &badRequest{http.StatusUnsupportedMediaType, "want Content-Type application/json"}
 	}
