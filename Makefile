@@ -84,6 +84,10 @@ fuzz: ## Each fuzz target for FUZZTIME
 	    echo "$$package $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x "$$package"; \
 	  done; done
 
+.PHONY: planted
+planted: ## Plant bugs in the diff, one by one, and see that its tests notice each (some minutes)
+	PLANTED=1 $(GO) test ./pkg/diff -count=1 -v -timeout=30m -run TestPlantedBugsAreNoticed
+
 .PHONY: bench
 bench: envoy ## Benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./pkg/...

@@ -64,18 +64,14 @@ func (d *dfa) of(set []int) int {
 	if accepts && slices.ContainsFunc(set, func(s int) bool { return d.universal[s] }) {
 		return all
 	}
-	useful := slices.DeleteFunc(set, func(s int) bool { return d.states[s].on == nil && s != d.accept })
-	if len(useful) == 0 {
-		return dead
-	}
-	key := make([]byte, 0, 4*len(useful))
-	for _, s := range useful {
+	key := make([]byte, 0, 4*len(set))
+	for _, s := range set {
 		key = binary.LittleEndian.AppendUint32(key, uint32(s)) //nolint:gosec // bounded by maxStates
 	}
 	if id, known := d.ids[string(key)]; known {
 		return id
 	}
-	return d.add(string(key), useful, accepts)
+	return d.add(string(key), set, accepts)
 }
 
 // step walks one symbol.

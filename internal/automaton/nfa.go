@@ -7,6 +7,10 @@ type nfa struct {
 	states []nfaState
 	start  int
 	accept int
+	// Of closure: the round in which a state was seen last, and what is still to be looked at.
+	seen  []int
+	round int
+	stack []int
 }
 
 type nfaState struct {
@@ -128,18 +132,24 @@ func (b *builder) trimmed(e *Expr, first, last int) {
 
 // closure adds to a set what is reached without a symbol, and sorts it.
 func (n *nfa) closure(set []int) []int {
-	seen := make(map[int]bool, len(set))
-	stack := slices.Clone(set)
+	if n.seen == nil {
+		n.seen = make([]int, len(n.states))
+	}
+	n.round++
+	n.stack = append(n.stack[:0], set...)
 	out := set[:0]
-	for len(stack) > 0 {
-		s := stack[len(stack)-1]
-		stack = stack[:len(stack)-1]
-		if seen[s] {
+	for len(n.stack) > 0 {
+		s := n.stack[len(n.stack)-1]
+		n.stack = n.stack[:len(n.stack)-1]
+		if n.seen[s] == n.round {
 			continue
 		}
-		seen[s] = true
-		out = append(out, s)
-		stack = append(stack, n.states[s].epsilon...)
+		n.seen[s] = n.round
+		// A state that has neither a symbol nor the end is on the way only.
+		if n.states[s].on != nil || s == n.accept {
+			out = append(out, s)
+		}
+		n.stack = append(n.stack, n.states[s].epsilon...)
 	}
 	slices.Sort(out)
 	return out
