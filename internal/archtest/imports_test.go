@@ -125,12 +125,9 @@ func TestOneDirection(t *testing.T) {
 		"pkg/filesource":   {"pkg/xds", "pkg/translate", "pkg/controlplane", "pkg/eval", "pkg/eval/envoy"},
 		"pkg/convert":      {"pkg/xds", "pkg/translate", "pkg/filesource"},
 		"pkg/eval":         {"pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol"},
-<<<<<<< HEAD
 		"pkg/eval/kernel":  {"pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol"},
 		"pkg/eval/agree":   {"pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol"},
-=======
 		"pkg/eval/envoy":   {"pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol", "pkg/eval"},
->>>>>>> h-rbaceval
 		"pkg/controlplane": {"pkg/filesource"},
 		"pkg/identity":     {"pkg/xds", "pkg/kube", "pkg/podauth", "pkg/controlplane"},
 		"pkg/podauth":      {"pkg/xds", "pkg/kube", "pkg/identity", "pkg/controlplane"},
