@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
-	"time"
 
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -19,10 +18,8 @@ import (
 	"github.com/pilot-lite/pilot-lite/pkg/webhook"
 )
 
-const (
-	webhookTimeout = 10 * time.Second // as long as the API server waits at most
-	controlPort    = 15012            // of the Service that sidecars connect to
-)
+// controlPort is that of the Service that sidecars connect to.
+const controlPort = 15012
 
 // webhooks answers the API server.
 type webhooks struct {
@@ -35,13 +32,9 @@ func (s *clusterServer) newWebhooks(ctx context.Context) (*webhooks, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--webhook-address: %w", err)
 	}
-	handler := webhook.Handler(webhook.Config{
-		Injection: s.injection, Unprotected: s.unprotected, Logger: s.logger.With("component", "webhook"), Metrics: webhook.NewMetrics(s.registry),
-	})
-	return &webhooks{listener: l, server: &http.Server{
-		Handler: handler, TLSConfig: s.identity.ServerTLS(), ReadHeaderTimeout: webhookTimeout, ReadTimeout: webhookTimeout, WriteTimeout: webhookTimeout,
-		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-	}}, nil
+	logger := s.logger.With("component", "webhook")
+	handler := webhook.Handler(webhook.Config{Injection: s.injection, Unprotected: s.unprotected, Logger: logger, Metrics: webhook.NewMetrics(s.registry)})
+	return &webhooks{listener: webhook.Limit(l), server: webhook.NewServer(handler, s.identity.ServerTLS(), webhook.Timeout, logger)}, nil
 }
 
 func (w *webhooks) serve() error {
