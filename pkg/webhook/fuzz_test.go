@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
-
 	admissionv1 "k8s.io/api/admission/v1"
 
 	"github.com/pilot-lite/pilot-lite/pkg/webhook"

@@ -18,7 +18,7 @@ import (
 
 // validate refuses a policy that cannot mean what it says, and warns of what its author may not expect.
 func (h *handler) validate(r *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error) {
-	if want := v1alpha1.SchemeGroupVersion(); (schema.GroupVersionKind(r.Kind)) != want.WithKind(v1alpha1.Kind) || r.SubResource != "" {
+	if want := v1alpha1.SchemeGroupVersion(); schema.GroupVersionKind(r.Kind) != want.WithKind(v1alpha1.Kind) || r.SubResource != "" {
 		return nil, fmt.Errorf("%s: want an %s of %s", schema.GroupVersionKind(r.Kind), v1alpha1.Kind, want)
 	}
 	if r.Operation != admissionv1.Create && r.Operation != admissionv1.Update {

@@ -112,8 +112,7 @@ type badRequest struct {
 func (e *badRequest) Error() string { return e.text }
 
 func statusOf(err error) int {
-	var bad *badRequest
-	if errors.As(err, &bad) {
+	if bad, ok := errors.AsType[*badRequest](err); ok {
 		return bad.status
 	}
 	return http.StatusBadRequest
