@@ -76,11 +76,13 @@ func TestBreakingAPartWidensNeitherLayer(t *testing.T) {
 					}
 				}
 				for o := range was.Snapshot.Pods {
-					before := stood.Ports(kernel.PodEnd(was, &was.Snapshot.Pods[o]), kernel.PodEnd(was, &was.Snapshot.Pods[c]))
-					now := stands.Ports(kernel.PodEnd(is, &is.Snapshot.Pods[o]), kernel.PodEnd(is, &is.Snapshot.Pods[c]))
-					for _, r := range now.Minus(before) {
-						if !meant(was, o, c, r) {
-							t.Fatalf("%s: from %s to %s NetworkPolicies let %s pass, and neither did nor should", fault.name, is.Snapshot.Pods[o].Name, is.Snapshot.Pods[c].Name, r)
+					for _, d := range []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress} {
+						before := stood.Governing(d, kernel.PodEnd(was, &was.Snapshot.Pods[c])).Ports(kernel.PodEnd(was, &was.Snapshot.Pods[o]))
+						now := stands.Governing(d, kernel.PodEnd(is, &is.Snapshot.Pods[c])).Ports(kernel.PodEnd(is, &is.Snapshot.Pods[o]))
+						for _, r := range now.Minus(before) {
+							if !meant(was, d, c, o, r) {
+								t.Fatalf("%s: %s of %s lets %s with %s pass, and neither did nor should", fault.name, d, is.Snapshot.Pods[c].Name, r, is.Snapshot.Pods[o].Name)
+							}
 						}
 					}
 				}
@@ -90,10 +92,9 @@ func TestBreakingAPartWidensNeitherLayer(t *testing.T) {
 }
 
 // meant says whether the policies mean a range of ports to pass: the companions of some are cut back, since NetworkPolicy cannot say them.
-func meant(ix *model.Index, from, to int, r kernel.Range) bool {
-	caller, callee := eval.PodParty(ix, &ix.Snapshot.Pods[from]), eval.PodParty(ix, &ix.Snapshot.Pods[to])
-	return eval.L4(ix, networkingv1.PolicyTypeEgress, caller, callee, r.From, r.Protocol).Allowed && eval.L4(ix, networkingv1.PolicyTypeIngress, callee, caller, r.From, r.Protocol).Allowed &&
-		eval.L4(ix, networkingv1.PolicyTypeEgress, caller, callee, r.To, r.Protocol).Allowed && eval.L4(ix, networkingv1.PolicyTypeIngress, callee, caller, r.To, r.Protocol).Allowed
+func meant(ix *model.Index, d networkingv1.PolicyType, governed, other int, r kernel.Range) bool {
+	at, with := eval.PodParty(ix, &ix.Snapshot.Pods[governed]), eval.PodParty(ix, &ix.Snapshot.Pods[other])
+	return eval.L4(ix, d, at, with, r.From, r.Protocol).Allowed && eval.L4(ix, d, at, with, r.To, r.Protocol).Allowed
 }
 
 // narrower fails where a sidecar allows a call that it did not allow, and says whether the pod has none.
