@@ -70,11 +70,11 @@ func dress(t *rapid.T, p *model.Pod) {
 		p.Ports = nil
 	}
 	p.Labels = maps.Clone(p.Labels)
-	if rapid.IntRange(0, 3).Draw(t, "sidecar") > 0 {
+	if delete(p.Labels, v1alpha1.LabelProxy); rapid.IntRange(0, 2).Draw(t, "sidecar") > 0 {
 		p.Labels[v1alpha1.LabelProxy] = v1alpha1.ProxyInjected
 	}
 	p.Proxy.Injected = p.Labels[v1alpha1.LabelProxy] == v1alpha1.ProxyInjected
-	if p.Proxy.Injected && rapid.IntRange(0, 9).Draw(t, "excluded") == 0 {
+	if p.Proxy.Injected && rapid.IntRange(0, 3).Draw(t, "excluded") == 0 {
 		p.Proxy.ExcludedInbound = []uint16{80}
 	}
 	if rapid.IntRange(0, 11).Draw(t, "hostNetwork") == 0 {
