@@ -1,8 +1,10 @@
 package rbac_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -73,4 +75,55 @@ func sidecarsByNamespace(t *testing.T, ix *model.Index) map[string]*envoy.Sideca
 		out[w.Workload.Namespace] = s
 	}
 	return out
+}
+
+// request reads a case's request where it is one of HTTP/1.1 with nothing odd about its framing, which is nothing that the evaluator looks at.
+func (c bypass) request() *model.HTTPRequest {
+	var raw string
+	if json.Unmarshal(c.RawRequest, &raw) != nil {
+		return nil
+	}
+	head, body, ended := strings.Cut(string(latin1(raw)), "\r\n\r\n")
+	lines := strings.Split(head, "\r\n")
+	start := strings.Split(lines[0], " ")
+	if !ended || body != "" || len(start) != 3 || start[2] != "HTTP/1.1" {
+		return nil
+	}
+	out := &model.HTTPRequest{Method: start[0], Path: start[1]}
+	hosts := 0
+	for _, l := range lines[1:] {
+		name, value, found := strings.Cut(l, ":")
+		switch lower := strings.ToLower(name); {
+		case !found || strings.ContainsAny(l, "\r\n") || lower == "content-length" || lower == "transfer-encoding":
+			return nil
+		case lower == "host":
+			hosts++
+			out.Host = value
+		default:
+			out.Headers = append(out.Headers, model.Header{Name: name, Value: value})
+		}
+	}
+	if hosts != 1 {
+		return nil
+	}
+	return out
+}
+
+// evaluate holds the evaluator against what the real Envoy did with a case's request, and says whether it could.
+func (c bypass) evaluate(t *testing.T, s *envoy.Sidecar, f *fixture) bool {
+	t.Helper()
+	r := c.request()
+	if r == nil {
+		return false
+	}
+	source := netip.MustParseAddr("127.0.0.1")
+	if c.SourceAddr != "" {
+		source = netip.MustParseAddr(c.SourceAddr)
+	}
+	got := s.Decide(&envoy.Call{Source: source, Port: f.listen.Port(), HTTP: r})
+	hits := f.app.seen()
+	if got.Err != nil || got.Allowed != (len(hits) > 0) || got.Allowed && (got.Seen.Path != hits[0].Target || got.Seen.Host != hits[0].Host) {
+		t.Errorf("%s: the evaluator says %+v of %+v, seen as %+v; the application saw %+v", c.ID, got, r, got.Seen, hits)
+	}
+	return true
 }
