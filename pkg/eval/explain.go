@@ -56,7 +56,8 @@ func (x *explainer) end(p Party) kernel.End {
 
 // l4 is a step that NetworkPolicies decide.
 func (x *explainer) l4(name StepName, d networkingv1.PolicyType, governed, other Party) Step {
-	intent := meant(x.ix, d, governed, other, x.call.Port, x.call.Protocol, enforced)
+	of := newL4(x.ix, d, governed, other, x.call.Port, x.call.Protocol)
+	intent := of.meant(enforced(x.ix))
 	s := Step{Name: name, Applies: governed.selectable(), Verdict: intent}
 	if !s.Applies {
 		s.Text = "nothing of ours stands before " + governed.String() + ", which is no pod of the cluster"
@@ -65,17 +66,19 @@ func (x *explainer) l4(name StepName, d networkingv1.PolicyType, governed, other
 		}
 		return s
 	}
-	of := newL4(x.ix, d, governed, other, x.call.Port, x.call.Protocol)
 	if x.standing != nil {
 		side := x.standing.Governing(d, x.end(governed)).Decide(x.end(other), x.call.Port, x.call.Protocol)
 		s.NetworkPolicies, s.Meant, s.Verdict = &side, &intent, decided(side, intent)
 	}
 	if !s.Verdict.Allowed && s.Verdict.Decider == model.OutcomeDefaultDeny {
-		s.Nearest = of.misses(enforced)
+		s.Nearest = of.misses(enforced(x.ix))
 	}
-	if slices.ContainsFunc(of.policies(everyPolicy), func(p *model.Policy) bool { return p.DryRun }) {
-		v := meant(x.ix, d, governed, other, x.call.Port, x.call.Protocol, everyPolicy)
-		s.DryRun = &v
+	for p := range of.governing(everyPolicy(x.ix)) {
+		if p.DryRun {
+			v := of.meant(everyPolicy(x.ix))
+			s.DryRun = &v
+			break
+		}
 	}
 	s.Text = l4Text(&s)
 	return s
@@ -168,16 +171,19 @@ func (x *explainer) l7(captured string) Step {
 		s.Text = "no sidecar has a say"
 		return s
 	}
-	c := connect(x.ix, to.Workload, x.call.From, x.call.Port, enforced)
+	c := connect(x.ix, enforced(x.ix), to.Workload, x.call.From, x.call.Port)
 	s.Verdict = c.Verdict(http)
 	s.Text = outcomeText(s.Verdict)
 	if s.Verdict.Decider == model.OutcomeDefaultDeny {
 		s.Nearest = x.misses(&c)
 	}
-	if slices.ContainsFunc(x.ix.Snapshot.Policies, func(p model.Policy) bool { return p.DryRun && governsIngress(&p, to.Workload) }) {
-		all := connect(x.ix, to.Workload, x.call.From, x.call.Port, everyPolicy)
-		v := all.Verdict(http)
-		s.DryRun = &v
+	for p := range everyPolicy(x.ix) {
+		if p.DryRun && governsIngress(p, to.Workload) {
+			all := connect(x.ix, everyPolicy(x.ix), to.Workload, x.call.From, x.call.Port)
+			v := all.Verdict(http)
+			s.DryRun = &v
+			break
+		}
 	}
 	if !s.Applies {
 		s.Text = "no sidecar has a say; it would say: " + s.Text

@@ -5,6 +5,8 @@
 package eval
 
 import (
+	"iter"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/labels"
@@ -15,22 +17,39 @@ import (
 // Ingress is the verdict of the enforced policies on a request to a workload. The decider is the first rule that matches, denies before allows,
 // by namespace, policy name and place; where several match, a proxy may name another of them.
 func Ingress(ix *model.Index, callee *model.Workload, r model.Request) model.Verdict {
-	return ingress(ix, callee, r, enforced)
+	return ingress(ix, callee, r, enforced(ix))
 }
 
 // IngressDryRun is the verdict that would be given if the DryRun policies were enforced too.
 func IngressDryRun(ix *model.Index, callee *model.Workload, r model.Request) model.Verdict {
-	return ingress(ix, callee, r, everyPolicy)
+	return ingress(ix, callee, r, everyPolicy(ix))
 }
 
-func enforced(p *model.Policy) bool { return !p.DryRun }
-
-func everyPolicy(*model.Policy) bool { return true }
-
-func ingress(ix *model.Index, callee *model.Workload, r model.Request, counts func(*model.Policy) bool) model.Verdict {
+func ingress(ix *model.Index, callee *model.Workload, r model.Request, policies iter.Seq[*model.Policy]) model.Verdict {
 	source := r.Source.Unmap()
-	c := connect(ix, callee, Party{Pod: ix.PodAt(source), Address: source}, r.Port, counts)
+	c := connect(ix, policies, callee, Party{Pod: ix.PodAt(source), Address: source}, r.Port)
 	return c.Verdict(r.HTTP)
+}
+
+// enforced are the policies that decide.
+func enforced(ix *model.Index) iter.Seq[*model.Policy] {
+	return func(yield func(*model.Policy) bool) {
+		for p := range everyPolicy(ix) {
+			if !p.DryRun && !yield(p) {
+				return
+			}
+		}
+	}
+}
+
+func everyPolicy(ix *model.Index) iter.Seq[*model.Policy] {
+	return func(yield func(*model.Policy) bool) {
+		for i := range ix.Snapshot.Policies {
+			if !yield(&ix.Snapshot.Policies[i]) {
+				return
+			}
+		}
+	}
 }
 
 // Connection is what policies say to a callee's sidecar of one connection before anything is read from it.
@@ -57,18 +76,22 @@ func (r RuleRef) Name() string { return model.RuleName(r.Policy.PolicyRef, r.Rul
 
 // Connect finds the rules of enforced policies that decide about a connection to a callee.
 func Connect(ix *model.Index, callee *model.Workload, from Party, port uint16) Connection {
-	return connect(ix, callee, from, port, enforced)
+	return connect(ix, enforced(ix), callee, from, port)
 }
 
-func connect(ix *model.Index, callee *model.Workload, from Party, port uint16, counts func(*model.Policy) bool) Connection {
+// ConnectAmong is Connect for whoever knows which policies may govern the callee: enforced ones, in the snapshot's order.
+func ConnectAmong(ix *model.Index, policies []*model.Policy, callee *model.Workload, from Party, port uint16) Connection {
+	return connect(ix, slices.Values(policies), callee, from, port)
+}
+
+func connect(ix *model.Index, policies iter.Seq[*model.Policy], callee *model.Workload, from Party, port uint16) Connection {
 	c := Connection{Reserved: reserved(port)}
 	if wp, ok := callee.Port(port); ok && wp.Protocol == model.AppHTTP {
 		c.HTTP = true
 	}
 	at := target{names: callee.Ports, port: port, protocol: model.TCP}
-	for i := range ix.Snapshot.Policies {
-		p := &ix.Snapshot.Policies[i]
-		if !counts(p) || !governsIngress(p, callee) {
+	for p := range policies {
+		if !governsIngress(p, callee) {
 			continue
 		}
 		c.Governed = true

@@ -1,6 +1,7 @@
 package eval
 
 import (
+	"iter"
 	"slices"
 
 	networkingv1 "k8s.io/api/networking/v1"
@@ -13,7 +14,12 @@ import (
 // L4 is what the enforced policies mean at L3/4 for one end of a connection: the governed end is the callee for Ingress and the caller for Egress. It is what companions should
 // let pass, but for what NetworkPolicy cannot say. NetworkPolicies that pilot-lite did not make have no part in it.
 func L4(ix *model.Index, d networkingv1.PolicyType, governed, other Party, port uint16, protocol model.Protocol) model.Verdict {
-	return meant(ix, d, governed, other, port, protocol, enforced)
+	return newL4(ix, d, governed, other, port, protocol).meant(enforced(ix))
+}
+
+// L4Among is L4 for whoever knows which policies may govern the end: enforced ones, in the snapshot's order.
+func L4Among(ix *model.Index, policies []*model.Policy, d networkingv1.PolicyType, governed, other Party, port uint16, protocol model.Protocol) model.Verdict {
+	return newL4(ix, d, governed, other, port, protocol).meant(slices.Values(policies))
 }
 
 // l4 is one connection as one of its ends' policies see it.
@@ -46,32 +52,30 @@ func (c l4) rules(p *model.Policy) []model.Rule {
 	return p.Ingress
 }
 
-// policies are those that have a say about the governed end, in the order in which they decide.
-func (c l4) policies(counts func(*model.Policy) bool) []*model.Policy {
-	var out []*model.Policy
-	for i := range c.ix.Snapshot.Policies {
-		p := &c.ix.Snapshot.Policies[i]
-		if counts(p) && c.governedBy(p) && p.Namespace == c.governed.Pod.Namespace && p.Selector.Matches(labels.Set(c.governed.Pod.Labels)) {
-			out = append(out, p)
+// governing are those of some policies that have a say about the governed end.
+func (c l4) governing(policies iter.Seq[*model.Policy]) iter.Seq[*model.Policy] {
+	return func(yield func(*model.Policy) bool) {
+		for p := range policies {
+			if c.governedBy(p) && p.Namespace == c.governed.Pod.Namespace && p.Selector.Matches(labels.Set(c.governed.Pod.Labels)) && !yield(p) {
+				return
+			}
 		}
 	}
-	return out
 }
 
 // meant: NetworkPolicy knows no deny, so a Deny without http isolates as an Allow does, and leaves open what it does not name. A Deny with http is the sidecar's alone.
-func meant(ix *model.Index, d networkingv1.PolicyType, governed, other Party, port uint16, protocol model.Protocol, counts func(*model.Policy) bool) model.Verdict {
+func (c l4) meant(policies iter.Seq[*model.Policy]) model.Verdict {
 	switch {
-	case governed.Pod == nil:
+	case c.governed.Pod == nil:
 		return model.Verdict{Allowed: true, Decider: OutcomeOutside}
-	case governed.Pod.HostNetwork:
+	case c.governed.Pod.HostNetwork:
 		return model.Verdict{Allowed: true, Decider: OutcomeHostNetwork}
-	case governed.Pod == other.Pod:
+	case c.governed.Pod == c.other.Pod:
 		return model.Verdict{Allowed: true, Decider: OutcomeSelf}
 	}
-	c := newL4(ix, d, governed, other, port, protocol)
 	var isolated, shut bool
 	var denies, allows string
-	for _, p := range c.policies(counts) {
+	for p := range c.governing(policies) {
 		isolated = isolated || p.Action == model.Allow
 		rules := c.rules(p)
 		for i := range rules {
@@ -80,10 +84,10 @@ func meant(ix *model.Index, d networkingv1.PolicyType, governed, other Party, po
 			case p.Action == model.Deny && r.HTTP != nil:
 			case p.Action == model.Deny:
 				shut = true
-				if denies == "" && peersMatch(ix, p.Namespace, r.Peers, other) && c.target.matches(model.Deny, r.Ports) {
+				if denies == "" && peersMatch(c.ix, p.Namespace, r.Peers, c.other) && c.target.matches(model.Deny, r.Ports) {
 					denies = model.RuleName(p.PolicyRef, r.Name)
 				}
-			case allows == "" && c.opens(r) == "" && peersMatch(ix, p.Namespace, r.Peers, other) && c.allowsPort(r):
+			case allows == "" && c.opens(r) == "" && peersMatch(c.ix, p.Namespace, r.Peers, c.other) && c.allowsPort(r):
 				allows = model.RuleName(p.PolicyRef, r.Name)
 			}
 		}
@@ -93,7 +97,7 @@ func meant(ix *model.Index, d networkingv1.PolicyType, governed, other Party, po
 		return model.Verdict{Allowed: true, Decider: model.OutcomeNotIsolated}
 	case c.plumbing():
 		return model.Verdict{Allowed: true, Decider: OutcomePlumbing}
-	case protocol == model.TCP && reserved(port):
+	case c.target.protocol == model.TCP && reserved(c.target.port):
 		return model.Verdict{Decider: model.OutcomeReservedPort}
 	case denies != "":
 		return model.Verdict{Decider: denies}

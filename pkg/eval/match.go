@@ -18,6 +18,11 @@ func peersMatch(ix *model.Index, namespace string, peers []model.Peer, who Party
 	return slices.ContainsFunc(peers, func(p model.Peer) bool { return peerMatches(ix, namespace, p, who) })
 }
 
+// Means says whether a peer of a policy in a namespace means a party.
+func Means(ix *model.Index, namespace string, p model.Peer, who Party) bool {
+	return peerMatches(ix, namespace, p, who)
+}
+
 func peerMatches(ix *model.Index, namespace string, p model.Peer, who Party) bool {
 	if b := p.Block; b != nil {
 		return b.CIDR.Contains(who.Address) && !slices.ContainsFunc(b.Except, func(x netip.Prefix) bool { return x.Contains(who.Address) })

@@ -3,6 +3,7 @@ package eval
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,9 +46,9 @@ func nearest(misses []Miss) []Miss {
 }
 
 // misses tell why no rule of the Allows that govern an end opens a connection at L3/4.
-func (c l4) misses(counts func(*model.Policy) bool) []Miss {
+func (c l4) misses(policies iter.Seq[*model.Policy]) []Miss {
 	var out []Miss
-	for _, p := range c.policies(counts) {
+	for p := range c.governing(policies) {
 		if p.Action != model.Allow {
 			continue
 		}
@@ -72,9 +73,8 @@ func (c l4) misses(counts func(*model.Policy) bool) []Miss {
 func (x *explainer) misses(c *Connection) []Miss {
 	var out []Miss
 	at := target{names: x.call.To.Workload.Ports, port: x.call.Port, protocol: model.TCP}
-	for i := range x.ix.Snapshot.Policies {
-		p := &x.ix.Snapshot.Policies[i]
-		if p.DryRun || p.Action != model.Allow || !governsIngress(p, x.call.To.Workload) {
+	for p := range enforced(x.ix) {
+		if p.Action != model.Allow || !governsIngress(p, x.call.To.Workload) {
 			continue
 		}
 		for j := range p.Ingress {

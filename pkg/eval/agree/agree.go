@@ -1,12 +1,15 @@
 // Package agree says whether the two layers agree: whatever the sidecars allow, the NetworkPolicies let pass, those that pilot-lite did not make included; and where the
 // NetworkPolicies let pass what no policy ever allows, it lists exactly that. Input: a model.Index and the companions. Output: a Report, by workload and by policy. It
-// shares no code with the translator. Pure. One entry point: Checker.Check.
+// shares no code with the translator: what the layers allow is asked of pkg/eval and pkg/eval/kernel, about one caller of each group that nothing tells apart. Pure. One
+// entry point: Checker.Check.
 package agree
 
 import (
-	"strconv"
+	"maps"
+	"slices"
 
 	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
@@ -19,20 +22,174 @@ type Companion struct {
 
 // Checker checks one snapshot after another, and keeps what it found for a workload while everything that it was found from is the same: an edit costs what it touches.
 // The zero value is ready. Not safe for concurrent use; what it returns is.
-type Checker struct{}
+type Checker struct {
+	ix       *model.Index
+	round    uint64             // counts the groupings of pods
+	checks   uint64             // counts the checks
+	callers  map[string]*caller // by the workload's key
+	order    []*caller          // those of the present grouping, in the index's order
+	sets     map[string]*set    // by what the peer says
+	swept    int                // how many there were when they were last looked through
+	policies map[string]*policy // by "namespace/name"
+	objects  map[string]*object // by whose they are, and "namespace/name"
+	inputs   inputs             // scratch
+}
 
 // Check compares the layers. The snapshot's NetworkPolicies count beside the companions.
-func (x *Checker) Check(ix *model.Index, companions []Companion) *Report { return &Report{} }
+func (x *Checker) Check(ix *model.Index, companions []Companion) *Report {
+	x.checks++
+	x.regroup(ix)
+	policies := x.readPolicies()
+	x.readObjects(companions)
+	x.followOutgoing(policies)
+	r := &Report{Workloads: make([]*Workload, 0, len(x.order)), byKey: make(map[string]*Workload, len(x.order)), policies: x.policies}
+	for _, callee := range x.order {
+		if callee.workload.HostNetwork {
+			continue
+		}
+		x.inputs.read(ix, callee)
+		if callee.found == nil || !x.inputs.same(&callee.from) {
+			callee.from = x.inputs.clone()
+			callee.found = x.find(callee)
+		}
+		r.Workloads = append(r.Workloads, callee.found)
+		r.byKey[callee.ref.Key] = callee.found
+	}
+	r.listOthers()
+	x.sweep()
+	return r
+}
+
+// inputs are what a callee's result is found from. They are compared by identity: whatever is the same pointer says the same.
+type inputs struct {
+	policies []*policy
+	objects  []*object
+	isolated bool            // as a caller
+	labels   labels.Set      // of its namespace: callers' egress knows it by them
+	self     *addresses      // as well; nil where no caller's egress counts
+	known    []*[]*addresses // of everybody whom a peer names; none where no block of addresses counts
+	outgoing []*outgoing
+	metrics  []model.Peer // the mesh's, and their ports
+	ports    []uint16
+	faces    *[]model.ContainerPort
+}
+
+func (k *inputs) read(ix *model.Index, callee *caller) {
+	*k = inputs{
+		policies: callee.policies, objects: callee.objects, isolated: len(callee.objectsOut) > 0, labels: ix.NamespaceLabels(callee.ref.Namespace),
+		known: k.known[:0], outgoing: k.outgoing[:0], metrics: ix.Snapshot.Mesh.Metrics, ports: ix.Snapshot.Mesh.MetricsPorts, faces: callee.faces,
+	}
+	byAddress := false
+	for _, p := range callee.policies {
+		byAddress = byAddress || len(p.blocks) > 0
+		for _, s := range p.picks {
+			if s.outgoing != nil {
+				k.outgoing, k.self = append(k.outgoing, s.outgoing), callee.addresses
+			}
+		}
+	}
+	for _, o := range callee.objects {
+		byAddress = byAddress || len(o.blocks) > 0
+	}
+	if !byAddress {
+		return
+	}
+	for _, p := range callee.policies {
+		for _, s := range p.sets {
+			k.known = append(k.known, s.addresses)
+		}
+	}
+	for _, o := range callee.objects {
+		for _, s := range o.sets {
+			k.known = append(k.known, s.addresses)
+		}
+	}
+}
+
+func (k *inputs) clone() inputs {
+	out := *k
+	out.policies, out.objects = slices.Clone(k.policies), slices.Clone(k.objects)
+	out.known, out.outgoing = slices.Clone(k.known), slices.Clone(k.outgoing)
+	return out
+}
+
+func (k *inputs) same(o *inputs) bool {
+	return slices.Equal(k.policies, o.policies) && slices.Equal(k.objects, o.objects) && k.isolated == o.isolated && maps.Equal(k.labels, o.labels) && k.self == o.self &&
+		slices.Equal(k.known, o.known) && slices.Equal(k.outgoing, o.outgoing) && sameSlice(k.metrics, o.metrics) && slices.Equal(k.ports, o.ports) && k.faces == o.faces
+}
+
+func sameSlice[T any](a, b []T) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
 
 // Report is what was found about one snapshot. Read-only; safe for concurrent use.
 type Report struct {
 	Workloads []*Workload // all but those on the host's network, in the index's order
+
+	byKey    map[string]*Workload
+	policies map[string]*policy
+	others   map[string][]Shut // by policies that do not govern the callee: those of callers' egress
 }
 
-// Policy says whether the layers agree about the workloads that a policy governs.
-func (r *Report) Policy(ref model.PolicyRef) Agreement { return Agreement{} }
+// listOthers finds what is shut against egress policies that mean to let it pass.
+func (r *Report) listOthers() {
+	for _, w := range r.Workloads {
+		for _, s := range w.Shut {
+			for _, ref := range s.Policies {
+				if !slices.Contains(w.Policies, ref) {
+					if r.others == nil {
+						r.others = map[string][]Shut{}
+					}
+					r.others[ref.Namespace+"/"+ref.Name] = append(r.others[ref.Namespace+"/"+ref.Name], s)
+				}
+			}
+		}
+	}
+}
 
 // Of is what was found about a workload, by its key; nil where there is none.
-func (r *Report) Of(key string) *Workload { return nil }
+func (r *Report) Of(key string) *Workload { return r.byKey[key] }
 
-func itoa(n int) string { return strconv.Itoa(n) }
+// Policy says whether the layers agree about the workloads that a policy governs.
+func (r *Report) Policy(ref model.PolicyRef) Agreement {
+	p := r.policies[ref.Namespace+"/"+ref.Name]
+	switch {
+	case p == nil || p.source.PolicyRef != ref:
+		return Agreement{State: NotEvaluated, Reason: "Unknown", Text: "this generation of the policy has not been looked at"}
+	case p.source.DryRun:
+		return Agreement{State: NotEvaluated, Reason: "DryRun", Text: "a policy that is only tried out has no companions"}
+	case len(p.selected) == 0:
+		return Agreement{State: NotEvaluated, Reason: "NothingSelected", Text: "no pod is selected"}
+	}
+	out := Agreement{State: Agrees, Reason: "Agrees", Text: "whatever the sidecars allow, the NetworkPolicies let pass"}
+	if !p.source.IsolatesIngress {
+		out.Reason, out.Text = "OneLayer", "the policy governs egress alone, which L3/4 alone enforces"
+	}
+	out.Shut = slices.Clone(r.others[ref.Namespace+"/"+ref.Name])
+	for _, c := range p.selected {
+		w := r.byKey[c.ref.Key]
+		if w == nil || !p.source.IsolatesIngress {
+			continue
+		}
+		for _, s := range w.Shut {
+			if slices.Contains(s.Policies, ref) {
+				out.Shut = append(out.Shut, s)
+			}
+		}
+		out.Wider = append(out.Wider, w.Wider...)
+	}
+	var errors []Shut
+	for _, s := range out.Shut {
+		if !s.Deliberate {
+			errors = append(errors, s)
+		}
+	}
+	if len(errors) > 0 {
+		out.State, out.Reason, out.Text = Disagrees, "Shut", errors[0].String()
+		if len(errors) > 1 {
+			out.Text += "; and " + itoa(len(errors)-1) + " more"
+		}
+		out.Text += "; let it pass in a NetworkPolicy, or take it out of the rule"
+	}
+	return out
+}

@@ -2,6 +2,7 @@ package agree
 
 import (
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"github.com/pilot-lite/pilot-lite/pkg/eval/kernel"
@@ -66,6 +67,9 @@ func (s Shut) String() string {
 	b.WriteString(s.Ports.String() + " from " + s.Callers.String() + " to " + s.Callee.String())
 	if len(s.Rules) > 0 {
 		b.WriteString(", which " + some(s.Rules, "rule ", "rules ") + " allows")
+		if s.Request != nil {
+			b.WriteString(" (" + describe(s.Request) + ")")
+		}
 	} else {
 		b.WriteString(", which nothing forbids at L7")
 	}
@@ -198,3 +202,5 @@ func some(names []string, one, several string) string {
 	}
 	return several + strings.Join(names[:most], ", ") + " and " + itoa(len(names)-most) + " more"
 }
+
+func itoa(n int) string { return strconv.Itoa(n) }

@@ -14,7 +14,7 @@ import (
 type Governing struct {
 	direction networkingv1.PolicyType
 	governed  End
-	policies  []*policy
+	policies  []*Policy
 }
 
 // Governing finds the policies that isolate an end in a direction.
@@ -24,9 +24,18 @@ func (s *Set) Governing(d networkingv1.PolicyType, governed End) Governing {
 		return g
 	}
 	for _, p := range s.byNamespace[governed.Pod.Namespace] {
-		if p.governs(d) && p.pods.Matches(labels.Set(governed.Pod.Labels)) {
+		if p.Governs(d) && p.pods.Matches(labels.Set(governed.Pod.Labels)) {
 			g.policies = append(g.policies, p)
 		}
+	}
+	return g
+}
+
+// GovernedBy is Governing for whoever knows the policies that select an end and isolate it in a direction, by name.
+func GovernedBy(d networkingv1.PolicyType, governed End, policies []*Policy) Governing {
+	g := Governing{direction: d, governed: governed}
+	if governed.selectable() {
+		g.policies = policies
 	}
 	return g
 }
@@ -130,4 +139,21 @@ func (g Governing) Ports(other End) Ports {
 		}
 	}
 	return out.tidy()
+}
+
+// Opening are the entries that let any of some ports of connections with the other pass. Where nothing isolates, none does.
+func (g Governing) Opening(other End, ports Ports) []Entry {
+	var out []Entry
+	if _, always := g.always(other); always {
+		return nil
+	}
+	callee := g.callee(other)
+	for _, p := range g.policies {
+		for i := range p.entries[g.direction] {
+			if e := &p.entries[g.direction][i]; e.peersMatch(p.namespace, other) && len(PortsOf(e.allowed(callee)...).Intersect(ports)) > 0 {
+				out = append(out, Entry{Policy: p.object, Direction: g.direction, Index: i})
+			}
+		}
+	}
+	return out
 }

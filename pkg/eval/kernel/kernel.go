@@ -50,21 +50,21 @@ func (e End) selectable() bool { return e.Pod != nil && !e.Pod.HostNetwork }
 
 // Set holds NetworkPolicies, ready to be asked. Read-only after New; safe for concurrent use.
 type Set struct {
-	byNamespace map[string][]*policy
+	byNamespace map[string][]*Policy
 }
 
 // New reads NetworkPolicies. What the API server would have refused is found and fails closed: a selector of pods that is not understood selects every pod of its
 // namespace, and an entry's peer or port that is not understood matches nothing.
 func New(policies []*networkingv1.NetworkPolicy) (*Set, []model.Diagnostic) {
-	s := &Set{byNamespace: map[string][]*policy{}}
+	s := &Set{byNamespace: map[string][]*Policy{}}
 	var found []model.Diagnostic
 	for _, np := range policies {
-		p, problems := read(np)
+		p, problems := Read(np)
 		s.byNamespace[p.namespace] = append(s.byNamespace[p.namespace], p)
 		found = append(found, problems...)
 	}
 	for _, list := range s.byNamespace {
-		slices.SortStableFunc(list, func(a, b *policy) int { return cmp.Compare(a.object.Name, b.object.Name) })
+		slices.SortStableFunc(list, func(a, b *Policy) int { return cmp.Compare(a.object.Name, b.object.Name) })
 	}
 	return s, found
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
-// policy is a NetworkPolicy whose selectors and addresses are parsed.
-type policy struct {
+// Policy is a NetworkPolicy whose selectors and addresses are parsed. Read-only; safe for concurrent use.
+type Policy struct {
 	object          *networkingv1.NetworkPolicy
 	namespace       string
 	pods            labels.Selector
@@ -23,7 +23,14 @@ type policy struct {
 	entries         map[networkingv1.PolicyType][]entry
 }
 
-func (p *policy) governs(d networkingv1.PolicyType) bool {
+// Object is the NetworkPolicy itself.
+func (p *Policy) Object() *networkingv1.NetworkPolicy { return p.object }
+
+// Namespace is the namespace of the pods that it selects.
+func (p *Policy) Namespace() string { return p.namespace }
+
+// Governs says whether the policy isolates the pods that it selects in a direction.
+func (p *Policy) Governs(d networkingv1.PolicyType) bool {
 	return d == networkingv1.PolicyTypeIngress && p.ingress || d == networkingv1.PolicyTypeEgress && p.egress
 }
 
@@ -68,10 +75,15 @@ func (r *reader) problem(field, consequence, remedy string) {
 	})
 }
 
-// read parses a NetworkPolicy. Without policyTypes it governs ingress, and egress where it has egress entries.
-func read(np *networkingv1.NetworkPolicy) (*policy, []model.Diagnostic) {
+// Selects says whether the policy selects a pod of its namespace.
+func (p *Policy) Selects(namespace string, set labels.Set) bool {
+	return p.namespace == namespace && p.pods.Matches(set)
+}
+
+// Read parses a NetworkPolicy. Without policyTypes it governs ingress, and egress where it has egress entries.
+func Read(np *networkingv1.NetworkPolicy) (*Policy, []model.Diagnostic) {
 	r := &reader{object: np}
-	p := &policy{object: np, namespace: np.Namespace, entries: map[networkingv1.PolicyType][]entry{}}
+	p := &Policy{object: np, namespace: np.Namespace, entries: map[networkingv1.PolicyType][]entry{}}
 	if p.namespace == "" {
 		p.namespace = metav1.NamespaceDefault
 	}

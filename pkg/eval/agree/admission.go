@@ -1,0 +1,175 @@
+package agree
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/pilot-lite/pilot-lite/internal/reqclass"
+	"github.com/pilot-lite/pilot-lite/pkg/eval"
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+)
+
+// admission is what a sidecar makes of one connection, whatever is sent on it.
+type admission struct {
+	key      string // of the rules that decide
+	possible bool   // something sent on it is allowed
+	looks    bool   // rules look at requests
+	request  *model.HTTPRequest
+	allows   []eval.RuleRef
+	rules    []string // the names of allows
+	policies []model.PolicyRef
+}
+
+// admission is found once for the same rules.
+func (f *finding) admission(c *eval.Connection) admission {
+	key := keyOf(c)
+	if a, known := f.admitted[key]; known {
+		return a
+	}
+	a := admission{key: key, allows: c.Allows}
+	a.request, a.possible = f.admits(c)
+	for _, r := range c.Allows {
+		a.rules = append(a.rules, r.Name())
+		if n := len(a.policies); n == 0 || a.policies[n-1] != r.Policy.PolicyRef {
+			a.policies = append(a.policies, r.Policy.PolicyRef)
+		}
+		a.looks = a.looks || c.HTTP && r.Rule().HTTP != nil
+	}
+	for _, r := range c.Denies {
+		a.looks = a.looks || c.HTTP && r.Rule().HTTP != nil
+	}
+	if !c.Isolated { // what Denies leave open is theirs to keep open
+		for _, p := range f.policies {
+			a.policies = append(a.policies, p.PolicyRef)
+		}
+	}
+	f.admitted[key] = a
+	return a
+}
+
+func keyOf(c *eval.Connection) string {
+	b := make([]byte, 0, 64)
+	for _, flag := range []bool{c.Governed, c.Isolated, c.Reserved, c.HTTP} {
+		b = strconv.AppendBool(b, flag)
+	}
+	for _, list := range [][]eval.RuleRef{c.Allows, c.Denies} {
+		b = append(b, '|')
+		for _, r := range list {
+			b = append(append(b, r.Policy.Name...), '/')
+			b = append(strconv.AppendInt(b, int64(r.Index), 10), ' ')
+		}
+	}
+	return string(b)
+}
+
+// admits says whether a sidecar allows anything on a connection, with a request where it speaks HTTP.
+func (f *finding) admits(c *eval.Connection) (*model.HTTPRequest, bool) {
+	if !c.HTTP || !c.Governed {
+		return nil, c.Verdict(nil).Allowed
+	}
+	for _, r := range f.candidates(c) {
+		if c.Verdict(r).Allowed {
+			return r, true
+		}
+	}
+	return f.search(c)
+}
+
+// candidates are requests that are likely to be allowed: one in each rule's own words.
+func (f *finding) candidates(c *eval.Connection) []*model.HTTPRequest {
+	plain := &model.HTTPRequest{Method: "GET", Host: f.callee.ref.Name, Path: "/"}
+	if !c.Isolated {
+		return []*model.HTTPRequest{plain}
+	}
+	var out []*model.HTTPRequest
+	for _, a := range c.Allows {
+		if a.Rule().HTTP == nil {
+			out = append(out, plain)
+		}
+		for i := range a.Rule().HTTP {
+			out = append(out, f.inWords(&a.Rule().HTTP[i]))
+		}
+	}
+	return out
+}
+
+func (f *finding) inWords(m *model.HTTPMatch) *model.HTTPRequest {
+	r := &model.HTTPRequest{Method: "GET", Host: f.callee.ref.Name, Path: "/"}
+	if len(m.Methods) > 0 {
+		r.Method = m.Methods[0]
+	}
+	if len(m.Hosts) > 0 {
+		r.Host = m.Hosts[0].Name
+		if m.Hosts[0].Wildcard {
+			r.Host = "any." + r.Host
+		}
+	}
+	for _, p := range m.Paths {
+		if p.Type != model.Regex {
+			r.Path = p.Value
+			break
+		}
+	}
+	for _, h := range m.Headers {
+		switch h.Type {
+		case model.Exact:
+			r.Headers = append(r.Headers, model.Header{Name: h.Name, Value: h.Value})
+		case model.Present:
+			r.Headers = append(r.Headers, model.Header{Name: h.Name, Value: "x"})
+		default:
+		}
+	}
+	return r
+}
+
+// search looks at every class of requests. Where they are too many to be looked at, something may be allowed.
+func (f *finding) search(c *eval.Connection) (*model.HTTPRequest, bool) {
+	var terms []reqclass.Term
+	var relevant []bool
+	add := func(action model.Action, r eval.RuleRef) {
+		matches := r.Rule().HTTP
+		if matches == nil {
+			matches = []model.HTTPMatch{{}}
+		}
+		for i := range matches {
+			terms = append(terms, reqclass.Term{Action: action, Match: &matches[i]})
+			relevant = append(relevant, action == model.Allow)
+		}
+	}
+	for _, d := range c.Denies {
+		if d.Rule().HTTP == nil {
+			return nil, false
+		}
+		add(model.Deny, d)
+	}
+	if c.Isolated && c.Reserved {
+		return nil, false
+	}
+	for _, a := range c.Allows {
+		add(model.Allow, a)
+	}
+	if !c.Isolated {
+		terms, relevant = append(terms, reqclass.Term{Action: model.Allow, Match: &model.HTTPMatch{}}), append(relevant, true)
+	}
+	classes, complete := f.finder.Classes(terms, relevant)
+	for i := range classes {
+		r := classes[i].Request
+		if r.Host == "" {
+			r.Host = f.callee.ref.Name
+		}
+		if c.Verdict(&r).Allowed {
+			return &r, true
+		}
+	}
+	return nil, !complete
+}
+
+// describe writes a request in one line.
+func describe(r *model.HTTPRequest) string {
+	var b strings.Builder
+	b.WriteString(r.Method + " " + r.Path)
+	for _, h := range r.Headers {
+		b.WriteString(" " + h.Name + ": " + h.Value)
+	}
+	return b.String()
+}

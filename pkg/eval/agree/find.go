@@ -1,0 +1,386 @@
+package agree
+
+import (
+	"slices"
+
+	networkingv1 "k8s.io/api/networking/v1"
+
+	"github.com/pilot-lite/pilot-lite/internal/reqclass"
+	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
+	"github.com/pilot-lite/pilot-lite/pkg/eval"
+	"github.com/pilot-lite/pilot-lite/pkg/eval/kernel"
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+)
+
+// finding is the work on one callee.
+type finding struct {
+	x        *Checker
+	callee   *caller
+	policies []*model.Policy
+	finder   reqclass.Finder
+	admitted map[string]admission // by the rules that decide
+	isolated bool                 // some Allow governs it
+	ours     bool                 // some companion isolates it
+	faces    []face
+	cuts     map[model.Protocol][]uint16
+	out      *Workload
+}
+
+// face is a pod of the callee, of those whose ports are called the same.
+type face struct {
+	pod       *model.Pod
+	governing kernel.Governing
+}
+
+// find compares the layers for one callee.
+func (x *Checker) find(callee *caller) *Workload {
+	f := &finding{x: x, callee: callee, policies: policiesOf(callee.policies), admitted: map[string]admission{}}
+	f.out = &Workload{Key: callee.ref.Key, Namespace: callee.ref.Namespace, Name: callee.ref.Name, IsolatedOut: len(callee.objectsOut) > 0}
+	for _, p := range f.policies {
+		f.out.Policies = append(f.out.Policies, p.PolicyRef)
+		f.isolated = f.isolated || p.Action == model.Allow
+	}
+	var objects []*kernel.Policy
+	for _, o := range callee.objects {
+		f.ours = f.ours || o.ours
+		objects = append(objects, o.parsed)
+	}
+	for _, pod := range distinct(callee.workload.Pods) {
+		f.faces = append(f.faces, face{pod, kernel.GovernedBy(networkingv1.PolicyTypeIngress, x.end(f.party(pod)), objects)})
+	}
+	f.cut()
+	for _, c := range x.classesOf(callee) {
+		f.compare(&c)
+	}
+	f.compareEgress()
+	return f.out
+}
+
+// distinct are pods whose ports are called differently, one of each kind.
+func distinct(pods []*model.Pod) []*model.Pod {
+	var out []*model.Pod
+	for _, p := range pods {
+		if !slices.ContainsFunc(out, func(o *model.Pod) bool { return slices.Equal(o.Ports, p.Ports) }) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func (f *finding) party(pod *model.Pod) eval.Party {
+	p := eval.Party{Workload: f.callee.workload, Pod: pod}
+	if len(pod.Addresses) > 0 {
+		p.Address = pod.Addresses[0]
+	}
+	return p
+}
+
+func (x *Checker) end(p eval.Party) kernel.End {
+	e := kernel.End{Pod: p.Pod, Address: p.Address}
+	if p.Pod != nil {
+		e.NamespaceLabels = x.ix.NamespaceLabels(p.Pod.Namespace)
+	}
+	return e
+}
+
+// cut finds the ports at which what policies say may change: between two of them all ports are one.
+func (f *finding) cut() {
+	f.cuts = map[model.Protocol][]uint16{model.TCP: {1, model.ReservedFirst, model.ReservedLast + 1}, model.UDP: {1}, model.SCTP: {1}}
+	add := func(protocol model.Protocol, from, to uint16) {
+		f.cuts[protocol] = append(f.cuts[protocol], from)
+		if to < 65535 {
+			f.cuts[protocol] = append(f.cuts[protocol], to+1)
+		}
+	}
+	for _, p := range f.callee.workload.Ports {
+		add(model.TCP, p.Number, p.Number)
+	}
+	for _, face := range f.faces {
+		for _, c := range face.pod.Ports {
+			add(c.Protocol, c.Number, c.Number)
+		}
+	}
+	for _, n := range f.callee.workload.Proxy.ExcludedInbound {
+		add(model.TCP, n, n)
+	}
+	for _, n := range f.x.ix.Snapshot.Mesh.MetricsPorts {
+		add(model.TCP, n, n)
+	}
+	for _, p := range f.policies {
+		for i := range p.Ingress {
+			for _, r := range p.Ingress[i].Ports {
+				if r.From != 0 {
+					add(r.Protocol, r.From, r.To)
+				}
+			}
+		}
+	}
+	for protocol, list := range f.cuts {
+		slices.Sort(list)
+		f.cuts[protocol] = slices.Compact(list)
+	}
+}
+
+// eachRange calls what is given with every range that no cut divides.
+func (f *finding) eachRange(protocol model.Protocol, yield func(kernel.Range)) {
+	cuts := f.cuts[protocol]
+	for i, from := range cuts {
+		to := uint16(65535)
+		if i+1 < len(cuts) {
+			to = cuts[i+1] - 1
+		}
+		if from != 0 && from <= to {
+			yield(kernel.Range{Protocol: protocol, From: from, To: to})
+		}
+	}
+}
+
+// said is what the policies say of one class of callers.
+type said struct {
+	allowed  kernel.Ports // what some request or some bytes may reach
+	requests kernel.Ports // those where rules look at requests
+	plumbing kernel.Ports
+	must     []must
+}
+
+// must is what L3/4 must let pass, since a sidecar allows it, or a rule that no sidecar need check.
+type must struct {
+	ports kernel.Ports
+	admission
+}
+
+// compare compares the layers for one class of callers.
+func (f *finding) compare(c *class) {
+	l7 := f.ask(c)
+	access := Access{Callers: c.callers, L7: l7.allowed.Of(model.TCP), Requests: l7.requests}
+	for i := range f.faces {
+		face := &f.faces[i]
+		other := f.x.end(c.show)
+		l4 := face.governing.Ports(other)
+		access.L4 = access.L4.Union(l4)
+		if len(f.policies) == 0 {
+			continue
+		}
+		for _, m := range l7.must {
+			if missing := m.ports.Minus(l4); len(missing) > 0 {
+				f.shut(Shut{
+					Callers: c.callers, Ports: missing, Side: CalleeIngress, By: namesOf(face.governing.Isolating()), Rules: m.rules, Policies: m.policies, Request: m.request,
+					// What nothing forbids, and no rule names, may be shut by others' NetworkPolicies.
+					Deliberate: !f.isolated && !f.ours,
+				})
+			}
+		}
+		wider := l4.Minus(l7.allowed.Of(model.TCP)).Minus(f.meant(face, c, l4))
+		for _, part := range []Wider{{Ports: wider.Minus(l7.plumbing)}, {Ports: wider.Intersect(l7.plumbing), Plumbing: true}} {
+			if len(part.Ports) == 0 {
+				continue
+			}
+			part.Callers = c.callers
+			for _, e := range face.governing.Opening(other, part.Ports) {
+				part.By = append(part.By, e.String())
+			}
+			f.wider(part)
+		}
+	}
+	f.out.Access = append(f.out.Access, access)
+}
+
+// shut and wider add to what was found; the faces of one callee say mostly the same.
+func (f *finding) shut(s Shut) {
+	s.Callee = f.callee.ref
+	for i := range f.out.Shut {
+		o := &f.out.Shut[i]
+		if o.Side == s.Side && o.Deliberate == s.Deliberate && o.Callers.same(s.Callers) && slices.Equal(o.Rules, s.Rules) && slices.Equal(o.By, s.By) {
+			o.Ports = o.Ports.Union(s.Ports)
+			return
+		}
+	}
+	f.out.Shut = append(f.out.Shut, s)
+}
+
+func (f *finding) wider(w Wider) {
+	w.Callee = f.callee.ref
+	for i := range f.out.Wider {
+		o := &f.out.Wider[i]
+		if o.Plumbing == w.Plumbing && o.Callers.same(w.Callers) && slices.Equal(o.By, w.By) {
+			o.Ports = o.Ports.Union(w.Ports)
+			return
+		}
+	}
+	f.out.Wider = append(f.out.Wider, w)
+}
+
+func (c Callers) same(o Callers) bool {
+	return slices.Equal(c.Workloads, o.Workloads) && c.Unknown == o.Unknown &&
+		slices.EqualFunc(c.Addresses, o.Addresses, func(a, b Block) bool { return a.CIDR == b.CIDR && slices.Equal(a.Except, b.Except) })
+}
+
+func namesOf(list []*networkingv1.NetworkPolicy) []string {
+	var out []string
+	for _, np := range list {
+		out = append(out, np.Namespace+"/"+np.Name)
+	}
+	return out
+}
+
+// sidecarLooks says whether the callee's sidecar decides about a port.
+func (f *finding) sidecarLooks(port uint16) bool {
+	return f.callee.workload.Labels[v1alpha1.LabelProxy] == v1alpha1.ProxyInjected && !slices.Contains(f.callee.workload.Proxy.ExcludedInbound, port)
+}
+
+// ask finds what the policies say of TCP from one class of callers.
+func (f *finding) ask(c *class) said {
+	var out said
+	f.eachRange(model.TCP, func(r kernel.Range) {
+		connection := eval.ConnectAmong(f.x.ix, f.policies, f.callee.workload, c.show, r.From)
+		a := f.admission(&connection)
+		if a.possible {
+			out.allowed = append(out.allowed, r)
+		}
+		if a.possible && a.looks {
+			out.requests = append(out.requests, r)
+		}
+		if len(f.policies) == 0 {
+			return
+		}
+		meant := eval.L4Among(f.x.ix, f.policies, networkingv1.PolicyTypeIngress, f.party(f.faces[0].pod), c.show, r.From, model.TCP)
+		if meant.Decider == eval.OutcomePlumbing {
+			out.plumbing = append(out.plumbing, r)
+		}
+		needed := a.possible && !connection.Reserved
+		if !f.sidecarLooks(r.From) {
+			needed = meant.Allowed && meant.Decider != eval.OutcomePlumbing
+		}
+		if !needed {
+			return
+		}
+		if i := slices.IndexFunc(out.must, func(m must) bool { return m.key == a.key }); i >= 0 {
+			out.must[i].ports = append(out.must[i].ports, r)
+			return
+		}
+		out.must = append(out.must, must{kernel.Ports{r}, a})
+	})
+	out.allowed, out.requests, out.plumbing = kernel.PortsOf(out.allowed...), kernel.PortsOf(out.requests...), kernel.PortsOf(out.plumbing...)
+	for i := range out.must {
+		out.must[i].ports = kernel.PortsOf(out.must[i].ports...)
+	}
+	return out
+}
+
+// meant are the ports that are not TCP and that the policies open, of those that are open.
+func (f *finding) meant(at *face, c *class, open kernel.Ports) kernel.Ports {
+	var out kernel.Ports
+	for _, protocol := range []model.Protocol{model.UDP, model.SCTP} {
+		if len(open.Of(protocol)) == 0 {
+			continue
+		}
+		f.eachRange(protocol, func(r kernel.Range) {
+			if eval.L4Among(f.x.ix, f.policies, networkingv1.PolicyTypeIngress, f.party(at.pod), c.show, r.From, protocol).Allowed {
+				out = append(out, r)
+			}
+		})
+	}
+	return kernel.PortsOf(out...)
+}
+
+// compareEgress looks at those callers whom rules pick and NetworkPolicies isolate: what the callee's layers both let pass, their own egress must, too.
+func (f *finding) compareEgress() {
+	seen := map[*caller]bool{}
+	for _, o := range f.callee.from.outgoing {
+		for _, c := range o.callers {
+			if !seen[c.caller] {
+				seen[c.caller] = true
+				f.egressOf(c)
+			}
+		}
+	}
+}
+
+func (f *finding) egressOf(c isolatedCaller) {
+	var objects []*kernel.Policy
+	for _, o := range c.objects {
+		objects = append(objects, o.parsed)
+	}
+	egress := policiesOf(c.egress)
+	divided := newSpace(blocksOf(f.callee))
+	for _, part := range parts(c.caller, divided) {
+		cl := class{show: f.x.party(f.callee, part), callers: Callers{Workloads: []Caller{c.ref}}}
+		cl.callers.of(part, divided)
+		governing := kernel.GovernedBy(networkingv1.PolicyTypeEgress, f.x.end(cl.show), objects)
+		open, arrives := kernel.EveryPort(), kernel.EveryPort()
+		for _, pod := range f.callee.workload.Pods {
+			open = open.Intersect(governing.Ports(f.x.end(f.party(pod))))
+		}
+		for i := range f.faces {
+			arrives = arrives.Intersect(f.faces[i].governing.Ports(f.x.end(cl.show)))
+		}
+		for _, m := range f.ask(&cl).must {
+			rules, refs := f.picking(m.admission, cl.show)
+			if len(rules) == 0 {
+				continue
+			}
+			meant := f.egressMeant(egress, cl.show, m.ports.Intersect(arrives).Minus(open))
+			for deliberate, ports := range meant {
+				s := Shut{Callers: cl.callers, Ports: ports, Side: CallerEgress, By: namesOf(governing.Isolating()), Rules: rules, Policies: refs, Request: m.request, Deliberate: deliberate}
+				if !deliberate {
+					for _, p := range egress { // they mean to let it pass
+						s.Policies = append(slices.Clone(s.Policies), p.PolicyRef)
+					}
+				}
+				f.shut(s)
+			}
+		}
+	}
+}
+
+// egressMeant divides ports that a caller's egress shuts by whether its own policies mean to shut them.
+func (f *finding) egressMeant(egress []*model.Policy, from eval.Party, ports kernel.Ports) map[bool]kernel.Ports {
+	out := map[bool]kernel.Ports{}
+	for _, r := range split(ports, egress) {
+		v := eval.L4Among(f.x.ix, egress, networkingv1.PolicyTypeEgress, from, f.party(f.faces[0].pod), r.From, r.Protocol)
+		out[!v.Allowed] = append(out[!v.Allowed], r)
+	}
+	for k, list := range out {
+		out[k] = kernel.PortsOf(list...)
+	}
+	return out
+}
+
+// split divides ports where egress rules may say another thing.
+func split(ports kernel.Ports, egress []*model.Policy) []kernel.Range {
+	var out []kernel.Range
+	for _, r := range ports {
+		cuts := []uint16{r.From}
+		for _, p := range egress {
+			for i := range p.Egress {
+				for _, q := range p.Egress[i].Ports {
+					cuts = append(cuts, q.From, q.To+1)
+				}
+			}
+		}
+		cuts = append(cuts, model.ReservedFirst, model.ReservedLast+1)
+		slices.Sort(cuts)
+		cuts = slices.Compact(slices.DeleteFunc(cuts, func(n uint16) bool { return n < r.From || n > r.To }))
+		for i, from := range cuts {
+			to := r.To
+			if i+1 < len(cuts) {
+				to = cuts[i+1] - 1
+			}
+			out = append(out, kernel.Range{Protocol: r.Protocol, From: from, To: to})
+		}
+	}
+	return out
+}
+
+// picking are the rules of an admission by which a caller is picked, by label or account, and their policies.
+func (f *finding) picking(a admission, who eval.Party) (rules []string, refs []model.PolicyRef) {
+	for _, r := range a.allows {
+		if slices.ContainsFunc(r.Rule().Peers, func(p model.Peer) bool { return picks(p) && eval.Means(f.x.ix, r.Policy.Namespace, p, who) }) {
+			rules = append(rules, r.Name())
+			if !slices.Contains(refs, r.Policy.PolicyRef) {
+				refs = append(refs, r.Policy.PolicyRef)
+			}
+		}
+	}
+	return rules, refs
+}

@@ -1,0 +1,364 @@
+package agree
+
+import (
+	"maps"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
+	"github.com/pilot-lite/pilot-lite/pkg/eval/kernel"
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+)
+
+// caller is a workload, the same one from one snapshot to the next while its key is.
+type caller struct {
+	ref       Caller
+	workload  *model.Workload // of the present snapshot, as are the lists
+	addresses *addresses
+	faces     *[]model.ContainerPort // its pods' ports that its key does not tell of; the same pointer while they are the same
+	// What governs it: policies in the snapshot's order, and NetworkPolicies that isolate it.
+	policies, egress    []*policy
+	objects, objectsOut []*object
+	// What was found about it as a callee, and from what.
+	from  inputs
+	found *Workload
+}
+
+// addresses are those of a workload's pods, the same pointer while they are the same.
+type addresses struct {
+	known   []netip.Addr
+	unknown bool // some pod's is not known
+}
+
+// set is whom a peer means, the same pointer while it means the same workloads.
+type set struct {
+	callers   []*caller // by key
+	refs      []Caller
+	addresses *[]*addresses // the callers'; the same pointer while they are the same
+	outgoing  *outgoing     // nil where nobody of it is isolated as a caller
+	round     uint64
+	followed  uint64 // the check in which outgoing was found
+}
+
+// policy is an L7Policy with the workloads that it means, the same pointer while all of that is the same.
+type policy struct {
+	source   model.Policy // a copy: a pointer would keep its whole snapshot alive
+	selected []*caller
+	sets     []*set  // of its ingress peers
+	picks    []*set  // those of peers that name pods by label or account
+	blocks   []Block // of its ingress peers
+	round    uint64
+}
+
+// object is a NetworkPolicy with the workloads that it means, the same pointer while all of that is the same.
+type object struct {
+	source   *networkingv1.NetworkPolicy
+	parsed   *kernel.Policy
+	ours     bool // a companion
+	selected []*caller
+	sets     []*set  // of its ingress peers
+	blocks   []Block // of its ingress peers
+	round    uint64
+}
+
+// regroup follows the grouping of pods into workloads. Without a change of pods, namespaces and Services it is the same list.
+func (x *Checker) regroup(ix *model.Index) {
+	same := x.ix != nil && sameSlice(x.ix.Workloads, ix.Workloads)
+	x.ix = ix
+	if same {
+		return
+	}
+	x.round++
+	next := make(map[string]*caller, len(ix.Workloads))
+	x.order = make([]*caller, 0, len(ix.Workloads))
+	for _, w := range ix.Workloads {
+		c := x.callers[w.Key]
+		if c == nil {
+			c = &caller{ref: Caller{w.Key, w.Namespace, w.Name}}
+		}
+		c.workload = w
+		a := addresses{known: w.Addresses, unknown: slices.ContainsFunc(w.Pods, func(p *model.Pod) bool { return len(p.Addresses) == 0 })}
+		if c.addresses == nil || c.addresses.unknown != a.unknown || !slices.Equal(c.addresses.known, a.known) {
+			c.addresses = &a
+		}
+		if faces := otherPorts(w); c.faces == nil || !slices.Equal(*c.faces, faces) {
+			c.faces = &faces
+		}
+		next[w.Key] = c
+		x.order = append(x.order, c)
+	}
+	x.callers = next
+}
+
+// sweep forgets the sets that nothing asks for any more, when they may be half of all.
+func (x *Checker) sweep() {
+	const few = 1024
+	if len(x.sets) < 2*x.swept+few {
+		return
+	}
+	used := map[*set]bool{}
+	for _, p := range x.policies {
+		for _, s := range p.sets {
+			used[s] = true
+		}
+	}
+	for _, o := range x.objects {
+		for _, s := range o.sets {
+			used[s] = true
+		}
+	}
+	maps.DeleteFunc(x.sets, func(_ string, s *set) bool { return !used[s] })
+	x.swept = len(x.sets)
+}
+
+// readPolicies lists the policies, and for each workload those that are enforced and govern it.
+func (x *Checker) readPolicies() []*policy {
+	for _, c := range x.order {
+		c.policies, c.egress, c.objects, c.objectsOut = c.policies[:0], c.egress[:0], c.objects[:0], c.objectsOut[:0]
+	}
+	next := make(map[string]*policy, len(x.ix.Snapshot.Policies))
+	out := make([]*policy, 0, len(x.ix.Snapshot.Policies))
+	for i := range x.ix.Snapshot.Policies {
+		source := &x.ix.Snapshot.Policies[i]
+		key := source.Namespace + "/" + source.Name
+		p := x.policies[key]
+		if p == nil || p.round != x.round || !samePolicy(&p.source, source) {
+			p = x.readPolicy(source, p)
+		}
+		next[key] = p
+		out = append(out, p)
+		if source.DryRun {
+			continue
+		}
+		for _, c := range p.selected {
+			if source.IsolatesIngress {
+				c.policies = append(c.policies, p)
+			}
+			if source.IsolatesEgress {
+				c.egress = append(c.egress, p)
+			}
+		}
+	}
+	x.policies = next
+	return out
+}
+
+// samePolicy compares by identity, not by content: snapshots share what did not change, and nothing in them is changed after they are built.
+func samePolicy(a, b *model.Policy) bool {
+	return a.PolicyRef == b.PolicyRef && a.Action == b.Action && a.DryRun == b.DryRun && a.IsolatesIngress == b.IsolatesIngress &&
+		a.IsolatesEgress == b.IsolatesEgress && sameSlice(a.Ingress, b.Ingress) && sameSlice(a.Egress, b.Egress) && sameSelector(a.Selector, b.Selector)
+}
+
+// sameSelector: a parsed selector is a list of requirements; any other is compared by its words.
+func sameSelector(a, b labels.Selector) bool {
+	x, y := reflect.ValueOf(a), reflect.ValueOf(b)
+	if x.Kind() == reflect.Slice && y.Kind() == reflect.Slice {
+		return x.Len() == y.Len() && (x.Len() == 0 || x.Pointer() == y.Pointer())
+	}
+	return x.Type() == y.Type() && a.String() == b.String()
+}
+
+// readPolicy finds the workloads that a policy means. Where old says the same, it is old.
+func (x *Checker) readPolicy(source *model.Policy, old *policy) *policy {
+	p := &policy{source: *source, round: x.round}
+	for _, w := range x.ix.Selected(source) {
+		p.selected = append(p.selected, x.callers[w.Key])
+	}
+	for i := range source.Ingress {
+		for _, q := range source.Ingress[i].Peers {
+			if q.Block != nil {
+				p.blocks = append(p.blocks, Block{q.Block.CIDR.Masked(), masked(q.Block.Except)})
+				continue
+			}
+			asked := question{namespaces: q.Namespaces, pods: q.Pods, accounts: q.ServiceAccounts}
+			if q.Namespaces == nil {
+				asked.namespace = source.Namespace
+			}
+			s := x.set(asked)
+			p.sets = append(p.sets, s)
+			if picks(q) {
+				p.picks = append(p.picks, s)
+			}
+		}
+	}
+	if old != nil && samePolicy(&old.source, source) && slices.Equal(old.selected, p.selected) && slices.Equal(old.sets, p.sets) {
+		old.round = x.round
+		return old
+	}
+	return p
+}
+
+// picks says whether a peer names pods, by label or account, and not only namespaces.
+func picks(p model.Peer) bool {
+	return p.Block == nil && (p.ServiceAccounts != nil || p.Pods != nil && !p.Pods.Empty())
+}
+
+func masked(list []netip.Prefix) []netip.Prefix {
+	var out []netip.Prefix
+	for _, p := range list {
+		out = append(out, p.Masked())
+	}
+	return out
+}
+
+// readObjects reads the NetworkPolicies, and lists for each workload those that isolate it.
+func (x *Checker) readObjects(companions []Companion) {
+	next := make(map[string]*object, len(companions)+len(x.ix.Snapshot.NetworkPolicies))
+	add := func(np *networkingv1.NetworkPolicy, ours bool) {
+		key := strconv.FormatBool(ours) + np.Namespace + "/" + np.Name
+		o := x.objects[key]
+		if o == nil || o.round != x.round || o.source != np {
+			o = x.readObject(np, ours, o)
+		}
+		next[key] = o
+		for _, c := range o.selected {
+			if o.parsed.Governs(networkingv1.PolicyTypeIngress) {
+				c.objects = append(c.objects, o)
+			}
+			if o.parsed.Governs(networkingv1.PolicyTypeEgress) {
+				c.objectsOut = append(c.objectsOut, o)
+			}
+		}
+	}
+	for _, np := range x.ix.Snapshot.NetworkPolicies {
+		add(np, false)
+	}
+	for _, c := range companions {
+		add(c.NetworkPolicy, true)
+	}
+	x.objects = next
+}
+
+func (x *Checker) readObject(np *networkingv1.NetworkPolicy, ours bool, old *object) *object {
+	o := &object{source: np, ours: ours, round: x.round}
+	unchanged := old != nil && (old.source == np || reflect.DeepEqual(old.source.Spec, np.Spec))
+	if unchanged {
+		o.parsed = old.parsed
+	} else {
+		o.parsed, _ = kernel.Read(np) // what is wrong with it fails closed; who reads the objects reports it
+	}
+	namespace := o.parsed.Namespace()
+	for _, w := range x.ix.InNamespace(namespace) {
+		if !w.HostNetwork && o.parsed.Selects(namespace, labels.Set(w.Labels)) {
+			o.selected = append(o.selected, x.callers[w.Key])
+		}
+	}
+	for _, q := range o.parsed.Peers(networkingv1.PolicyTypeIngress) {
+		if cidr, except, isBlock := q.Block(); isBlock {
+			o.blocks = append(o.blocks, Block{cidr, except})
+			continue
+		}
+		var asked question
+		asked.namespace, asked.namespaces, asked.pods = q.Selectors()
+		o.sets = append(o.sets, x.set(asked))
+	}
+	if unchanged && slices.Equal(old.selected, o.selected) && slices.Equal(old.sets, o.sets) {
+		old.round, old.source = x.round, np
+		return old
+	}
+	return o
+}
+
+// question asks for the workloads that a peer means: pods of a namespace, or of those that a selector means.
+type question struct {
+	namespace        string
+	namespaces, pods labels.Selector
+	accounts         []string
+}
+
+func (q question) key() string {
+	var b strings.Builder
+	b.WriteString(strconv.Quote(q.namespace))
+	for _, s := range []labels.Selector{q.namespaces, q.pods} {
+		b.WriteByte('|')
+		if s != nil {
+			b.WriteString(s.String())
+		}
+	}
+	if q.accounts != nil {
+		b.WriteString("|" + strings.Join(q.accounts, ","))
+	}
+	return b.String()
+}
+
+// set answers a question once for each grouping of pods.
+func (x *Checker) set(q question) *set {
+	key := q.key()
+	old := x.sets[key]
+	if old != nil && old.round == x.round {
+		return old
+	}
+	s := &set{round: x.round}
+	add := func(ws []*model.Workload) {
+		for _, w := range ws {
+			if !w.HostNetwork && q.means(w.Labels) {
+				s.callers = append(s.callers, x.callers[w.Key])
+			}
+		}
+	}
+	if q.namespaces == nil {
+		add(x.ix.InNamespace(q.namespace))
+	} else {
+		meant := map[string]bool{}
+		for i, w := range x.ix.Workloads {
+			known, asked := meant[w.Namespace]
+			if !asked {
+				known = q.namespaces.Matches(x.ix.NamespaceLabels(w.Namespace))
+				meant[w.Namespace] = known
+			}
+			if known {
+				add(x.ix.Workloads[i : i+1])
+			}
+		}
+	}
+	known := make([]*addresses, 0, len(s.callers))
+	for _, c := range s.callers {
+		known = append(known, c.addresses)
+	}
+	if old != nil && slices.Equal(old.callers, s.callers) {
+		old.round = x.round
+		if !slices.Equal(*old.addresses, known) {
+			old.addresses = &known
+		}
+		return old
+	}
+	s.addresses = &known
+	for _, c := range s.callers {
+		s.refs = append(s.refs, c.ref)
+	}
+	if x.sets == nil {
+		x.sets = map[string]*set{}
+	}
+	x.sets[key] = s
+	return s
+}
+
+func (q question) means(set map[string]string) bool {
+	if q.pods != nil && !q.pods.Matches(labels.Set(set)) {
+		return false
+	}
+	if q.accounts == nil {
+		return true
+	}
+	stamped, ok := set[v1alpha1.LabelServiceAccount]
+	return ok && slices.ContainsFunc(q.accounts, func(name string) bool { return model.ServiceAccountLabel(name) == stamped })
+}
+
+// otherPorts are the container ports of a workload's pods that its key does not tell of.
+func otherPorts(w *model.Workload) []model.ContainerPort {
+	var out []model.ContainerPort
+	for _, p := range w.Pods {
+		for _, c := range p.Ports {
+			if c.Protocol != model.TCP && !slices.Contains(out, c) {
+				out = append(out, c)
+			}
+		}
+	}
+	return out
+}

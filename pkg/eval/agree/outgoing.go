@@ -1,0 +1,51 @@
+package agree
+
+import "slices"
+
+// outgoing are those of a set whom NetworkPolicies isolate as callers, the same pointer while that is the same.
+type outgoing struct{ callers []isolatedCaller }
+
+// isolatedCaller is one of them.
+type isolatedCaller struct {
+	*caller
+	objects []*object
+	egress  []*policy
+	known   *addresses
+}
+
+// followOutgoing finds, for the peers that name pods, who of them is isolated as a caller.
+func (x *Checker) followOutgoing(policies []*policy) {
+	anybody := slices.ContainsFunc(x.order, func(c *caller) bool { return len(c.objectsOut) > 0 })
+	for _, p := range policies {
+		for _, s := range p.picks {
+			if s.followed == x.checks {
+				continue
+			}
+			s.followed = x.checks
+			if anybody {
+				s.follow()
+			} else {
+				s.outgoing = nil
+			}
+		}
+	}
+}
+
+func (s *set) follow() {
+	var now outgoing
+	for _, c := range s.callers {
+		if len(c.objectsOut) > 0 {
+			now.callers = append(now.callers, isolatedCaller{c, slices.Clone(c.objectsOut), slices.Clone(c.egress), c.addresses})
+		}
+	}
+	switch {
+	case len(now.callers) == 0:
+		s.outgoing = nil
+	case s.outgoing == nil || !slices.EqualFunc(s.outgoing.callers, now.callers, isolatedCaller.same):
+		s.outgoing = &now
+	}
+}
+
+func (a isolatedCaller) same(b isolatedCaller) bool {
+	return a.caller == b.caller && a.known == b.known && slices.Equal(a.objects, b.objects) && slices.Equal(a.egress, b.egress)
+}
