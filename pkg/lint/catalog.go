@@ -153,7 +153,7 @@ func layerKinds() []Kind {
 		{"layers-disagree", asError, "A NetworkPolicy shuts what a rule allows", "Callers that the policy allows are cut off. Open it in the NetworkPolicy that is named, or remove that."},
 		{"egress-shuts", asNotice, "A caller's own egress policies shut what a rule allows", "The rule lets it in, and it cannot leave. Open the caller's egress, or take it out of the rule."},
 		{"network-policy-wider", asWarning, "A NetworkPolicy of somebody else's lets pass what no policy allows", "NetworkPolicies are a union, so the kernel's fence is as wide as that. The sidecar still refuses. Narrow the NetworkPolicy."},
-		{"companion-wider", asNotice, "A companion lets pass what no policy allows", "NetworkPolicy cannot say it more exactly, so the sidecar alone refuses it."},
+		{"l4-wider", asNotice, "L3/4 lets pass what no policy allows", "NetworkPolicy cannot say it more exactly, so the sidecar alone refuses it."},
 		{"deny-not-subtractable", asError, "What a Deny refuses cannot be taken out of a companion", "In ingress the sidecar alone refuses it; egress is cut back. Name the callers by selector in both policies, or by address in both."},
 		{"too-many-entries", asError, "A companion would have too many entries", "What the Denies leave of the policy takes more than 256. Write fewer or simpler Denies for the same pods."},
 		{"network-policy-invalid", asError, "A NetworkPolicy is not understood", "The API server would have refused it; here it fails closed."},

@@ -41,15 +41,25 @@ const (
 	lastPort  uint16 = 65535
 )
 
-// spans are the ports that a rule means in a region. A name that the workload lacks means nothing in an Allow and every port in a Deny.
-func (g *region) spans(r *rule) []span {
-	everyTCP := []span{{model.TCP, firstPort, lastPort}}
-	everything := append(slices.Clone(everyTCP), span{model.UDP, firstPort, lastPort}, span{model.SCTP, firstPort, lastPort})
-	if r.Ports == nil {
-		if r.isDeny() && r.HTTP == nil {
-			return everything
+// mayMean are the ports that a rule may mean: more than spans where a Deny of egress names ports, whose numbers in the callees are not known.
+func (g *region) mayMean(r *rule) []span {
+	out := g.spans(r)
+	for _, p := range r.Ports {
+		if p.Name != "" && g.direction == egress && r.isDeny() {
+			out = append(out, span{p.Protocol, firstPort, lastPort})
 		}
-		return everyTCP
+	}
+	return out
+}
+
+// spans are the ports that a rule means in a region. A name that the workload lacks means nothing in an Allow and every port of its protocol in a Deny.
+func (g *region) spans(r *rule) []span {
+	if r.Ports == nil {
+		every := []span{{model.TCP, firstPort, lastPort}}
+		if r.isDeny() && r.HTTP == nil {
+			every = append(every, span{model.UDP, firstPort, lastPort}, span{model.SCTP, firstPort, lastPort})
+		}
+		return every
 	}
 	var out []span
 	for _, p := range r.Ports {
@@ -59,14 +69,14 @@ func (g *region) spans(r *rule) []span {
 			out = append(out, span{p.Protocol, firstPort, lastPort})
 		case p.Name == "":
 			out = append(out, span{p.Protocol, p.From, p.To})
-		case g.direction == egress: // the callees' number is not known: nothing is opened, and nothing is surely refused
+		case g.direction == egress: // an Allow opens nothing by it
 		default:
 			named := numbersOf(g.callee, p)
 			for _, n := range named {
 				out = append(out, span{p.Protocol, n, n})
 			}
 			if len(named) == 0 && r.isDeny() {
-				return everything
+				out = append(out, span{p.Protocol, firstPort, lastPort})
 			}
 		}
 	}

@@ -35,7 +35,7 @@ type rule struct {
 	order     int // the policy's place in the snapshot
 	index     int
 	possible  bool // some request satisfies its http, or it has none
-	// By place in the index. A block of addresses surely means a workload when it holds all of its addresses, and possibly when it holds one.
+	// By place in the index. A block of addresses surely means a workload when it holds every address of every pod, and possibly when it holds one.
 	surely, possibly set
 }
 
@@ -60,7 +60,7 @@ func (l *linter) newRule(p *model.Policy, d direction, index int, r *model.Rule)
 		}
 		for i, w := range l.ix.Workloads {
 			inside := func(a netip.Addr) bool { return blockContains(peer.Block, a) }
-			if all(w.Addresses, inside) {
+			if all(w.Pods, func(p *model.Pod) bool { return all(p.Addresses, inside) }) {
 				out.surely.add(i)
 			}
 			if slices.ContainsFunc(w.Addresses, inside) {

@@ -106,7 +106,7 @@ func (l *linter) note(g *region, r *rule, f *fate) {
 
 // classesOf are the ports on which a rule matches anything.
 func (g *region) classesOf(r *rule) []portClass {
-	spans := g.spans(r)
+	spans := g.mayMean(r)
 	return slices.DeleteFunc(slices.Clone(g.ports), func(p portClass) bool {
 		meant := slices.ContainsFunc(spans, func(s span) bool { return s.has(p) })
 		return !meant || !r.isDeny() && r.HTTP != nil && (!p.http || p.unseen)
