@@ -33,8 +33,10 @@ func policyKinds() []Kind {
 	return []Kind{
 		{"action", asError, "The action is neither Allow nor Deny", "The policy denies everything, to every pod that it could have meant. Write Allow or Deny."},
 		{"enforcement", asError, "The enforcement is neither Enforce nor DryRun", "The policy is enforced. Write Enforce or DryRun."},
-		{"label-selector", asError, "A label selector is not understood",
-			"As a policy's own selector it governs every pod of the namespace; in a peer the rule is left out of an Allow, and means anybody in a Deny. Correct key, operator or value."},
+		{
+			"label-selector", asError, "A label selector is not understood",
+			"As a policy's own selector it governs every pod of the namespace; in a peer the rule is left out of an Allow, and means anybody in a Deny. Correct key, operator or value.",
+		},
 		{"limit", asError, "A list or a string is longer than its limit", "Its contents are not looked at. Split the policy in two, or shorten the value; the limits are in the schema."},
 		{"object-name", asError, "The name of the policy or of its namespace is none", "Use lower-case letters, digits, dashes and dots."},
 		{"policy-type", asError, "policyTypes holds something else than Ingress and Egress", "The policy governs both directions, and its rules are shut. Write Ingress, Egress or both."},
@@ -43,8 +45,10 @@ func policyKinds() []Kind {
 		{"rules-not-governed", asWarning, "Rules stand in a direction that policyTypes does not list", "They have no effect. Add the direction to policyTypes, or remove the rules."},
 		{"deny-without-rules", asWarning, "A Deny has no rules", "A Deny denies what its rules match, so this one denies nothing. Add rules; the rule `{}` denies everything."},
 		{"wrong-type", asError, "A value has another type than its field", "The object cannot be read. See the field's definition: `kubectl explain l7policy.spec`."},
-		{"unknown-field", asError, "A key that the object does not have",
-			"In a policy or MeshConfig, what the key was meant to close would stay open, so the object is not taken. In other objects it is a warning, as the key has no effect. Correct its spelling or its place."},
+		{
+			"unknown-field", asError, "A key that the object does not have",
+			"In a policy or MeshConfig, what the key was meant to close would stay open, so the object is not taken. In other objects it is a warning, as the key has no effect. Correct its spelling or its place.",
+		},
 		{"policy-dry-run", asNotice, "A policy is only tried out", "It isolates nothing, refuses nothing, and makes no NetworkPolicy. Write `enforcement: Enforce` when its dry run shows nothing unexpected."},
 		{"policy-selects-nothing", asWarning, "A policy selects no pod", "It has no effect now. Check the selector and the namespace. A server tells of it as a notice, since a policy may come before its pods."},
 	}
@@ -78,8 +82,10 @@ func httpKinds() []Kind {
 		{"path", asError, "A path is not in the form in which paths are compared", "Paths are normalized and lose their query before a rule is asked: a path that is not so would match nothing."},
 		{"path-deny-size", asError, "The paths of a Deny are too long together", "A Deny matches every spelling of a path, which takes more room. Split the policy in two."},
 		{"path-type", asError, "A path's match type is none", "Use Exact, PathPrefix or RegularExpression."},
-		{"regular-expression", asError, "A regular expression is refused",
-			"It is not RE2, too large for Envoy, or looks at what it may not, such as the query. The rule is left out of an Allow, and matches anything in a Deny."},
+		{
+			"regular-expression", asError, "A regular expression is refused",
+			"It is not RE2, too large for Envoy, or looks at what it may not, such as the query. The rule is left out of an Allow, and matches anything in a Deny.",
+		},
 		{"not-expressible", asError, "Part of a rule cannot be said to Envoy", "It is left out of an Allow, and denies more in a Deny. Validation refuses what leads here, so please report how you came by it."},
 	}
 }
@@ -87,17 +93,25 @@ func httpKinds() []Kind {
 // ruleKinds are rules that do not do what they say.
 func ruleKinds() []Kind {
 	return []Kind{
-		{"http-never-matches", asWarning, "No request satisfies an entry of http",
-			"Conditions on one header exclude each other, or no normalized path is matched. Nothing is let in, or refused, by the entry. Computed over all requests, not tried out."},
+		{
+			"http-never-matches", asWarning, "No request satisfies an entry of http",
+			"Conditions on one header exclude each other, or no normalized path is matched. Nothing is let in, or refused, by the entry. Computed over all requests, not tried out.",
+		},
 		{"path-never-matches", asWarning, "No request has a path of a list", "The path could never arrive: normalization would change it, or the guard refuses it. The list's other paths stand."},
 		{"rule-never-matches", asWarning, "No request satisfies a rule", "None of its http entries can be satisfied. An Allow lets nobody in by it, a Deny refuses nobody."},
 		{"rule-on-reserved-port", asWarning, "A rule names ports of the sidecar's own", "15000 to 15099 are never opened by policies. Name the application's port."},
-		{"rule-shadowed", asWarning, "All that a rule allows is refused by Denies",
-			"For every caller, port and request that the rule matches now, on every workload that it governs, an enforced Deny matches too, and a Deny beats every Allow. Remove the rule, or narrow the Deny."},
-		{"rule-subsumed", asNotice, "Another rule matches all that a rule does",
-			"Without the rule nothing would change now. Often the other one is wider than it should be: a rule without http beside one with it makes the http worthless."},
-		{"http-rule-on-tcp-port", asWarning, "A rule with http names a port that does not speak HTTP",
-			"There it lets nobody in, or in a Deny refuses everything. Have a Service give the port `appProtocol: http`, or a name that begins with http."},
+		{
+			"rule-shadowed", asWarning, "All that a rule allows is refused by Denies",
+			"For every caller, port and request that the rule matches now, on every workload that it governs, an enforced Deny matches too, and a Deny beats every Allow. Remove the rule, or narrow the Deny.",
+		},
+		{
+			"rule-subsumed", asNotice, "Another rule matches all that a rule does",
+			"Without the rule nothing would change now. Often the other one is wider than it should be: a rule without http beside one with it makes the http worthless.",
+		},
+		{
+			"http-rule-on-tcp-port", asWarning, "A rule with http names a port that does not speak HTTP",
+			"There it lets nobody in, or in a Deny refuses everything. Have a Service give the port `appProtocol: http`, or a name that begins with http.",
+		},
 		{"http-rule-on-excluded-port", asError, "A rule with http names a port that goes around the sidecar", "Nobody can tell requests apart there, so the companion shuts the port. Capture the port, or write a rule without http."},
 		{"named-port-unknown", asWarning, "No container declares a port of that name", "An Allow opens nothing by it, a Deny refuses on every port. Declare the port, or write its number."},
 		{"named-port-differs", asError, "A named port has several numbers, and no label tells the pods apart", "The companion opens none of them. Write the number, or split the policy."},
@@ -114,8 +128,10 @@ func meaningKinds() []Kind {
 		{"pod-selector-matches-nothing", asWarning, "A peer's podSelector matches no pod", "A peer without namespaceSelector stays in the policy's own namespace. Correct the selector, or add a namespaceSelector to the same peer."},
 		{"namespace-selector-matches-nothing", asWarning, "A peer's namespaceSelector matches no namespace", "Every namespace has the label `kubernetes.io/metadata.name`. In files, only namespaces that stand there are known."},
 		{"account-without-pods", asWarning, "No pod runs as a service account that a peer names", "The account may not exist, or not in that namespace. Correct the name, or the peer's selectors."},
-		{"caller-not-stamped", asWarning, "A caller runs as the account, and lacks the label that says so",
-			"Accounts are known by the label that the injector stamps, on both layers: a pod without a sidecar matches no account. Inject it and create it again."},
+		{
+			"caller-not-stamped", asWarning, "A caller runs as the account, and lacks the label that says so",
+			"Accounts are known by the label that the injector stamps, on both layers: a pod without a sidecar matches no account. Inject it and create it again.",
+		},
 		{"caller-on-host-network", asWarning, "A peer selects a pod on the host's network", "Its address is its node's, so no selector means it. Name the nodes' addresses with an ipBlock."},
 		{"ip-block-of-pods", asNotice, "A block of addresses holds pods", "Pods' addresses change hands, and some network plugins never match a pod by a block. Name pods with a podSelector."},
 		{"host-without-service", asWarning, "A host looks like a Service's, and there is no such Service", "Hardly anybody sends it. Correct the name; a bare name means a Service of the policy's own namespace."},

@@ -151,7 +151,12 @@ func (k *oneKind) rewrite(t *testing.T, want string) {
 	}
 	archive.Files = slices.DeleteFunc(archive.Files, func(f txtar.File) bool { return f.Name == "want" })
 	archive.Files = append(archive.Files, txtar.File{Name: "want", Data: []byte(want)})
-	if err := os.WriteFile(k.path, txtar.Format(archive), 0o600); err != nil {
+	// Others read it meanwhile.
+	whole := filepath.Join(t.TempDir(), "whole")
+	if err := os.WriteFile(whole, txtar.Format(archive), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(whole, k.path); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
 	"github.com/pilot-lite/pilot-lite/pkg/eval/agree"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 	"github.com/pilot-lite/pilot-lite/pkg/translate/netpol"
@@ -21,18 +20,27 @@ func (l *linter) layers(companions []netpol.Companion) {
 			ours[c.NetworkPolicy.Namespace+"/"+c.NetworkPolicy.Name] = true
 		}
 	}
+	byName := map[string]*rule{}
+	for _, p := range l.policies {
+		for _, r := range l.rules[p] {
+			if r.direction == ingress {
+				byName[r.name()] = r
+			}
+		}
+	}
 	for _, w := range new(agree.Checker).Check(l.ix, standing).Workloads {
-		l.shut(w)
+		l.shut(w, byName)
 		l.wider(w, ours)
 	}
 }
 
 // shut tells what a sidecar allows and a NetworkPolicy shuts.
-func (l *linter) shut(w *agree.Workload) {
+func (l *linter) shut(w *agree.Workload, byName map[string]*rule) {
 	for _, s := range w.Shut {
 		d := model.Diagnostic{Object: model.ObjectRef{Kind: "Workload", Namespace: w.Namespace, Name: w.Name}, Consequence: s.String()}
-		if len(s.Policies) > 0 {
-			d.Object = model.ObjectRef{Kind: v1alpha1.Kind, Namespace: s.Policies[0].Namespace, Name: s.Policies[0].Name}
+		if len(s.Rules) > 0 && byName[s.Rules[0]] != nil {
+			r := byName[s.Rules[0]]
+			d.Object, d.Field = r.finding("", "", "").Object, r.field()
 		}
 		switch {
 		case !s.Deliberate:
@@ -61,7 +69,7 @@ func (l *linter) wider(w *agree.Workload, ours map[string]bool) {
 	}
 	for _, x := range first {
 		d := model.Diagnostic{
-			Code: "l4-wider", Severity: model.SeverityNotice, Object: model.ObjectRef{Kind: "Workload", Namespace: w.Namespace, Name: w.Name}, Consequence: x.String(),
+			Code: "l4-wider", Severity: model.SeverityNotice, Object: model.ObjectRef{Kind: "Workload", Namespace: w.Namespace, Name: w.Name}, Consequence: "L3/4 lets pass " + x.String(),
 		}
 		if more := counts[strings.Join(x.By, ",")] - 1; more > 0 {
 			d.Consequence += "; and " + strconv.Itoa(more) + " more"

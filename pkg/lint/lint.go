@@ -112,11 +112,6 @@ func onPolicy(p *model.Policy, code string, severity model.Severity, field strin
 	}
 }
 
-// governs says whether a policy has a say about a workload in a direction.
-func (l *linter) governs(p *model.Policy, d direction, w *model.Workload) bool {
-	return d.governedBy(p) && slices.Contains(l.selected[p], w)
-}
-
 // all says whether something is true of all the elements of a list, and the list is not empty.
 func all[T any](list []T, is func(T) bool) bool {
 	return len(list) > 0 && !slices.ContainsFunc(list, func(v T) bool { return !is(v) })

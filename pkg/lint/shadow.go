@@ -44,39 +44,36 @@ func (l *linter) regions() {
 
 // distinctRegions are the regions of all workloads, each once.
 func (l *linter) distinctRegions() []*region {
-	governing := map[direction]map[*model.Workload][]*model.Policy{ingress: {}, egress: {}}
-	for _, p := range l.policies {
-		for d, byWorkload := range governing {
+	var out []*region
+	for _, d := range []direction{ingress, egress} {
+		governing := map[*model.Workload][]*model.Policy{}
+		for _, p := range l.policies {
 			if !d.governedBy(p) {
 				continue
 			}
 			for _, w := range l.selected[p] {
-				byWorkload[w] = append(byWorkload[w], p)
+				governing[w] = append(governing[w], p)
+			}
+		}
+		seen := map[string]bool{}
+		for _, w := range l.ix.Workloads {
+			if key := l.regionKey(d, w, governing[w]); len(governing[w]) > 0 && !seen[key] {
+				seen[key] = true
+				out = append(out, newRegion(d, w, l.rulesOf(governing[w], d)))
 			}
 		}
 	}
-	var out []*region
-	seen := map[string]bool{}
-	for _, w := range l.ix.Workloads {
-		for _, d := range []direction{ingress, egress} {
-			policies := governing[d][w]
-			if len(policies) == 0 {
-				continue
+	return out
+}
+
+// rulesOf are the rules of some policies in a direction that any request can satisfy.
+func (l *linter) rulesOf(policies []*model.Policy, d direction) []*rule {
+	var out []*rule
+	for _, p := range policies {
+		for _, r := range l.rules[p] {
+			if r.direction == d && r.possible {
+				out = append(out, r)
 			}
-			key := l.regionKey(d, w, policies)
-			if seen[key] {
-				continue
-			}
-			seen[key] = true
-			var rules []*rule
-			for _, p := range policies {
-				for _, r := range l.rules[p] {
-					if r.direction == d && r.possible {
-						rules = append(rules, r)
-					}
-				}
-			}
-			out = append(out, newRegion(d, w, rules))
 		}
 	}
 	return out

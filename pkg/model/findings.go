@@ -51,4 +51,3 @@ func someOf(workloads []string) string {
 		return "workloads " + strings.Join(workloads[:named], ", ") + " and " + strconv.Itoa(n-named) + " more"
 	}
 }
-
