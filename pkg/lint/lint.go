@@ -53,6 +53,8 @@ type linter struct {
 	services map[[2]string]*model.Service
 	nobody   map[*rule]bool // rules whose peers were found to mean nobody
 	covered  map[coverKey]bool
+
+	unanswered int // questions about requests
 }
 
 func newLinter(ix *model.Index) *linter {
