@@ -38,7 +38,9 @@ func Cluster(t *rapid.T) *model.Snapshot {
 			again := *p
 			p.Owner, again.Owner, again.Name = "set-"+p.Name, "set-"+p.Name, p.Name+"b"
 			again.Addresses = []netip.Addr{netip.AddrFrom4([4]byte{10, 244, 9, byte(i + 1)})}
-			again.Ports = []model.ContainerPort{p.Ports[0], {Name: "dns", Number: 5353, Protocol: model.UDP}}
+			if p.Ports != nil {
+				again.Ports = []model.ContainerPort{p.Ports[0], {Name: "dns", Number: 5353, Protocol: model.UDP}}
+			}
 			if rapid.Bool().Draw(t, "template") {
 				again.Addresses = nil
 			}
@@ -64,12 +66,15 @@ func dress(t *rapid.T, p *model.Pod) {
 		{Name: "web", Number: rapid.SampledFrom([]uint16{80, 8081}).Draw(t, "web"), Protocol: model.TCP},
 		{Name: "dns", Number: rapid.SampledFrom([]uint16{5353, 5354}).Draw(t, "dns"), Protocol: model.UDP},
 	}
+	if rapid.IntRange(0, 5).Draw(t, "lacks") == 0 {
+		p.Ports = nil
+	}
 	p.Labels = maps.Clone(p.Labels)
-	if rapid.IntRange(0, 3).Draw(t, "sidecar") > 0 {
+	if delete(p.Labels, v1alpha1.LabelProxy); rapid.IntRange(0, 2).Draw(t, "sidecar") > 0 {
 		p.Labels[v1alpha1.LabelProxy] = v1alpha1.ProxyInjected
 	}
 	p.Proxy.Injected = p.Labels[v1alpha1.LabelProxy] == v1alpha1.ProxyInjected
-	if p.Proxy.Injected && rapid.IntRange(0, 9).Draw(t, "excluded") == 0 {
+	if p.Proxy.Injected && rapid.IntRange(0, 3).Draw(t, "excluded") == 0 {
 		p.Proxy.ExcludedInbound = []uint16{80}
 	}
 	if rapid.IntRange(0, 11).Draw(t, "hostNetwork") == 0 {

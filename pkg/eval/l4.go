@@ -31,11 +31,11 @@ type l4 struct {
 }
 
 func newL4(ix *model.Index, d networkingv1.PolicyType, governed, other Party, port uint16, protocol model.Protocol) l4 {
-	callee := governed.Pod
-	if d == networkingv1.PolicyTypeEgress {
-		callee = other.Pod
+	c := l4{ix, d, governed, other, target{port: port, protocol: protocol}}
+	if d == networkingv1.PolicyTypeIngress { // a caller knows no names: in egress one matches nothing in an Allow and everything in a Deny
+		c.target.pod = governed.Pod
 	}
-	return l4{ix, d, governed, other, target{pod: callee, port: port, protocol: protocol}}
+	return c
 }
 
 func (c l4) governedBy(p *model.Policy) bool {
@@ -126,13 +126,10 @@ func (c l4) opens(r *model.Rule) string {
 	return ""
 }
 
-// allowsPort: a rule without ports opens TCP, and a callee's port is known to its caller by number alone.
+// allowsPort: a rule without ports opens TCP.
 func (c l4) allowsPort(r *model.Rule) bool {
 	if r.Ports == nil {
 		return c.target.protocol == model.TCP
-	}
-	if c.direction == networkingv1.PolicyTypeEgress {
-		return target{port: c.target.port, protocol: c.target.protocol}.matches(model.Allow, r.Ports)
 	}
 	return c.target.matches(model.Allow, r.Ports)
 }

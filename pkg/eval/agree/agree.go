@@ -33,6 +33,7 @@ type Checker struct {
 	policies map[string]*policy // by "namespace/name"
 	objects  map[string]*object // by whose they are, and "namespace/name"
 	inputs   inputs             // scratch
+	cuts     serviceCuts
 }
 
 // Check compares the layers. The snapshot's NetworkPolicies count beside the companions.
@@ -55,14 +56,14 @@ func (x *Checker) Check(ix *model.Index, companions []Companion) *Report {
 		r.Workloads = append(r.Workloads, callee.found)
 		r.byKey[callee.ref.Key] = callee.found
 	}
-	r.listOthers()
+	r.listOthers(x.order)
 	x.sweep()
 	return r
 }
 
 // inputs are what a callee's result is found from. They are compared by identity: whatever is the same pointer says the same.
 type inputs struct {
-	policies []*policy
+	policies []*meaning
 	objects  []*object
 	isolated bool            // as a caller
 	labels   labels.Set      // of its namespace: callers' egress knows it by them
@@ -72,6 +73,10 @@ type inputs struct {
 	metrics  []model.Peer // the mesh's, and their ports
 	ports    []uint16
 	faces    *[]model.ContainerPort
+	// What isolated callers need to live; nothing where no caller's egress counts.
+	services          []model.Service
+	dns, controlPlane []model.Peer
+	controlPlanePort  uint16
 }
 
 func (k *inputs) read(ix *model.Index, callee *caller) {
@@ -87,6 +92,10 @@ func (k *inputs) read(ix *model.Index, callee *caller) {
 				k.outgoing, k.self = append(k.outgoing, s.outgoing), callee.addresses
 			}
 		}
+	}
+	if k.self != nil {
+		mesh := &ix.Snapshot.Mesh
+		k.services, k.dns, k.controlPlane, k.controlPlanePort = ix.Snapshot.Services, mesh.DNS, mesh.ControlPlane, mesh.ControlPlanePort
 	}
 	for _, o := range callee.objects {
 		byAddress = byAddress || len(o.blocks) > 0
@@ -115,7 +124,8 @@ func (k *inputs) clone() inputs {
 
 func (k *inputs) same(o *inputs) bool {
 	return slices.Equal(k.policies, o.policies) && slices.Equal(k.objects, o.objects) && k.isolated == o.isolated && maps.Equal(k.labels, o.labels) && k.self == o.self &&
-		slices.Equal(k.known, o.known) && slices.Equal(k.outgoing, o.outgoing) && sameSlice(k.metrics, o.metrics) && slices.Equal(k.ports, o.ports) && k.faces == o.faces
+		slices.Equal(k.known, o.known) && slices.Equal(k.outgoing, o.outgoing) && sameSlice(k.metrics, o.metrics) && slices.Equal(k.ports, o.ports) && k.faces == o.faces &&
+		sameSlice(k.services, o.services) && sameSlice(k.dns, o.dns) && sameSlice(k.controlPlane, o.controlPlane) && k.controlPlanePort == o.controlPlanePort
 }
 
 func sameSlice[T any](a, b []T) bool {
@@ -132,11 +142,14 @@ type Report struct {
 }
 
 // listOthers finds what is shut against egress policies that mean to let it pass.
-func (r *Report) listOthers() {
-	for _, w := range r.Workloads {
-		for _, s := range w.Shut {
+func (r *Report) listOthers(callees []*caller) {
+	for _, c := range callees {
+		if c.found == nil || !c.found.elsewhere {
+			continue
+		}
+		for _, s := range c.found.Shut {
 			for _, ref := range s.Policies {
-				if !slices.Contains(w.Policies, ref) {
+				if !slices.Contains(c.found.Policies, ref) {
 					if r.others == nil {
 						r.others = map[string][]Shut{}
 					}

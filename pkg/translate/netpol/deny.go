@@ -75,11 +75,11 @@ func (b *builder) notIsolated(p *model.Policy, d direction) ([]conj, bool) {
 
 func (b *builder) ownDenials(p *model.Policy, d direction) []entry {
 	var out []entry
-	for _, r := range d.rules(p) {
+	for i, r := range d.rules(p) {
 		if r.HTTP != nil {
 			continue
 		}
-		for _, g := range b.deniedPorts(p, r) {
+		for _, g := range b.deniedPorts(p, d, i) {
 			for _, q := range peersOf(p.Namespace, r.Peers) {
 				out = append(out, entry{g.pods, q, g.ports})
 			}

@@ -205,11 +205,11 @@ func (b *builder) denials(namespace string, d direction) []entry {
 		if p.Action != model.Deny || !d.governedBy(p) {
 			continue
 		}
-		for _, r := range d.rules(p) {
+		for i, r := range d.rules(p) {
 			if r.HTTP != nil {
 				continue
 			}
-			for _, governed := range b.deniedPorts(p, r) {
+			for _, governed := range b.deniedPorts(p, d, i) {
 				for _, q := range peersOf(p.Namespace, r.Peers) {
 					out = append(out, entry{governed.pods, q, governed.ports})
 				}

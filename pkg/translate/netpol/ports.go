@@ -74,78 +74,126 @@ func numbers(r model.PortRange) ports {
 	return ports{r.Protocol, r.From, r.To}
 }
 
-// deniedPorts are the ports that a Deny rule refuses; without ports, everything that there is. A name refuses every number that it has in any governed
-// pod, and all ports where it has none.
-func (b *builder) deniedPorts(p *model.Policy, r model.Rule) []governed {
-	pods := conjOf(p.Selector)
-	all := func() []governed {
-		var out []governed
-		for _, protocol := range []model.Protocol{model.TCP, model.UDP, model.SCTP} {
-			out = append(out, governed{pods, ports{protocol, firstPort, lastPort}})
-		}
-		return out
-	}
-	if r.Ports == nil {
-		return all()
-	}
+// deniedPorts are the ports that a Deny's rule refuses; without ports, everything that there is. In ingress a name refuses the number that it has in each pod, and every port of
+// the protocol in pods that do not have it. In egress the name is the callees', of whatever number: it refuses every port of the protocol.
+func (b *builder) deniedPorts(p *model.Policy, d direction, index int) []governed {
+	pods, r := conjOf(p.Selector), d.rules(p)[index]
 	var out []governed
-	for _, q := range r.Ports {
+	if r.Ports == nil {
+		for _, protocol := range []model.Protocol{model.TCP, model.UDP, model.SCTP} {
+			out = append(out, everyPort(pods, protocol))
+		}
+	}
+	for i, q := range r.Ports {
 		if q.Name == "" {
 			out = append(out, governed{pods, numbers(q)})
 			continue
 		}
-		byNumber := b.numbersOf(p, q)
-		if len(byNumber) == 0 {
-			return all()
+		field := fmt.Sprintf("spec.%s[%d].ports[%d]", d, index, i)
+		if d == egress {
+			b.report(p, "named-port-in-egress", field,
+				fmt.Sprintf("the callees' port %q may be another number in each of them: the rule refuses every one", q.Name), "write the number")
+			out = append(out, everyPort(pods, q.Protocol))
+			continue
 		}
-		for n := range byNumber {
-			out = append(out, governed{pods, ports{q.Protocol, n, n}})
-		}
+		out = append(out, b.deniedName(p, field, q, pods)...)
 	}
 	return out
 }
 
-// numbersOf are the numbers of a named port, with the governed workloads that have them.
-func (b *builder) numbersOf(p *model.Policy, q model.PortRange) map[uint16][]*model.Workload {
-	out := map[uint16][]*model.Workload{}
+func everyPort(pods conj, protocol model.Protocol) governed {
+	return governed{pods, ports{protocol, firstPort, lastPort}}
+}
+
+// deniedName turns a named port of a Deny into numbers. Where no label tells the pods with different numbers apart, all of them refuse all of the numbers.
+func (b *builder) deniedName(p *model.Policy, field string, q model.PortRange, pods conj) []governed {
+	byNumber, lacking := b.numbersOf(p, q)
+	if len(byNumber) == 0 {
+		return []governed{everyPort(pods, q.Protocol)}
+	}
+	out, without, told := tell(byNumber, lacking, q.Protocol, pods)
+	if !told {
+		out = nil
+		for _, n := range slices.Sorted(maps.Keys(byNumber)) {
+			out = append(out, governed{pods, ports{q.Protocol, n, n}})
+		}
+		b.reportDiffers(p, field, q.Name, "the companions shut every number of it in all of them, and nothing else")
+	}
+	for _, c := range without {
+		out = append(out, everyPort(c, q.Protocol))
+	}
+	return out
+}
+
+// numbersOf are the numbers of a named port, with the governed workloads that have them, and those that do not have the port.
+func (b *builder) numbersOf(p *model.Policy, q model.PortRange) (byNumber map[uint16][]*model.Workload, lacking []*model.Workload) {
+	byNumber = map[uint16][]*model.Workload{}
 	for _, w := range b.ix.Selected(p) {
 		seen := map[uint16]bool{}
 		for _, pod := range w.Pods {
 			for _, c := range pod.Ports {
 				if c.Name == q.Name && c.Protocol == q.Protocol && !seen[c.Number] {
 					seen[c.Number] = true
-					out[c.Number] = append(out[c.Number], w)
+					byNumber[c.Number] = append(byNumber[c.Number], w)
 				}
 			}
 		}
+		if len(seen) == 0 {
+			lacking = append(lacking, w)
+		}
 	}
-	return out
+	return byNumber, lacking
 }
 
 // named turns a named port into numbers. Where the governed pods differ in it, each number is for the pods that have it, if a label tells them apart.
 func (b *builder) named(p *model.Policy, field string, q model.PortRange, pods conj) []governed {
-	byNumber := b.numbersOf(p, q)
-	if len(byNumber) == 1 {
+	byNumber, lacking := b.numbersOf(p, q)
+	out, _, told := tell(byNumber, lacking, q.Protocol, pods)
+	switch {
+	case told || len(byNumber) == 0: // where no pod has it, translate reports it: the sidecar's rule matches nothing either
+		return out
+	case len(byNumber) == 1: // open in pods that do not have it, too
 		for n := range byNumber {
-			return []governed{{pods, ports{q.Protocol, n, n}}}
+			out = append(out, governed{pods, ports{q.Protocol, n, n}})
+		}
+		b.reportDiffers(p, field, q.Name, "the companion opens its number in all of them")
+		return out
+	}
+	b.reportDiffers(p, field, q.Name, "the companion opens none")
+	return nil
+}
+
+func (b *builder) reportDiffers(p *model.Policy, field, name, effect string) {
+	b.report(p, "named-port-differs", field, fmt.Sprintf("the port %q has several numbers in the selected pods, or some do not have it, and no label tells those apart: %s", name, effect),
+		"write the number, or select the pods with each number in a policy of their own")
+}
+
+// tell says which pods have which number of a named port and which have none, and whether a label tells them apart.
+func tell(byNumber map[uint16][]*model.Workload, lacking []*model.Workload, protocol model.Protocol, pods conj) (out []governed, without []conj, told bool) {
+	if len(byNumber) == 1 && len(lacking) == 0 {
+		for n := range byNumber {
+			return []governed{{pods, ports{protocol, n, n}}}, nil, true
 		}
 	}
-	if len(byNumber) == 0 {
-		return nil // translate reports it: the sidecar's rule matches nothing either
+	groups := maps.Clone(byNumber)
+	if len(lacking) > 0 {
+		groups[0] = lacking // no port has this number
 	}
-	key, values := telling(byNumber)
+	key, values := telling(groups)
 	if key == "" {
-		b.report(p, "named-port-differs", field, fmt.Sprintf("the port %q has several numbers in the selected pods, and no label tells those apart: the companion opens none", q.Name),
-			"write the number, or select the pods with each number in a policy of their own")
-		return nil
+		return nil, nil, false
 	}
-	var out []governed
-	for _, n := range slices.Sorted(maps.Keys(byNumber)) {
-		if some, possible := pods.and(term{key, selection.In, strings.Join(values[n], ",")}); possible {
-			out = append(out, governed{some, ports{q.Protocol, n, n}})
+	for _, n := range slices.Sorted(maps.Keys(groups)) {
+		some, possible := pods.and(term{key, selection.In, strings.Join(values[n], ",")})
+		switch {
+		case !possible:
+		case n == 0:
+			without = append(without, some)
+		default:
+			out = append(out, governed{some, ports{protocol, n, n}})
 		}
 	}
-	return out
+	return out, without, true
 }
 
 // telling is a label whose values tell the workloads with each number from the others.
