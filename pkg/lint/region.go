@@ -1,6 +1,7 @@
 package lint
 
 import (
+	"bytes"
 	"cmp"
 	"net/netip"
 	"slices"
@@ -41,11 +42,11 @@ const (
 	lastPort  uint16 = 65535
 )
 
-// mayMean are the ports that a rule may mean: more than spans where a Deny of egress names ports, whose numbers in the callees are not known.
+// mayMean are the ports that a rule may mean: more than spans where the pods of a workload number a named port differently.
 func (g *region) mayMean(r *rule) []span {
 	out := g.spans(r)
 	for _, p := range r.Ports {
-		if p.Name != "" && g.direction == egress && r.isDeny() {
+		if _, known := numbersOf(g.callee, p); p.Name != "" && g.direction == ingress && !known {
 			out = append(out, span{p.Protocol, firstPort, lastPort})
 		}
 	}
@@ -69,13 +70,16 @@ func (g *region) spans(r *rule) []span {
 			out = append(out, span{p.Protocol, firstPort, lastPort})
 		case p.Name == "":
 			out = append(out, span{p.Protocol, p.From, p.To})
-		case g.direction == egress: // an Allow opens nothing by it
 		default:
-			named := numbersOf(g.callee, p)
+			var named []uint16
+			known := true
+			if g.direction == ingress { // callers know no names of their callees' ports
+				named, known = numbersOf(g.callee, p)
+			}
 			for _, n := range named {
 				out = append(out, span{p.Protocol, n, n})
 			}
-			if len(named) == 0 && r.isDeny() {
+			if len(named) == 0 && known && r.isDeny() {
 				out = append(out, span{p.Protocol, firstPort, lastPort})
 			}
 		}
@@ -83,23 +87,29 @@ func (g *region) spans(r *rule) []span {
 	return out
 }
 
-// numbersOf are the numbers of a named port in a workload.
-func numbersOf(w *model.Workload, p model.PortRange) []uint16 {
-	var out []uint16
+// numbersOf are the numbers of a named port in a workload, and whether its pods agree on them. Those that sidecars know of are the workload's own.
+func numbersOf(w *model.Workload, p model.PortRange) (numbers []uint16, agreed bool) {
 	if p.Protocol == model.TCP {
 		for _, wp := range w.Ports {
 			if wp.Name == p.Name {
-				out = append(out, wp.Number)
+				numbers = append(numbers, wp.Number)
 			}
 		}
-		return out
+		return numbers, true
 	}
-	for _, c := range w.Pods[0].Ports {
-		if c.Name == p.Name && c.Protocol == p.Protocol {
-			out = append(out, c.Number)
+	for i, pod := range w.Pods {
+		var own []uint16
+		for _, c := range pod.Ports {
+			if c.Name == p.Name && c.Protocol == p.Protocol {
+				own = append(own, c.Number)
+			}
 		}
+		if i > 0 && !slices.Equal(own, numbers) {
+			return nil, false
+		}
+		numbers = own
 	}
-	return out
+	return numbers, true
 }
 
 // newRegion divides ports and addresses by all that the rules say of them.
@@ -221,11 +231,15 @@ func (l *linter) regionKey(d direction, w *model.Workload, policies []*model.Pol
 		b = strconv.AppendQuote(append(b, ' '), p.Name)
 		b = append(b, p.Protocol...)
 	}
-	for _, p := range w.Pods[0].Ports {
-		if p.Protocol != model.TCP {
-			b = append(b, '/')
-			b = strconv.AppendUint(b, uint64(p.Number), 10)
-			b = strconv.AppendQuote(append(b, p.Protocol...), p.Name)
+	for _, pod := range w.Pods {
+		ports := ""
+		for _, p := range pod.Ports {
+			if p.Protocol != model.TCP {
+				ports += "/" + portText(p.Number) + string(p.Protocol) + p.Name
+			}
+		}
+		if !bytes.HasSuffix(b, []byte(ports)) { // replicas add nothing
+			b = append(b, ports...)
 		}
 	}
 	for _, n := range w.Proxy.ExcludedInbound {

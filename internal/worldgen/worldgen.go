@@ -1,4 +1,6 @@
-package worlds_test
+// Package worldgen draws random policies and requests around a small cast: one callee with an HTTP and a TCP port and a few callers. Input: a rapid.T.
+// Output: model values. Entry points: Cast, Policies, Request.
+package worldgen
 
 import (
 	"fmt"
@@ -12,14 +14,14 @@ import (
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
-// The cast: one callee with an HTTP and a TCP port, four callers that differ in labels, account and namespace, and one that nobody knows.
+// The ports of the callee.
 const (
-	httpPort uint16 = 8080
-	tcpPort  uint16 = 5432
+	HTTPPort uint16 = 8080
+	TCPPort  uint16 = 5432
 )
 
-// callers are the source addresses that requests come from; the last is in no pod.
-func callers() []netip.Addr {
+// Callers are the source addresses that requests come from; the last is in no pod.
+func Callers() []netip.Addr {
 	out := make([]netip.Addr, 0, 5)
 	for i := range 5 {
 		out = append(out, netip.AddrFrom4([4]byte{127, 77, 0, byte(10 + i)}))
@@ -27,10 +29,11 @@ func callers() []netip.Addr {
 	return out
 }
 
-func cast(bound []model.BoundPort) *model.Snapshot {
+// Cast is shop/cart, four callers that differ in labels, account and namespace, and nobody at the last of Callers.
+func Cast(bound []model.BoundPort) *model.Snapshot {
 	caller := func(i int, namespace, app, account string) model.Pod {
 		return model.Pod{
-			Namespace: namespace, Name: fmt.Sprintf("caller-%d", i), Addresses: callers()[i : i+1],
+			Namespace: namespace, Name: fmt.Sprintf("caller-%d", i), Addresses: Callers()[i : i+1],
 			Labels: map[string]string{"app": app, v1alpha1.LabelServiceAccount: account},
 		}
 	}
@@ -41,12 +44,12 @@ func cast(bound []model.BoundPort) *model.Snapshot {
 		},
 		Services: []model.Service{{
 			Namespace: "shop", Name: "cart", Selector: map[string]string{"app": "cart"},
-			Ports: []model.ServicePort{{Name: "http", Port: 80, Protocol: model.TCP, TargetPort: httpPort}},
+			Ports: []model.ServicePort{{Name: "http", Port: 80, Protocol: model.TCP, TargetPort: HTTPPort}},
 		}},
 		Pods: []model.Pod{
 			{
 				Namespace: "shop", Name: "cart", UID: "1", Labels: map[string]string{"app": "cart"}, Addresses: []netip.Addr{netip.MustParseAddr("127.77.0.1")},
-				Ports: []model.ContainerPort{{Name: "web", Number: httpPort, Protocol: model.TCP}, {Name: "db", Number: tcpPort, Protocol: model.TCP}},
+				Ports: []model.ContainerPort{{Name: "web", Number: HTTPPort, Protocol: model.TCP}, {Name: "db", Number: TCPPort, Protocol: model.TCP}},
 				Proxy: model.ProxySettings{Injected: true, Bound: bound}, Expected: true,
 			},
 			caller(0, "shop", "front", "front"), caller(1, "shop", "batch", "batch"), caller(2, "web", "front", "front"), caller(3, "web", "batch", "other"),
@@ -54,7 +57,8 @@ func cast(bound []model.BoundPort) *model.Snapshot {
 	}
 }
 
-func drawPolicies(t *rapid.T) []model.Policy {
+// Policies draws what governs shop/cart.
+func Policies(t *rapid.T) []model.Policy {
 	var out []model.Policy
 	for i := range rapid.IntRange(0, 4).Draw(t, "policies") {
 		p := model.Policy{
@@ -80,13 +84,13 @@ func drawRule(t *rapid.T, name string) model.Rule {
 	}
 	if rapid.IntRange(0, 2).Draw(t, "hasPorts") == 0 {
 		r.Ports = rapid.SliceOfN(rapid.SampledFrom([]model.PortRange{
-			{Protocol: model.TCP, From: httpPort, To: httpPort},
-			{Protocol: model.TCP, From: tcpPort, To: tcpPort},
+			{Protocol: model.TCP, From: HTTPPort, To: HTTPPort},
+			{Protocol: model.TCP, From: TCPPort, To: TCPPort},
 			{Protocol: model.TCP, Name: "web"},
 			{Protocol: model.TCP, From: 8000, To: 8079},
 			{Protocol: model.TCP, From: 8080, To: 8090},
 			{Protocol: model.TCP, From: 1, To: 65535},
-			{Protocol: model.UDP, From: httpPort, To: httpPort},
+			{Protocol: model.UDP, From: HTTPPort, To: HTTPPort},
 			{Protocol: model.TCP, Name: "none"},
 			{Protocol: model.TCP},
 		}), 1, 2).Draw(t, "ports")
@@ -154,6 +158,7 @@ func drawHeader(t *rapid.T) model.HeaderMatch {
 		m.Value = rapid.SampledFrom([]string{"admin", "user", "a.min"}).Draw(t, "value")
 	case model.Regex, model.NotRegex:
 		m.Value = rapid.SampledFrom([]string{"adm.*", "user|admin", "[^u].*", "a.min"}).Draw(t, "regex")
+	case model.Present, model.Absent, model.Prefix:
 	}
 	return m
 }
@@ -173,10 +178,10 @@ func targets() []target {
 	return out
 }
 
-// drawRequest returns a request as it is seen, and its target as it is sent.
-func drawRequest(t *rapid.T) (model.Request, string) {
+// Request returns a request as it is seen, and its target as it is sent.
+func Request(t *rapid.T) (model.Request, string) {
 	where := rapid.SampledFrom(targets()).Draw(t, "target")
-	r := model.Request{Source: rapid.SampledFrom(callers()).Draw(t, "caller"), Port: httpPort, HTTP: &model.HTTPRequest{
+	r := model.Request{Source: rapid.SampledFrom(Callers()).Draw(t, "caller"), Port: HTTPPort, HTTP: &model.HTTPRequest{
 		Method: rapid.SampledFrom([]string{"GET", "POST", "DELETE", "PUT"}).Draw(t, "method"), Path: where.seen,
 		Host: rapid.SampledFrom([]string{"cart", "CART.", "cart:8080", "cart.shop.svc", "a.good.test", "evilgood.test", "other.test.:80", "good.test"}).Draw(t, "host"),
 	}}
