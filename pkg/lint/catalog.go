@@ -115,7 +115,7 @@ func ruleKinds() []Kind {
 		{"http-rule-on-excluded-port", asError, "A rule with http names a port that goes around the sidecar", "Nobody can tell requests apart there, so the companion shuts the port. Capture the port, or write a rule without http."},
 		{"named-port-unknown", asWarning, "No container declares a port of that name", "An Allow opens nothing by it, a Deny refuses on every port. Declare the port, or write its number."},
 		{"named-port-differs", asError, "A named port has several numbers, and no label tells the pods apart", "The companion opens none of them. Write the number, or split the policy."},
-		{"named-port-in-egress", asError, "An egress rule names a port by name", "Each callee may number it otherwise, so the rule opens nothing by it. Write the number."},
+		{"named-port-in-egress", asError, "An egress rule names a port by name", "Each callee may number it otherwise: an Allow opens nothing by it, a Deny refuses every port. Write the number."},
 		{"port-not-declared", asWarning, "A rule names a port that no callee has", "No container declares it and no Service leads there, so it is likely a slip. Correct the number, or declare the port."},
 		{"port-of-service", asWarning, "A rule names a Service's port, and calls to it arrive at another", "Policies, like NetworkPolicies, see the pod's port. Write the targetPort."},
 	}

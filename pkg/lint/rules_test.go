@@ -90,9 +90,13 @@ func TestDeadRulesDecideNothing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		ix := model.NewIndex(netpoltest.Cluster(t))
 		var before *answers
+		tried := 0
 		for _, d := range lint.Run(lint.Input{Index: ix, Output: translate.Translate(ix)}) {
 			if !slices.Contains([]string{"rule-shadowed", "rule-subsumed", "rule-never-matches"}, d.Code) {
 				continue
+			}
+			if tried++; tried > 2 {
+				break
 			}
 			if before == nil {
 				asked := ask(ix)
