@@ -130,3 +130,9 @@ func (s *settings) bound(annotation string) []model.BoundPort {
 	}
 	return out
 }
+
+// guarded says whether an object guards. What is neither "true" nor "false" does: whoever wrote it did not mean to leave the gate open.
+func guarded(meta *metav1.ObjectMeta) bool {
+	value, written := meta.Annotations[v1alpha1.AnnotationGuarded]
+	return written && value != "false"
+}

@@ -118,6 +118,15 @@ const (
 	AnnotationMaxStreamDuration = "policy.pilot-lite.io/max-stream-duration"
 )
 
+// Annotations that guard, of Namespaces and L7Policies.
+const (
+	// AnnotationGuarded ("true") on a Namespace, or on an L7Policy for the pods that it selects, has edits of policies refused that open what is shut there. Any value but "false"
+	// guards.
+	AnnotationGuarded = "policy.pilot-lite.io/guarded"
+	// AnnotationOpensGuarded on an L7Policy says why an edit of it may open what is guarded. It holds for the one edit that writes it, or writes another reason.
+	AnnotationOpensGuarded = "policy.pilot-lite.io/opens-guarded"
+)
+
 // L7Policy says who may call the selected workloads, and with which HTTP requests.
 //
 // +kubebuilder:object:root=true
