@@ -4,12 +4,14 @@ import (
 	"context"
 	"net"
 	"os"
+	"sync"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/pilot-lite/pilot-lite/pkg/controlplane"
 	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
+	"github.com/pilot-lite/pilot-lite/pkg/eval/agree"
 	"github.com/pilot-lite/pilot-lite/pkg/kube/companion"
 	"github.com/pilot-lite/pilot-lite/pkg/kube/policystatus"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
@@ -62,15 +64,22 @@ func (s *clusterServer) newStatusWriter(leads func() bool) *policystatus.Writer 
 	})
 }
 
+// judged is what was looked at.
+type judged struct {
+	controlplane.Built
+	report *agree.Report
+}
+
 // judge tells the writer what is enforced, from what proxies run and how companions stand, until ctx is done.
 func (s *clusterServer) judge(ctx context.Context, w *writers) {
-	collector := report.New(s.reports())
-	collecting := make(chan struct{})
-	go func() { defer close(collecting); collector.Run(ctx) }()
-	defer func() { <-collecting }()
+	collector, layers := report.New(s.reports()), &agreement{changed: make(chan struct{}, 1)}
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	beside.Go(func() { collector.Run(ctx) })
+	beside.Go(func() { s.compareLayers(ctx, layers) })
 	rebuilt := s.rebuilds(ctx)
 	tracker := status.NewTracker(time.Now())
-	var last controlplane.Built
+	var last judged
 	next := time.NewTimer(0)
 	defer next.Stop()
 	for {
@@ -80,13 +89,18 @@ func (s *clusterServer) judge(ctx context.Context, w *writers) {
 		case <-rebuilt:
 		case <-collector.Changed():
 		case <-w.companions.Changed():
+		case <-layers.changed:
 		case <-next.C:
 		}
 		now := time.Now()
-		if built := s.loop.Built(); built != last {
-			last = built
-			tracker.SetPolicies(built.Index, s.judged(built))
+		built, compared := s.loop.Built(), layers.report.Load()
+		if built != last.Built {
+			tracker.SetPolicies(built.Index, s.policiesOf(built))
 		}
+		if built != last.Built || compared != last.report {
+			tracker.SetAgreement(func(p model.PolicyRef) status.Agreement { return agreementOf(compared, p) })
+		}
+		last = judged{built, compared}
 		tracker.SetCompanions(func(uid string) status.Companions { return companionsOf(w.companions.State(uid)) })
 		tracker.SetProxies(proxiesOf(collector.Take()), now)
 		wait := time.Second
@@ -121,8 +135,8 @@ func (s *clusterServer) rebuilds(ctx context.Context) <-chan struct{} {
 	return out
 }
 
-// judged are a rebuild's policies.
-func (s *clusterServer) judged(built controlplane.Built) []status.Policy {
+// policiesOf are a rebuild's policies.
+func (s *clusterServer) policiesOf(built controlplane.Built) []status.Policy {
 	problems := map[model.ObjectRef][]model.Diagnostic{}
 	for _, d := range built.Output.Diagnostics {
 		if d.Severity == model.SeverityError {

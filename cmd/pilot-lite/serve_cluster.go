@@ -59,7 +59,9 @@ func envOr(name, otherwise string) string {
 }
 
 // serviceName is the name that sidecars and the API server know the control plane by.
-func (o *clusterOptions) serviceName() string { return controlPlaneName + "." + o.namespace + ".svc" }
+func (o *clusterOptions) serviceName() string { return serviceName(o.namespace) }
+
+func serviceName(namespace string) string { return controlPlaneName + "." + namespace + ".svc" }
 
 // clusterServer serves a cluster.
 type clusterServer struct {

@@ -70,11 +70,11 @@ func dress(t *rapid.T, p *model.Pod) {
 		p.Ports = nil
 	}
 	p.Labels = maps.Clone(p.Labels)
-	if rapid.IntRange(0, 3).Draw(t, "sidecar") > 0 {
+	if delete(p.Labels, v1alpha1.LabelProxy); rapid.IntRange(0, 2).Draw(t, "sidecar") > 0 {
 		p.Labels[v1alpha1.LabelProxy] = v1alpha1.ProxyInjected
 	}
 	p.Proxy.Injected = p.Labels[v1alpha1.LabelProxy] == v1alpha1.ProxyInjected
-	if p.Proxy.Injected && rapid.IntRange(0, 9).Draw(t, "excluded") == 0 {
+	if p.Proxy.Injected && rapid.IntRange(0, 3).Draw(t, "excluded") == 0 {
 		p.Proxy.ExcludedInbound = []uint16{80}
 	}
 	if rapid.IntRange(0, 11).Draw(t, "hostNetwork") == 0 {
@@ -152,14 +152,20 @@ func HTTPMatch(t *rapid.T) model.HTTPMatch {
 	}
 	if rapid.Bool().Draw(t, "paths") {
 		m.Paths = rapid.SampledFrom([][]model.PathMatch{
-			{{Type: model.Exact, Value: "/a"}}, {{Type: model.Prefix, Value: "/a"}}, {{Type: model.Prefix, Value: "/"}}, {{Type: model.Regex, Value: "/b.*"}},
+			{{Type: model.Exact, Value: "/a"}},
+			{{Type: model.Prefix, Value: "/a"}},
+			{{Type: model.Prefix, Value: "/"}},
+			{{Type: model.Regex, Value: "/b.*"}},
 			{{Type: model.Exact, Value: "/a/b"}, {Type: model.Regex, Value: "/(b|a/c)"}},
 		}).Draw(t, "path")
 	}
 	if some("headers") {
 		m.Headers = []model.HeaderMatch{rapid.SampledFrom([]model.HeaderMatch{
-			{Name: "x-a", Type: model.Exact, Value: "v"}, {Name: "x-a", Type: model.Present}, {Name: "x-a", Type: model.Absent},
-			{Name: "x-a", Type: model.NotExact, Value: "v"}, {Name: "x-a", Type: model.Regex, Value: "v|w"},
+			{Name: "x-a", Type: model.Exact, Value: "v"},
+			{Name: "x-a", Type: model.Present},
+			{Name: "x-a", Type: model.Absent},
+			{Name: "x-a", Type: model.NotExact, Value: "v"},
+			{Name: "x-a", Type: model.Regex, Value: "v|w"},
 		}).Draw(t, "header")}
 	}
 	return m

@@ -34,6 +34,7 @@ type Result struct {
 	Snapshot *model.Snapshot    // without the objects of bad files
 	Problems []model.Diagnostic // errors: what makes a file bad, and objects that stand twice
 	Notices  []model.Diagnostic // the rest: skipped kinds, relaxations
+	Places   *Places            // where the objects stand
 }
 
 // Load reads files and folders once; "-" is stdin. The error is for a path that cannot be read at all.
@@ -43,6 +44,7 @@ func Load(paths []string, stdin io.Reader) (*Result, error) {
 		return nil, err
 	}
 	_, result := join(files, generations{}, nil)
+	result.Places = placesOf(files)
 	return result, nil
 }
 

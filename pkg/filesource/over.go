@@ -52,6 +52,7 @@ func Over(base *model.Snapshot, paths []string, stdin io.Reader, prune Prune) (*
 	if prune == PrunePolicies {
 		edit.Gone = func(p *model.Policy) bool { return governed[p.Namespace] && !stands[p.Namespace+"/"+p.Name] }
 	}
+	r.Places = placesOf(files)
 	var unchanged []convert.Template
 	r.Snapshot, unchanged = convert.Over(base, edit)
 	for _, t := range unchanged {

@@ -77,13 +77,9 @@ func (p *tracked) notEnforced(c *counts) (reason, message string) {
 }
 
 func (p *tracked) agrees() metav1.Condition {
-	c := metav1.Condition{Type: v1alpha1.ConditionLayersAgree, Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonNotEvaluated, Message: "the layers were not compared"}
-	switch {
-	case !p.agreement.Evaluated:
-	case p.agreement.Agree:
-		c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonAgree, p.agreement.Message
-	default:
-		c.Status, c.Reason, c.Message = metav1.ConditionFalse, v1alpha1.ReasonDisagree, p.agreement.Message
+	c := metav1.Condition{Type: v1alpha1.ConditionLayersAgree, Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonNotEvaluated, Message: "the layers were not compared yet"}
+	if a := p.agreement; a.Status != "" {
+		c.Status, c.Reason, c.Message = a.Status, a.Reason, a.Message
 	}
 	return c
 }
@@ -91,7 +87,7 @@ func (p *tracked) agrees() metav1.Condition {
 // text is "a, b, c and 5 more".
 func (n *names) text() string {
 	text := strings.Join(n.first, ", ")
-	if more := n.count - int32(len(n.first)); more > 0 { //nolint:gosec // at most three
+	if more := n.count - int32(len(n.first)); more > 0 {
 		text += fmt.Sprintf(" and %d more", more)
 	}
 	return text

@@ -5,6 +5,8 @@ package status
 import (
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
@@ -54,8 +56,8 @@ type Companions struct {
 
 // Agreement is what the evaluator says of a policy's two layers. The zero value: it was not asked.
 type Agreement struct {
-	Evaluated, Agree bool
-	Message          string
+	Status          metav1.ConditionStatus
+	Reason, Message string
 }
 
 // Result is the status of a policy. Its conditions have no time of transition.

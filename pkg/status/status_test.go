@@ -268,12 +268,14 @@ func TestAcceptedAndAgreement(t *testing.T) {
 	}
 	w.policy.Problems = []model.Diagnostic{{Field: "spec.ingress[0].http[0]", Consequence: "the rule allows nothing", Remedy: "write a path"}}
 	w.rebuilt()
-	w.tracker.SetAgreement(func(model.PolicyRef) status.Agreement { return status.Agreement{Evaluated: true, Message: "x"} })
+	w.tracker.SetAgreement(func(model.PolicyRef) status.Agreement {
+		return status.Agreement{Status: metav1.ConditionFalse, Reason: "Shut", Message: "x"}
+	})
 	w.after(0)
 	if c := w.condition(v1alpha1.ConditionAccepted); c.Status != metav1.ConditionFalse || !strings.Contains(c.Message, "spec.ingress[0].http[0]: the rule allows nothing; write a path") {
 		t.Errorf("accepted: %+v", c)
 	}
-	if c := w.condition(v1alpha1.ConditionLayersAgree); c.Status != metav1.ConditionFalse || c.Reason != "Disagree" || c.Message != "x" {
+	if c := w.condition(v1alpha1.ConditionLayersAgree); c.Status != metav1.ConditionFalse || c.Reason != "Shut" || c.Message != "x" {
 		t.Errorf("agreement: %+v", c)
 	}
 }

@@ -35,7 +35,7 @@ func (r *run) governing() (out map[*model.Workload][]*resolvedPolicy, selections
 		if len(selected) == 0 {
 			d := onPolicy(p, "policy-selects-nothing", model.SeverityNotice, "spec.podSelector")
 			d.Consequence = "no pod is selected: the policy has no effect now"
-			r.findings.add(d)
+			r.findings.Add(d)
 		}
 		if !p.IsolatesIngress || len(selected) == 0 {
 			continue
@@ -60,7 +60,7 @@ func (r *run) resolve(p *model.Policy) *resolvedPolicy {
 			d := onPolicy(p, "peers-mean-nobody", model.SeverityNotice, ruleField(i)+".from")
 			d.Consequence = "no pod that runs now is meant, so the rule matches nothing"
 			d.Remedy = "check the selectors, and that the callers carry a sidecar where accounts are named"
-			r.findings.add(d)
+			r.findings.Add(d)
 			continue
 		}
 		named = named || slices.ContainsFunc(rule.Ports, func(pr model.PortRange) bool { return pr.Name != "" })

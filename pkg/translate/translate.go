@@ -50,7 +50,7 @@ type Translator struct {
 
 // Translate builds the output of a snapshot.
 func (t *Translator) Translate(ix *model.Index) *Output {
-	r := &run{translator: t, ix: ix, findings: findings{}}
+	r := &run{translator: t, ix: ix, findings: model.Findings{}}
 	governing, selected := r.governing()
 	out := &Output{Selected: selected, Workloads: make([]WorkloadOutput, 0, len(ix.Workloads))}
 	for _, w := range ix.Workloads {
@@ -65,9 +65,9 @@ func (t *Translator) Translate(ix *model.Index) *Output {
 	for i := range ix.Snapshot.Policies {
 		out.Policies = append(out.Policies, ix.Snapshot.Policies[i].PolicyRef)
 	}
-	r.findings.add(ix.Snapshot.Diagnostics...)
-	r.findings.add(found...)
-	out.Diagnostics = r.findings.sorted()
+	r.findings.Add(ix.Snapshot.Diagnostics...)
+	r.findings.Add(found...)
+	out.Diagnostics = r.findings.Sorted()
 	return out
 }
 
@@ -78,7 +78,7 @@ type resources []proto.Message
 type run struct {
 	translator *Translator
 	ix         *model.Index
-	findings   findings
+	findings   model.Findings
 	// Scratch, kept from one workload to the next: a workload that did not change then costs its key and little more.
 	inbound      inbound
 	key, slotKey encoder
@@ -90,7 +90,7 @@ func (r *run) workload(w *model.Workload, policies []*resolvedPolicy) []Resource
 	r.reportPorts(w, policies)
 	listeners := r.listeners()
 	slots, refs := r.slots(policies, w), refsOf(policies)
-	r.findings.add(slots.Diagnostics...)
+	r.findings.Add(slots.Diagnostics...)
 
 	out := make([]Resource, 0, len(listeners)+max(1, len(r.inbound.Bound))+2)
 	for _, m := range listeners {

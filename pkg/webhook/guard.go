@@ -22,20 +22,23 @@ const (
 )
 
 // guarded refuses an edit that opens what is guarded, or of which nobody knows in time whether it does, unless it says why it may.
-func (c Config) guarded(ctx context.Context, r *admissionv1.AdmissionRequest, next *written, response *admissionv1.AdmissionResponse) (*admissionv1.AdmissionResponse, error) {
-	if c.Guard == nil {
+func (h *handler) guarded(ctx context.Context, r *admissionv1.AdmissionRequest, next *written, response *admissionv1.AdmissionResponse) (*admissionv1.AdmissionResponse, error) {
+	if h.Guard == nil {
 		return response, nil
 	}
 	var old *model.Policy
 	was := ""
 	if r.Operation == admissionv1.Update {
+		if err := screen(r.OldObject.Raw, maxPolicyValues); err != nil {
+			return tooMuch(err), nil
+		}
 		before, err := read(r, r.OldObject.Raw)
 		if err != nil {
 			return nil, err
 		}
 		old, was = &before.policy, before.meta.Annotations[v1alpha1.AnnotationOpensGuarded]
 	}
-	opens, err := c.opens(ctx, old, &next.policy)
+	opens, err := h.opens(ctx, old, &next.policy)
 	what := ""
 	switch {
 	case err != nil:
@@ -46,7 +49,7 @@ func (c Config) guarded(ctx context.Context, r *admissionv1.AdmissionRequest, ne
 		what = "this edit opens what is guarded: " + openings(opens)
 	}
 	if reason := next.meta.Annotations[v1alpha1.AnnotationOpensGuarded]; strings.TrimSpace(reason) != "" && reason != was {
-		c.Logger.Warn("an edit that its author says may open what is guarded", "namespace", r.Namespace, "name", r.Name, "user", r.UserInfo.Username, "reason", reason, "opens", what)
+		h.Logger.Warn("an edit that its author says may open what is guarded", "namespace", r.Namespace, "name", r.Name, "user", r.UserInfo.Username, "reason", reason, "opens", what)
 		response.Warnings = append(response.Warnings, what)
 		return response, nil
 	}
@@ -61,16 +64,19 @@ func (c Config) guarded(ctx context.Context, r *admissionv1.AdmissionRequest, ne
 }
 
 // deleted warns: a deletion is nobody's to stop.
-func (c Config) deleted(ctx context.Context, r *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+func (h *handler) deleted(ctx context.Context, r *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
 	response := allowed()
-	if c.Guard == nil {
+	if h.Guard == nil {
+		return response
+	}
+	if screen(r.OldObject.Raw, maxPolicyValues) != nil {
 		return response
 	}
 	before, err := read(r, r.OldObject.Raw)
 	if err != nil {
 		return response
 	}
-	switch opens, err := c.opens(ctx, &before.policy, nil); {
+	switch opens, err := h.opens(ctx, &before.policy, nil); {
 	case err != nil:
 		response.Warnings = []string{"it could not be found out whether this deletion opens what is guarded: " + err.Error()}
 	case len(opens) > 0:
@@ -79,10 +85,10 @@ func (c Config) deleted(ctx context.Context, r *admissionv1.AdmissionRequest) *a
 	return response
 }
 
-func (c Config) opens(ctx context.Context, before, after *model.Policy) ([]string, error) {
+func (h *handler) opens(ctx context.Context, before, after *model.Policy) ([]string, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, guardTime, fmt.Errorf("there was no answer within %s", guardTime))
 	defer cancel()
-	return c.Guard.Opens(ctx, before, after)
+	return h.Guard.Opens(ctx, before, after)
 }
 
 func openings(all []string) string {

@@ -2,7 +2,6 @@ package webhook
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -10,21 +9,25 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	kjson "sigs.k8s.io/json"
 
 	"github.com/pilot-lite/pilot-lite/pkg/inject"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
 // inject puts the sidecar into a pod that is being created.
-func (c Config) inject(_ context.Context, r *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error) {
+func (h *handler) inject(_ context.Context, r *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error) {
 	if r.Operation != admissionv1.Create || r.Kind != (metav1.GroupVersionKind{Version: "v1", Kind: "Pod"}) || r.SubResource != "" {
 		return nil, fmt.Errorf("%s of %s: want the creation of a v1 Pod", r.Operation, r.Kind.Kind)
 	}
+	if err := screen(r.Object.Raw, maxPodValues); err != nil {
+		return tooMuch(err), nil
+	}
 	var pod corev1.Pod
-	if err := json.Unmarshal(r.Object.Raw, &pod); err != nil {
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(r.Object.Raw, &pod); err != nil {
 		return nil, fmt.Errorf("read the pod: %w", err)
 	}
-	config, err := c.Injection()
+	config, err := h.Injection()
 	if err != nil {
 		return refused(http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, "no sidecar can be injected yet: "+err.Error()), nil
 	}

@@ -2,13 +2,14 @@ package webhook
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	kjson "sigs.k8s.io/json"
 
 	"github.com/pilot-lite/pilot-lite/pkg/convert"
 	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
@@ -17,16 +18,19 @@ import (
 )
 
 // validate refuses a policy that cannot mean what it says or that opens what is guarded, and warns of what its author may not expect.
-func (c Config) validate(ctx context.Context, r *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error) {
-	if r.Kind.Group != v1alpha1.SchemeGroupVersion().Group || r.Kind.Kind != v1alpha1.Kind || r.SubResource != "" {
-		return nil, fmt.Errorf("%s %s: want an %s", r.Kind.Group, r.Kind.Kind, v1alpha1.Kind)
+func (h *handler) validate(ctx context.Context, r *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error) {
+	if want := v1alpha1.SchemeGroupVersion(); schema.GroupVersionKind(r.Kind) != want.WithKind(v1alpha1.Kind) || r.SubResource != "" {
+		return nil, fmt.Errorf("%s: want an %s of %s", schema.GroupVersionKind(r.Kind), v1alpha1.Kind, want)
 	}
 	switch r.Operation {
 	case admissionv1.Delete:
-		return c.deleted(ctx, r), nil
+		return h.deleted(ctx, r), nil
 	case admissionv1.Create, admissionv1.Update:
 	default:
 		return allowed(), nil
+	}
+	if err := screen(r.Object.Raw, maxPolicyValues); err != nil {
+		return tooMuch(err), nil
 	}
 	next, err := read(r, r.Object.Raw)
 	if err != nil {
@@ -41,12 +45,12 @@ func (c Config) validate(ctx context.Context, r *admissionv1.AdmissionRequest) (
 			response.Warnings = append(response.Warnings, sentence(f))
 		}
 	}
-	if c.Unprotected != nil {
-		if pods := c.Unprotected(&next.policy); len(pods) > 0 {
+	if h.Unprotected != nil && !next.policy.DryRun {
+		if pods := h.Unprotected(&next.policy); len(pods) > 0 {
 			response.Warnings = append(response.Warnings, unprotected(pods))
 		}
 	}
-	return c.guarded(ctx, r, next, response)
+	return h.guarded(ctx, r, next, response)
 }
 
 // written is a policy as somebody wrote it.
@@ -61,7 +65,7 @@ func read(r *admissionv1.AdmissionRequest, raw []byte) (*written, error) {
 	var object struct {
 		Metadata metav1.ObjectMeta `json:"metadata"`
 	}
-	if err := json.Unmarshal(raw, &object); err != nil {
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, &object); err != nil {
 		return nil, fmt.Errorf("read the policy: %w", err)
 	}
 	w := &written{meta: object.Metadata}

@@ -83,9 +83,7 @@ const (
 	ReasonRefused         = "Refused"         // a proxy refused the configuration
 	ReasonNothingSelected = "NothingSelected" // no running pod is selected
 	ReasonDryRun          = "DryRun"          // the policy decides nothing
-	// ReasonAgree and ReasonDisagree are those of LayersAgree; ReasonNotEvaluated says that it is unknown.
-	ReasonAgree        = "Agree"
-	ReasonDisagree     = "Disagree"
+	// ReasonNotEvaluated says that LayersAgree is unknown, since the layers were not compared yet.
 	ReasonNotEvaluated = "NotEvaluated"
 )
 

@@ -33,6 +33,7 @@ type Checker struct {
 	policies map[string]*policy // by "namespace/name"
 	objects  map[string]*object // by whose they are, and "namespace/name"
 	inputs   inputs             // scratch
+	cuts     serviceCuts
 }
 
 // Check compares the layers. The snapshot's NetworkPolicies count beside the companions.
@@ -55,14 +56,14 @@ func (x *Checker) Check(ix *model.Index, companions []Companion) *Report {
 		r.Workloads = append(r.Workloads, callee.found)
 		r.byKey[callee.ref.Key] = callee.found
 	}
-	r.listOthers()
+	r.listOthers(x.order)
 	x.sweep()
 	return r
 }
 
 // inputs are what a callee's result is found from. They are compared by identity: whatever is the same pointer says the same.
 type inputs struct {
-	policies []*policy
+	policies []*meaning
 	objects  []*object
 	isolated bool            // as a caller
 	labels   labels.Set      // of its namespace: callers' egress knows it by them
@@ -141,11 +142,14 @@ type Report struct {
 }
 
 // listOthers finds what is shut against egress policies that mean to let it pass.
-func (r *Report) listOthers() {
-	for _, w := range r.Workloads {
-		for _, s := range w.Shut {
+func (r *Report) listOthers(callees []*caller) {
+	for _, c := range callees {
+		if c.found == nil || !c.found.elsewhere {
+			continue
+		}
+		for _, s := range c.found.Shut {
 			for _, ref := range s.Policies {
-				if !slices.Contains(w.Policies, ref) {
+				if !slices.Contains(c.found.Policies, ref) {
 					if r.others == nil {
 						r.others = map[string][]Shut{}
 					}

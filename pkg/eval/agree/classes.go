@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/pilot-lite/pilot-lite/pkg/eval"
-	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
 // class are callers whom no peer tells apart, of those that count for one callee: neither of its rules nor of the NetworkPolicies that isolate it.
@@ -294,15 +293,6 @@ func blocksOf(callee *caller) []Block {
 	}
 	for _, o := range callee.objects {
 		add(o.blocks)
-	}
-	return out
-}
-
-// policiesOf are the model's.
-func policiesOf(list []*policy) []*model.Policy {
-	out := make([]*model.Policy, 0, len(list))
-	for _, p := range list {
-		out = append(out, &p.source)
 	}
 	return out
 }

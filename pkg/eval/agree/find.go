@@ -23,6 +23,8 @@ type finding struct {
 	ours     bool                 // some companion isolates it
 	faces    []face
 	cuts     map[model.Protocol][]uint16
+	classes  []class
+	said     []said // of each class
 	out      *Workload
 }
 
@@ -34,11 +36,12 @@ type face struct {
 
 // find compares the layers for one callee.
 func (x *Checker) find(callee *caller) *Workload {
-	f := &finding{x: x, callee: callee, policies: policiesOf(callee.policies), admitted: map[string]admission{}}
+	f := &finding{x: x, callee: callee, admitted: map[string]admission{}}
 	f.out = &Workload{Key: callee.ref.Key, Namespace: callee.ref.Namespace, Name: callee.ref.Name, IsolatedOut: len(callee.objectsOut) > 0}
-	for _, p := range f.policies {
-		f.out.Policies = append(f.out.Policies, p.PolicyRef)
-		f.isolated = f.isolated || p.Action == model.Allow
+	for _, p := range callee.policies {
+		f.policies = append(f.policies, p.source)
+		f.out.Policies = append(f.out.Policies, p.source.PolicyRef)
+		f.isolated = f.isolated || p.source.Action == model.Allow
 	}
 	var objects []*kernel.Policy
 	for _, o := range callee.objects {
@@ -49,8 +52,10 @@ func (x *Checker) find(callee *caller) *Workload {
 		f.faces = append(f.faces, face{pod, kernel.GovernedBy(networkingv1.PolicyTypeIngress, x.end(f.party(pod)), objects)})
 	}
 	f.cut()
-	for _, c := range x.classesOf(callee) {
-		f.compare(&c)
+	f.classes = x.classesOf(callee)
+	for i := range f.classes {
+		f.said = append(f.said, f.ask(&f.classes[i]))
+		f.compare(&f.classes[i], &f.said[i])
 	}
 	f.compareEgress()
 	return f.out
@@ -150,8 +155,7 @@ type must struct {
 }
 
 // compare compares the layers for one class of callers.
-func (f *finding) compare(c *class) {
-	l7 := f.ask(c)
+func (f *finding) compare(c *class, l7 *said) {
 	access := Access{Callers: c.callers, L7: l7.allowed.Of(model.TCP), Requests: l7.requests}
 	for i := range f.faces {
 		face := &f.faces[i]
@@ -243,13 +247,16 @@ func (f *finding) ask(c *class) said {
 		if len(f.policies) == 0 {
 			return
 		}
-		meant := eval.L4Among(f.x.ix, f.policies, networkingv1.PolicyTypeIngress, f.party(f.faces[0].pod), c.show, r.From, model.TCP)
-		if meant.Decider == eval.OutcomePlumbing {
-			out.plumbing = append(out.plumbing, r)
-		}
 		needed := a.possible && !connection.Reserved
-		if !f.sidecarLooks(r.From) {
-			needed = meant.Allowed && meant.Decider != eval.OutcomePlumbing
+		if looks := f.sidecarLooks(r.From); !looks || slices.Contains(f.x.ix.Snapshot.Mesh.MetricsPorts, r.From) {
+			meant := eval.L4Among(f.x.ix, f.policies, networkingv1.PolicyTypeIngress, f.party(f.faces[0].pod), c.show, r.From, model.TCP)
+			plumbing := meant.Decider == eval.OutcomePlumbing
+			if plumbing {
+				out.plumbing = append(out.plumbing, r)
+			}
+			if !looks {
+				needed = meant.Allowed && !plumbing
+			}
 		}
 		if !needed {
 			return
@@ -281,135 +288,4 @@ func (f *finding) meant(at *face, c *class, open kernel.Ports) kernel.Ports {
 		})
 	}
 	return kernel.PortsOf(out...)
-}
-
-// compareEgress looks at those callers whom rules pick and NetworkPolicies isolate: what the callee's layers both let pass, their own egress must, too.
-func (f *finding) compareEgress() {
-	seen := map[*caller]bool{}
-	for _, o := range f.callee.from.outgoing {
-		for _, c := range o.callers {
-			if !seen[c.caller] {
-				seen[c.caller] = true
-				f.egressOf(c)
-			}
-		}
-	}
-}
-
-func (f *finding) egressOf(c isolatedCaller) {
-	var objects []*kernel.Policy
-	for _, o := range c.objects {
-		objects = append(objects, o.parsed)
-	}
-	egress := policiesOf(c.egress)
-	divided := newSpace(blocksOf(f.callee))
-	for _, part := range parts(c.caller, divided) {
-		cl := class{show: f.x.party(f.callee, part), callers: Callers{Workloads: []Caller{c.ref}}}
-		cl.callers.of(part, divided)
-		governing := kernel.GovernedBy(networkingv1.PolicyTypeEgress, f.x.end(cl.show), objects)
-		open, arrives := kernel.EveryPort(), kernel.EveryPort()
-		for _, pod := range f.callee.workload.Pods {
-			open = open.Intersect(governing.Ports(f.x.end(f.party(pod))))
-		}
-		for i := range f.faces {
-			arrives = arrives.Intersect(f.faces[i].governing.Ports(f.x.end(cl.show)))
-		}
-		for _, m := range f.ask(&cl).must {
-			rules, refs := f.picking(m.admission, cl.show)
-			if len(rules) == 0 {
-				continue
-			}
-			meant := f.egressMeant(egress, cl.show, m.ports.Intersect(arrives).Minus(open))
-			for _, deliberate := range []bool{false, true} {
-				ports := meant[deliberate]
-				if len(ports) == 0 {
-					continue
-				}
-				s := Shut{Callers: cl.callers, Ports: ports, Side: CallerEgress, By: namesOf(governing.Isolating()), Rules: rules, Policies: refs, Request: m.request, Deliberate: deliberate}
-				if !deliberate {
-					for _, p := range egress { // they mean to let it pass
-						s.Policies = append(slices.Clone(s.Policies), p.PolicyRef)
-					}
-				}
-				f.shut(s)
-			}
-		}
-	}
-}
-
-// egressMeant divides ports that a caller's egress shuts by whether its own policies mean to shut them.
-func (f *finding) egressMeant(egress []*model.Policy, from eval.Party, ports kernel.Ports) map[bool]kernel.Ports {
-	out := map[bool]kernel.Ports{}
-	if len(ports) == 0 {
-		return nil
-	}
-	for _, r := range split(ports, f.x.egressCuts(egress)) {
-		v := eval.L4Among(f.x.ix, egress, networkingv1.PolicyTypeEgress, from, f.party(f.faces[0].pod), r.From, r.Protocol)
-		out[!v.Allowed] = append(out[!v.Allowed], r)
-	}
-	for k, list := range out {
-		out[k] = kernel.PortsOf(list...)
-	}
-	return out
-}
-
-// egressCuts are the ports at which what policies say of a caller's egress may change. Calls to a Service arrive at its pods' own ports.
-func (x *Checker) egressCuts(egress []*model.Policy) []uint16 {
-	const dns = 53
-	mesh := &x.ix.Snapshot.Mesh
-	out := []uint16{dns, dns + 1, mesh.ControlPlanePort, mesh.ControlPlanePort + 1, model.ReservedFirst, model.ReservedLast + 1}
-	for _, p := range egress {
-		for i := range p.Egress {
-			for _, r := range p.Egress[i].Ports {
-				out = append(out, r.From, r.To+1)
-			}
-		}
-	}
-	for i := range x.ix.Snapshot.Services {
-		s := &x.ix.Snapshot.Services[i]
-		for _, q := range s.Ports {
-			if q.Port != dns && q.Port != mesh.ControlPlanePort {
-				continue
-			}
-			out = append(out, q.TargetPort, q.TargetPort+1)
-			for _, w := range x.ix.InNamespace(s.Namespace) {
-				for _, p := range w.Ports {
-					if q.TargetName != "" && p.Name == q.TargetName {
-						out = append(out, p.Number, p.Number+1)
-					}
-				}
-			}
-		}
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
-}
-
-// split divides ports at cuts.
-func split(ports kernel.Ports, cuts []uint16) []kernel.Range {
-	var out []kernel.Range
-	for _, r := range ports {
-		from := r.From
-		for _, c := range cuts {
-			if c > from && c <= r.To {
-				out = append(out, kernel.Range{Protocol: r.Protocol, From: from, To: c - 1})
-				from = c
-			}
-		}
-		out = append(out, kernel.Range{Protocol: r.Protocol, From: from, To: r.To})
-	}
-	return out
-}
-
-// picking are the rules of an admission by which a caller is picked, by label or account, and their policies.
-func (f *finding) picking(a admission, who eval.Party) (rules []string, refs []model.PolicyRef) {
-	for _, r := range a.allows {
-		if slices.ContainsFunc(r.Rule().Peers, func(p model.Peer) bool { return picks(p) && eval.Means(f.x.ix, r.Policy.Namespace, p, who) }) {
-			rules = append(rules, r.Name())
-			if !slices.Contains(refs, r.Policy.PolicyRef) {
-				refs = append(refs, r.Policy.PolicyRef)
-			}
-		}
-	}
-	return rules, refs
 }

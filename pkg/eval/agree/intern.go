@@ -23,8 +23,10 @@ type caller struct {
 	addresses *addresses
 	faces     *[]model.ContainerPort // its pods' ports that its key does not tell of; the same pointer while they are the same
 	// What governs it: policies in the snapshot's order, and NetworkPolicies that isolate it.
-	policies, egress    []*policy
-	objects, objectsOut []*object
+	policies   []*meaning
+	egress     []*model.Policy
+	objects    []*object
+	objectsOut []*kernel.Policy
 	// What was found about it as a callee, and from what.
 	from  inputs
 	found *Workload
@@ -46,24 +48,29 @@ type set struct {
 	followed  uint64 // the check in which outgoing was found
 }
 
-// policy is an L7Policy with the workloads that it means, the same pointer while all of that is the same.
+// policy is an L7Policy with the workloads that it governs.
 type policy struct {
-	source   model.Policy // a copy: a pointer would keep its whole snapshot alive
+	*meaning
 	selected []*caller
-	sets     []*set  // of its ingress peers
-	picks    []*set  // those of peers that name pods by label or account
-	blocks   []Block // of its ingress peers
 	round    uint64
 }
 
-// object is a NetworkPolicy with the workloads that it means, the same pointer while all of that is the same.
+// meaning is what an L7Policy says, the same pointer while it says the same of the same workloads.
+type meaning struct {
+	source *model.Policy // a copy, since a pointer would keep its whole snapshot alive; the same while the policy is
+	sets   []*set        // of its ingress peers
+	picks  []*set        // those of peers that name pods by label or account
+	blocks []Block       // of its ingress peers
+}
+
+// object is a NetworkPolicy, the same pointer while it says the same of the same workloads.
 type object struct {
 	source   *networkingv1.NetworkPolicy
-	parsed   *kernel.Policy
-	ours     bool // a companion
-	selected []*caller
-	sets     []*set  // of its ingress peers
-	blocks   []Block // of its ingress peers
+	parsed   *kernel.Policy // the same while the object is
+	ours     bool           // a companion
+	sets     []*set         // of its ingress peers
+	blocks   []Block        // of its ingress peers
+	selected []*caller      // of the present grouping
 	round    uint64
 }
 
@@ -128,7 +135,7 @@ func (x *Checker) readPolicies() []*policy {
 		source := &x.ix.Snapshot.Policies[i]
 		key := source.Namespace + "/" + source.Name
 		p := x.policies[key]
-		if p == nil || p.round != x.round || !samePolicy(&p.source, source) {
+		if p == nil || p.round != x.round || !samePolicy(p.source, source) {
 			p = x.readPolicy(source, p)
 		}
 		next[key] = p
@@ -138,10 +145,10 @@ func (x *Checker) readPolicies() []*policy {
 		}
 		for _, c := range p.selected {
 			if source.IsolatesIngress {
-				c.policies = append(c.policies, p)
+				c.policies = append(c.policies, p.meaning)
 			}
 			if source.IsolatesEgress {
-				c.egress = append(c.egress, p)
+				c.egress = append(c.egress, p.source)
 			}
 		}
 	}
@@ -164,9 +171,15 @@ func sameSelector(a, b labels.Selector) bool {
 	return x.Type() == y.Type() && a.String() == b.String()
 }
 
-// readPolicy finds the workloads that a policy means. Where old says the same, it is old.
+// readPolicy finds the workloads that a policy means.
 func (x *Checker) readPolicy(source *model.Policy, old *policy) *policy {
-	p := &policy{source: *source, round: x.round}
+	p := &policy{meaning: &meaning{}, round: x.round}
+	if old != nil && samePolicy(old.source, source) {
+		p.source = old.source
+	} else {
+		c := *source
+		p.source = &c
+	}
 	for _, w := range x.ix.Selected(source) {
 		p.selected = append(p.selected, x.callers[w.Key])
 	}
@@ -187,9 +200,8 @@ func (x *Checker) readPolicy(source *model.Policy, old *policy) *policy {
 			}
 		}
 	}
-	if old != nil && samePolicy(&old.source, source) && slices.Equal(old.selected, p.selected) && slices.Equal(old.sets, p.sets) {
-		old.round = x.round
-		return old
+	if old != nil && old.source == p.source && slices.Equal(old.sets, p.sets) {
+		p.meaning = old.meaning
 	}
 	return p
 }
@@ -222,7 +234,7 @@ func (x *Checker) readObjects(companions []Companion) {
 				c.objects = append(c.objects, o)
 			}
 			if o.parsed.Governs(networkingv1.PolicyTypeEgress) {
-				c.objectsOut = append(c.objectsOut, o)
+				c.objectsOut = append(c.objectsOut, o.parsed)
 			}
 		}
 	}
@@ -258,8 +270,8 @@ func (x *Checker) readObject(np *networkingv1.NetworkPolicy, ours bool, old *obj
 		asked.namespace, asked.namespaces, asked.pods = q.Selectors()
 		o.sets = append(o.sets, x.set(asked))
 	}
-	if unchanged && slices.Equal(old.selected, o.selected) && slices.Equal(old.sets, o.sets) {
-		old.round, old.source = x.round, np
+	if unchanged && slices.Equal(old.sets, o.sets) {
+		old.round, old.source, old.selected = x.round, np, o.selected
 		return old
 	}
 	return o

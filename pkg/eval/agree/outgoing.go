@@ -1,6 +1,11 @@
 package agree
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/pilot-lite/pilot-lite/pkg/eval/kernel"
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+)
 
 // outgoing are those of a set whom NetworkPolicies isolate as callers, the same pointer while that is the same.
 type outgoing struct{ callers []isolatedCaller }
@@ -8,8 +13,8 @@ type outgoing struct{ callers []isolatedCaller }
 // isolatedCaller is one of them.
 type isolatedCaller struct {
 	*caller
-	objects []*object
-	egress  []*policy
+	objects []*kernel.Policy
+	egress  []*model.Policy
 	known   *addresses
 }
 

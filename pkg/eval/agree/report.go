@@ -36,6 +36,8 @@ type Workload struct {
 	Wider                []Wider           // a NetworkPolicy lets it pass, and no policy ever allows it
 	Access               []Access          // all callers, in groups that nothing tells apart: who gets how far
 	IsolatedOut          bool              // a NetworkPolicy isolates it as a caller: what it reaches is less than the callees' Access says
+
+	elsewhere bool // some of Shut is for policies that do not govern it
 }
 
 // Side says whose NetworkPolicies are meant.
@@ -66,7 +68,7 @@ func (s Shut) String() string {
 	var b strings.Builder
 	b.WriteString(s.Ports.String() + " from " + s.Callers.String() + " to " + s.Callee.String())
 	if len(s.Rules) > 0 {
-		b.WriteString(", which " + some(s.Rules, "rule ", "rules ") + " allows")
+		b.WriteString(", which " + some(s.Rules, "rule ", "rules ") + map[bool]string{true: " allows", false: " allow"}[len(s.Rules) == 1])
 		if s.Request != nil {
 			b.WriteString(" (" + describe(s.Request) + ")")
 		}

@@ -220,6 +220,7 @@ func TestWriter(t *testing.T) {
 const emptySpec = `{podSelector: {}}`
 
 func (w *world) writesWhatDiffers(t *testing.T, namespace string) {
+	t.Helper()
 	x, ref := w.writer(t), w.apply(t, namespace, emptySpec)
 	x.Set(says(ref, 0))
 	w.until(t, namespace, "0/3")
@@ -244,6 +245,7 @@ func (w *world) writesWhatDiffers(t *testing.T, namespace string) {
 }
 
 func (w *world) leavesWhatPasses(t *testing.T, namespace string) {
+	t.Helper()
 	x, ref := w.writer(t), w.apply(t, namespace, emptySpec)
 	x.Set(says(ref, 3))
 	w.until(t, namespace, "3/3")
@@ -260,6 +262,7 @@ func (w *world) leavesWhatPasses(t *testing.T, namespace string) {
 }
 
 func (w *world) keepsTimes(t *testing.T, namespace string) {
+	t.Helper()
 	x, ref := w.writer(t), w.apply(t, namespace, emptySpec)
 	x.Set(says(ref, 0))
 	first := enforcedCondition(w.until(t, namespace, "0/3")).LastTransitionTime
@@ -270,6 +273,7 @@ func (w *world) keepsTimes(t *testing.T, namespace string) {
 }
 
 func (w *world) leavesOthers(t *testing.T, namespace string) {
+	t.Helper()
 	x, ref := w.writer(t), w.apply(t, namespace, emptySpec)
 	foreign := fmt.Sprintf(`{"status":{"conditions":[{"type":"Audited","status":"True","reason":"x","message":"","lastTransitionTime":%q}]}}`, "2026-01-01T00:00:00Z")
 	if _, err := w.policies(namespace).Patch(t.Context(), "cart", types.MergePatchType, []byte(foreign), metav1.PatchOptions{FieldManager: "auditor"}, "status"); err != nil {
@@ -283,6 +287,7 @@ func (w *world) leavesOthers(t *testing.T, namespace string) {
 }
 
 func (w *world) knowsTheVeryPolicy(t *testing.T, namespace string) {
+	t.Helper()
 	x, ref := w.writer(t), w.apply(t, namespace, emptySpec)
 	// As if another had been made under the name, and the view did not know yet.
 	other := ref
@@ -305,6 +310,7 @@ func (w *world) knowsTheVeryPolicy(t *testing.T, namespace string) {
 }
 
 func (w *world) faultsPass(t *testing.T, namespace string) {
+	t.Helper()
 	x, ref := w.writer(t), w.apply(t, namespace, emptySpec)
 	broken := func() error { return errors.New("the network is down") }
 	x.spoil.Store(&broken)
@@ -329,6 +335,7 @@ func (w *world) faultsPass(t *testing.T, namespace string) {
 }
 
 func (w *world) twoWriters(t *testing.T, namespace string) {
+	t.Helper()
 	a, b, ref := w.writer(t), w.writer(t), w.apply(t, namespace, emptySpec)
 	for _, n := range []int32{0, 1, 3} {
 		a.Set(says(ref, n))

@@ -47,10 +47,16 @@ func find(s *v1alpha1.L7PolicyStatus, kind string) *metav1.Condition {
 	return &s.Conditions[i]
 }
 
-// becomesEnforced says whether what is desired says "enforced" of a generation of which what stands does not.
-func becomesEnforced(desired, stored *v1alpha1.L7PolicyStatus) bool {
+// settling is how long a difference must last until it is written.
+func settling(desired, stored *v1alpha1.L7PolicyStatus) time.Duration {
 	is, was := find(desired, v1alpha1.ConditionEnforced), find(stored, v1alpha1.ConditionEnforced)
-	return is != nil && is.Status == metav1.ConditionTrue && (was == nil || was.Status != metav1.ConditionTrue || was.ObservedGeneration != is.ObservedGeneration)
+	if is == nil || is.Status != metav1.ConditionTrue || was != nil && was.Status == metav1.ConditionTrue && was.ObservedGeneration == is.ObservedGeneration {
+		return settleTime
+	}
+	if c := find(desired, v1alpha1.ConditionLayersAgree); c != nil && c.Reason == v1alpha1.ReasonNotEvaluated {
+		return compareTime
+	}
+	return 0
 }
 
 // merged is what is desired, with the times at which conditions changed.

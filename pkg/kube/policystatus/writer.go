@@ -27,6 +27,8 @@ const (
 	minInterval = time.Second
 	// settleTime is how long anything but "enforced" must have differed until it is written: most of it passes in milliseconds.
 	settleTime = 500 * time.Millisecond
+	// compareTime is how long "enforced" waits for what the comparison of the layers says, to be written together.
+	compareTime = 200 * time.Millisecond
 	// readBack is how long a write may take to be seen in what stands, until it is written again.
 	readBack = 5 * time.Second
 	// lookInterval lies between two looks at what differs.
@@ -189,7 +191,7 @@ func (r *record) due(stored *v1alpha1.L7PolicyStatus, now time.Time) (at time.Ti
 		r.differs = now
 	}
 	at = r.last.Add(minInterval)
-	if settled := r.differs.Add(settleTime); settled.After(at) && !becomesEnforced(&r.desired, stored) {
+	if settled := r.differs.Add(settling(&r.desired, stored)); settled.After(at) {
 		at = settled
 	}
 	switch {

@@ -1,0 +1,137 @@
+package agree_test
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
+	"github.com/pilot-lite/pilot-lite/pkg/eval/agree"
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+	"github.com/pilot-lite/pilot-lite/pkg/translate/netpol"
+)
+
+func app(name string) labels.Selector { return labels.SelectorFromSet(labels.Set{"app": name}) }
+
+// large is 1,000 workloads of 10 pods in 50 namespaces, with a Service and a policy of three rules each: for a neighbour, for another, and for whoever reads metrics from all
+// over the cluster. Every fifth namespace has a NetworkPolicy of somebody else's, for egress.
+func large() *model.Snapshot {
+	const namespaces, workloads, pods = 50, 20, 10
+	s := &model.Snapshot{}
+	for n := range namespaces {
+		namespace := fmt.Sprintf("ns-%02d", n)
+		s.Namespaces = append(s.Namespaces, model.Namespace{Name: namespace, Labels: map[string]string{"kubernetes.io/metadata.name": namespace}})
+		for w := range workloads {
+			name := fmt.Sprintf("app-%02d", w)
+			for p := range pods {
+				s.Pods = append(s.Pods, model.Pod{
+					Namespace: namespace, Name: fmt.Sprintf("%s-%d", name, p), Owner: name, ServiceAccount: name, Expected: true, Proxy: model.ProxySettings{Injected: true},
+					Labels:    map[string]string{"app": name, "pod-template-hash": "5d4f", v1alpha1.LabelServiceAccount: name, v1alpha1.LabelProxy: v1alpha1.ProxyInjected},
+					Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, byte(n), byte(w), byte(p)})},
+					Ports:     []model.ContainerPort{{Name: "http", Number: 8080, Protocol: model.TCP}, {Name: "db", Number: 5432, Protocol: model.TCP}},
+				})
+			}
+			s.Services = append(s.Services, model.Service{
+				Namespace: namespace, Name: name, Selector: map[string]string{"app": name}, Ports: []model.ServicePort{{Name: "http", Port: 80, TargetPort: 8080, Protocol: model.TCP}},
+			})
+			s.Policies = append(s.Policies, model.Policy{
+				PolicyRef: model.PolicyRef{Namespace: namespace, Name: name, UID: namespace + name, Generation: 1}, Action: model.Allow, IsolatesIngress: true, Accepted: true, Selector: app(name),
+				Ingress: []model.Rule{
+					{
+						Name: "reads", Peers: []model.Peer{{Pods: app(fmt.Sprintf("app-%02d", (w+1)%workloads))}}, Ports: []model.PortRange{{Protocol: model.TCP, From: 8080, To: 8080}},
+						HTTP: []model.HTTPMatch{{Methods: []string{"GET"}, Paths: []model.PathMatch{{Type: model.Prefix, Value: "/" + name}}}},
+					},
+					{Name: "db", Peers: []model.Peer{{Pods: app(fmt.Sprintf("app-%02d", (w+2)%workloads))}}, Ports: []model.PortRange{{Protocol: model.TCP, From: 5432, To: 5432}}},
+					{Name: "metrics", Peers: []model.Peer{{Namespaces: labels.Everything(), Pods: app("app-07")}}, Ports: []model.PortRange{{Protocol: model.TCP, From: 9090, To: 9090}}},
+				},
+			})
+		}
+		if n%5 == 0 {
+			s.NetworkPolicies = append(s.NetworkPolicies, &networkingv1.NetworkPolicy{
+				ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "out"},
+				Spec: networkingv1.NetworkPolicySpec{PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeEgress}, Egress: []networkingv1.NetworkPolicyEgressRule{
+					{To: []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{}}}},
+				}},
+			})
+		}
+	}
+	return s
+}
+
+// rig is what stands between a snapshot and the checker, as the server has it.
+type rig struct {
+	indexer model.Indexer
+	builder netpol.Builder
+}
+
+func (r *rig) inputs(s *model.Snapshot) (*model.Index, []agree.Companion) {
+	ix := r.indexer.Index(s)
+	built, _ := r.builder.Build(ix)
+	companions := make([]agree.Companion, 0, len(built))
+	for _, c := range built {
+		if !c.DryRun {
+			companions = append(companions, agree.Companion{Policy: c.Policy, NetworkPolicy: c.NetworkPolicy})
+		}
+	}
+	return ix, companions
+}
+
+// edited is a snapshot in which one policy is another.
+func edited(s *model.Snapshot, i int) *model.Snapshot {
+	next := *s
+	next.Policies = append([]model.Policy(nil), s.Policies...)
+	p := &next.Policies[500]
+	p.Generation += int64(i)
+	p.Ingress = append([]model.Rule(nil), p.Ingress...)
+	p.Ingress[0].HTTP = []model.HTTPMatch{{Methods: []string{[]string{"GET", "PUT"}[i%2]}}}
+	return &next
+}
+
+// scaled is a snapshot in which one workload has a pod more.
+func scaled(s *model.Snapshot, i int) *model.Snapshot {
+	next := *s
+	p := s.Pods[5000]
+	p.Name, p.Addresses = fmt.Sprintf("%s-more-%d", p.Name, i), []netip.Addr{netip.AddrFrom4([4]byte{10, 200, byte(i >> 8), byte(i)})}
+	next.Pods = append(append([]model.Pod(nil), s.Pods...), p)
+	return &next
+}
+
+// relabelled is a snapshot in which one workload is another.
+func relabelled(s *model.Snapshot, i int) *model.Snapshot {
+	next := *s
+	next.Pods = append([]model.Pod(nil), s.Pods...)
+	for n := 5000; n < 5010; n++ {
+		next.Pods[n].Labels = map[string]string{"app": "app-00", "edit": fmt.Sprint(i), v1alpha1.LabelProxy: v1alpha1.ProxyInjected}
+	}
+	return &next
+}
+
+// BenchmarkCheck measures a check from nothing, and one after a single edit; what is measured is the check alone.
+func BenchmarkCheck(b *testing.B) {
+	s := large()
+	b.Run("cold", func(b *testing.B) {
+		ix, companions := new(rig).inputs(s)
+		b.ReportAllocs()
+		for b.Loop() {
+			new(agree.Checker).Check(ix, companions)
+		}
+	})
+	for name, edit := range map[string]func(*model.Snapshot, int) *model.Snapshot{"policy": edited, "pod": scaled, "workload": relabelled} {
+		b.Run("one "+name, func(b *testing.B) {
+			var checker agree.Checker
+			var r rig
+			checker.Check(r.inputs(s))
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				b.StopTimer()
+				ix, companions := r.inputs(edit(s, i))
+				b.StartTimer()
+				checker.Check(ix, companions)
+			}
+		})
+	}
+}
