@@ -19,7 +19,7 @@ func (s *search) methods() []value {
 	}
 	slices.Sort(named)
 	named = slices.Compact(named)
-	candidates := slices.Clone(named)
+	var candidates []string
 	folded := func(m string) bool {
 		return slices.ContainsFunc(named, func(n string) bool { return strings.EqualFold(n, m) })
 	}
@@ -28,6 +28,11 @@ func (s *search) methods() []value {
 			candidates = append(candidates, other)
 			break
 		}
+	}
+	candidates = append(candidates, named...)
+	// The first of a class is the one that is shown.
+	if i := slices.Index(candidates, "GET"); i > 0 {
+		candidates[0], candidates[i] = candidates[i], candidates[0]
 	}
 	for _, m := range named {
 		if variant, ok := otherCase(m, named); ok {

@@ -21,6 +21,19 @@ type class struct {
 	floating  map[int][]span // points whose addresses are not known, by where they can be
 	outside   []span         // addresses that no pod holds
 	strangers []stranger
+	byLabels  map[string]bitset // rules that match those that stand, wherever they are
+}
+
+// stands says whether a pod stands that is in the class by its labels and an area, as a stranger there is.
+func (k *class) stands(area bitset) bool {
+	for _, by := range k.byLabels {
+		by = slices.Clone(by)
+		by.addAll(area)
+		if slices.Equal(by, k.matches) {
+			return true
+		}
+	}
+	return false
 }
 
 // stranger are pods that nobody has made yet. The labels are those of one of them.
@@ -31,6 +44,7 @@ type stranger struct {
 	namespaceLabels labels.Set // of that one
 	labels          labels.Set
 	spans           []span // where it can be
+	area            bitset // rules that match whoever is there
 }
 
 // Bounds on what is asked about pods that nobody has made yet.
@@ -109,7 +123,7 @@ func (n *census) class(matches bitset) *class {
 	key := matches.key()
 	k := n.byMatches[key]
 	if k == nil {
-		k = &class{matches: matches, points: newBitset(len(n.points))}
+		k = &class{matches: matches, points: newBitset(len(n.points)), byLabels: map[string]bitset{}}
 		n.byMatches[key] = k
 		n.classes = append(n.classes, k)
 	}
@@ -120,20 +134,27 @@ func (n *census) class(matches bitset) *class {
 func (n *census) countStanding() {
 	for i := range n.points {
 		if !n.points[i].floats() {
-			n.class(n.matching(i)).points.add(i)
+			matches, byLabels := n.matching(i)
+			k := n.class(matches)
+			k.points.add(i)
+			k.byLabels[byLabels.key()] = byLabels
 		}
 	}
 }
 
-// matching are the rules that mean a point: by its labels alone, where its addresses are not known.
-func (n *census) matching(point int) bitset {
-	out := newBitset(n.size())
+// matching are the rules that mean a point, and those that do by its labels: all, where its addresses are not known.
+func (n *census) matching(point int) (matches, byLabels bitset) {
+	matches, byLabels = newBitset(n.size()), newBitset(n.size())
 	for r := range n.size() {
-		if s := n.rule(r).sources; s == nil || s.points.has(point) {
-			out.add(r)
+		s := n.rule(r).sources
+		if s == nil || s.points.has(point) {
+			matches.add(r)
+		}
+		if s == nil || s.byLabels.has(point) {
+			byLabels.add(r)
 		}
 	}
-	return out
+	return matches, byLabels
 }
 
 // countFloating counts the workloads that stand at addresses that are not known: they can be at any.
@@ -142,7 +163,7 @@ func (n *census) countFloating(a *area) {
 		if !n.points[i].floats() {
 			continue
 		}
-		matches := n.matching(i)
+		matches, byLabels := n.matching(i)
 		matches.addAll(a.matches)
 		a.among.each(func(r int) {
 			if n.rule(r).sources.among.has(i) {
@@ -154,6 +175,7 @@ func (n *census) countFloating(a *area) {
 			k.floating = map[int][]span{}
 		}
 		k.floating[i] = append(k.floating[i], a.spans...)
+		k.byLabels[byLabels.key()] = byLabels
 	}
 }
 
@@ -428,7 +450,7 @@ func (e *enumeration) visit(i int, matches bitset, r region) {
 
 func (e *enumeration) note(matches bitset, r region) {
 	e.found++
-	s := stranger{namespaces: e.realm.namespaces, spans: e.area.spans}
+	s := stranger{namespaces: e.realm.namespaces, spans: e.area.spans, area: e.area.matches}
 	s.labels, s.namespaceLabels = e.space.show(r)
 	if len(s.namespaces) == 0 {
 		s.namespace = e.names[0]

@@ -179,9 +179,9 @@ func (g *grouping) sorted() []Flip {
 // compareFlips has first what opens, and of that what anyone may do, layer by layer for the same ends.
 func compareFlips(a, b Flip) int {
 	effects := []Effect{EffectOpens, EffectMayFlip, EffectCloses}
-	anyone := func(f *Flip) bool { return f.Callers.Anyone || f.Callees.Anyone }
+	width := func(f *Flip) int { return slices.Index([]bool{f.Callers.Anyone, f.Callees.Anyone, true}, true) }
 	return cmp.Or(
-		cmp.Compare(slices.Index(effects, a.Effect), slices.Index(effects, b.Effect)), falseFirst(a.OtherEndShuts, b.OtherEndShuts), -falseFirst(anyone(&a), anyone(&b)),
+		cmp.Compare(slices.Index(effects, a.Effect), slices.Index(effects, b.Effect)), falseFirst(a.OtherEndShuts, b.OtherEndShuts), cmp.Compare(width(&a), width(&b)),
 		strings.Compare(a.Callees.String(), b.Callees.String()), strings.Compare(a.Callers.String(), b.Callers.String()), -strings.Compare(string(a.Layer), string(b.Layer)),
 		slices.CompareFunc(a.Ports, b.Ports, comparePorts), strings.Compare(a.Before.Decider, b.Before.Decider), strings.Compare(a.After.Decider, b.After.Decider),
 	)

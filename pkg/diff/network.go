@@ -231,10 +231,10 @@ func (c *comparison) namedBeyond(w *world, name string, to *sources, protocol mo
 		if len(ports) == 0 || e.points.empty() {
 			continue
 		}
-		s := &sources{points: e.points, among: e.points}
+		s := &sources{points: e.points, byLabels: e.points, among: e.points}
 		key := "among " + e.points.key()
 		if to != nil {
-			s.peers, s.points = to.peers, e.points.and(to.points)
+			s.peers, s.points, s.byLabels = to.peers, e.points.and(to.points), e.points.and(to.byLabels)
 			key += " " + strconv.Itoa(to.id)
 		}
 		s.id = c.id(key)

@@ -57,7 +57,7 @@ func (c *comparison) partiesOf(a *answer, in []bool, wanted bool) parties {
 		}
 		for _, s := range k.strangers {
 			// Pods that stand are told of for all that match the same; but that all pods of a namespace match is worth a word.
-			if k.points.empty() && len(k.floating) == 0 || len(s.labels) == 0 {
+			if len(s.labels) == 0 || !k.stands(s.area) {
 				p.strangers = append(p.strangers, s)
 			}
 		}

@@ -331,10 +331,11 @@ func (p *peer) ofPods(set labels.Set) bool {
 
 // sources are whom the peers of a rule mean.
 type sources struct {
-	id     int    // equal for equal peers, on both sides
-	peers  []peer // none: anyone
-	points bitset // of those that stand, at addresses that are known or by their labels
-	among  bitset // when not nil, only these points are meant, and nobody who does not stand
+	id       int    // equal for equal peers, on both sides
+	peers    []peer // none: anyone
+	points   bitset // of those that stand, by their labels or by addresses that are known
+	byLabels bitset // of these, by their labels
+	among    bitset // when not nil, only these points are meant, and nobody who does not stand
 }
 
 // inBlock says whether an address is in one of the blocks.
@@ -362,9 +363,13 @@ func (c *comparison) sourcesOf(w *world, namespace string, list []model.Peer) *s
 	if known := w.sources[s.id]; known != nil {
 		return known
 	}
-	s.points = newBitset(len(c.points))
+	s.points, s.byLabels = newBitset(len(c.points)), newBitset(len(c.points))
 	for i := range s.peers {
-		s.points.addAll(c.pointsOf(w, &s.peers[i], keys[i]))
+		points := c.pointsOf(w, &s.peers[i], keys[i])
+		s.points.addAll(points)
+		if s.peers[i].Block == nil {
+			s.byLabels.addAll(points)
+		}
 	}
 	w.sources[s.id] = s
 	return s
