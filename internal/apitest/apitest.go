@@ -113,6 +113,14 @@ func (s *Server) Namespace(t testing.TB, prefix string, labels map[string]string
 func (s *Server) Controllers(t testing.TB, names ...string) {
 	t.Helper()
 	program := Program(t, "KUBE_CONTROLLER_MANAGER", "kube-controller-manager")
+	file := s.Kubeconfig(t)
+	p := start(t, s.dir, program, "--kubeconfig="+file, "--controllers="+strings.Join(names, ","), "--leader-elect=false", "--secure-port=0")
+	t.Cleanup(p.kill)
+}
+
+// Kubeconfig writes a file for programs that may do everything, and returns its path.
+func (s *Server) Kubeconfig(t testing.TB) string {
+	t.Helper()
 	config := clientcmdapi.NewConfig()
 	config.Clusters["test"] = &clientcmdapi.Cluster{Server: s.admin.Host, CertificateAuthorityData: s.admin.CAData}
 	config.AuthInfos["test"] = &clientcmdapi.AuthInfo{ClientCertificateData: s.admin.CertData, ClientKeyData: s.admin.KeyData}
@@ -122,8 +130,7 @@ func (s *Server) Controllers(t testing.TB, names ...string) {
 	if err := clientcmd.WriteToFile(*config, file); err != nil {
 		t.Fatal(err)
 	}
-	p := start(t, s.dir, program, "--kubeconfig="+file, "--controllers="+strings.Join(names, ","), "--leader-elect=false", "--secure-port=0")
-	t.Cleanup(p.kill)
+	return file
 }
 
 // Stop ends the API server at once, as a crash would; etcd stays.

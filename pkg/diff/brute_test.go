@@ -51,7 +51,7 @@ func newComparison(before, after *model.Snapshot, strangers []party, plain netip
 
 // l7 compares, for every callee, port, caller and request, what is reported with what the evaluator says.
 func (c *comparison) l7(requests []model.HTTPRequest) error {
-	ports := []uint16{1, 80, 85, 90, 91, 53, 14999, 15006, 65535}
+	ports := []uint16{1, 80, 85, 90, 91, 92, 53, 14999, 15006, 65535}
 	for i := range c.before.Snapshot.Pods {
 		pod := &c.before.Snapshot.Pods[i]
 		was, is := c.evalBefore.WorkloadOf(pod.Namespace, pod.Name), c.evalAfter.WorkloadOf(pod.Namespace, pod.Name)
@@ -114,7 +114,7 @@ func (c *comparison) l4() error {
 				}
 				m := matching(c.evalBefore, c.evalAfter, p)
 				for _, protocol := range []model.Protocol{model.TCP, model.UDP, model.SCTP} {
-					for _, port := range []uint16{1, 53, 80, 85, 90, 91, 100, 15006, 65535} {
+					for _, port := range []uint16{1, 53, 54, 80, 85, 90, 91, 92, 100, 15006, 65535} {
 						before, after := passes(was, c.evalBefore, d, governed, p, port, protocol), passes(is, c.evalAfter, d, governed, p, port, protocol)
 						flipping := classes(m, diff.PortRange{Protocol: protocol, From: port, To: port})
 						if len(flipping) > 1 || (len(flipping) == 1) != (before != after) || len(flipping) == 1 && (flipping[0].Before.Allowed != before || flipping[0].After.Allowed != after) {

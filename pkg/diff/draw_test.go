@@ -94,9 +94,18 @@ func drawEdit(t *rapid.T, s *model.Snapshot) *model.Snapshot {
 	if rapid.IntRange(0, 3).Draw(t, "another") == 0 {
 		next.Policies = append(next.Policies, drawPolicy(t, "q"))
 	}
-	switch rapid.IntRange(0, 9).Draw(t, "besides") {
+	switch rapid.IntRange(0, 11).Draw(t, "besides") {
 	case 0:
 		next.NetworkPolicies = nil
+	case 5: // a port's name is another's, or has another number
+		next.Pods = slices.Clone(s.Pods)
+		p := &next.Pods[rapid.IntRange(0, 4).Draw(t, "pod")]
+		p.Ports = slices.Clone(p.Ports)
+		p.Ports[rapid.IntRange(0, 2).Draw(t, "port")] = rapid.SampledFrom([]model.ContainerPort{
+			{Name: "db", Number: 92, Protocol: model.TCP}, {Name: "web", Number: 90, Protocol: model.TCP}, {Name: "dns", Number: 54, Protocol: model.UDP}, {Name: "x", Number: 90, Protocol: model.TCP},
+		}).Draw(t, "containerPort")
+	case 6: // edited
+		next.NetworkPolicies = []*networkingv1.NetworkPolicy{drawNetworkPolicy(t, "n0")}
 	case 1:
 		next.NetworkPolicies = append(slices.Clone(s.NetworkPolicies), drawNetworkPolicy(t, "m"))
 	case 2: // a pod is labelled anew

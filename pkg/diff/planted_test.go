@@ -11,7 +11,7 @@ import (
 
 // planted are bugs: what stands in a file, and what stands there instead.
 var planted = []struct{ name, file, is, instead, by string }{
-	{"an allow that comes first beats a deny", "requests.go", "if r.deny {", `if r.deny && allowedBy == "" {`, "TestFlips"},
+	{"an allow that comes first beats a deny", "requests.go", "if r.deny {\n\t\t\treturn Verdict", "if r.deny && allowedBy == \"\" {\n\t\t\treturn Verdict", "TestFlips"},
 	{"what the guard refuses is not asked about", "requests.go", "before.guards() != after.guards()", "before.guards() && !after.guards()", "TestFlips"},
 	{"terms that go are not asked about", "requests.go", "relevant[i] = was[i] != is[i]", "relevant[i] = is[i] && !was[i]", "TestFlips"},
 	{"an http deny denies nothing on TCP", "requests.go", "return r.deny\n\t}\n\tfor", "return false\n\t}\n\tfor", "TestFlips"},
@@ -39,7 +39,7 @@ var planted = []struct{ name, file, is, instead, by string }{
 	{"addresses that are not known are none", "callers.go", "n.countFloating(a)\n", "", "TestFlips"},
 	{"egress is not isolated by default", "network.go", "if len(spec.Egress) > 0 {", "if false {", "TestFlips"},
 	{"names of ports beyond are those after the edit", "network.go", "ports := named(e.on(w.side), protocol, port)", "ports := named(e.after, protocol, port)", "TestFlips"},
-	{"edited NetworkPolicies are known by their names", "network.go", "&& reflect.DeepEqual(old.object.Spec, n.object.Spec)", "", "TestFlips"},
+	{"edited NetworkPolicies are known by their names", "network.go", "&& reflect.DeepEqual(old.object.Spec, n.object.Spec)", "&& (true || reflect.DeepEqual(old.object.Spec, n.object.Spec))", "TestFlips"},
 	{"verdicts by different rules are joined", "answer.go", "f.after == o.after && ", "", "TestReports|TestFlips"},
 	{"classes of different ports are joined", "answer.go", "key := fmt.Sprint(p.key, f.ports)", "key := p.key", "TestReports"},
 	{"the other end is looked at on the wrong side", "group.go", "if f.Effect == EffectCloses {\n\t\tw = g.before", "if f.Effect == EffectOpens {\n\t\tw = g.before", "TestTheOtherEnd"},
