@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -124,5 +125,24 @@ func TestAsInjected(t *testing.T) {
 	}
 	if convert.AsInjected(got) != got {
 		t.Error("injected twice")
+	}
+}
+
+// Only "false", or nothing, does not guard; what is neither word is told of.
+func TestGuarded(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]struct{ guards, warns bool }{"true": {true, false}, "false": {false, false}, "no": {true, true}, "": {true, true}} {
+		meta := metav1.ObjectMeta{Namespace: "shop", Name: "a", Annotations: map[string]string{v1alpha1.AnnotationGuarded: value}}
+		policy, found := convert.Policy(&v1alpha1.L7Policy{ObjectMeta: meta})
+		if policy.Guarded != want.guards || (len(found) > 0) != want.warns || convert.Namespace(&corev1.Namespace{ObjectMeta: meta}).Guarded != want.guards {
+			t.Errorf("%q: guards %t, with %v", value, policy.Guarded, found)
+		}
+	}
+	if policy, _ := convert.Policy(&v1alpha1.L7Policy{}); policy.Guarded {
+		t.Error("a policy guards without a word")
+	}
+	_, unreadable, _ := convert.PolicyJSON(&metav1.ObjectMeta{Annotations: map[string]string{v1alpha1.AnnotationGuarded: "true"}}, []byte("[]"))
+	if !unreadable.Guarded {
+		t.Error("a policy that cannot be read does not guard")
 	}
 }

@@ -129,6 +129,9 @@ func warnings(p *v1alpha1.L7Policy, converted *model.Policy) []model.Diagnostic 
 	if !converted.IsolatesEgress && len(p.Spec.Egress) > 0 {
 		add("rules-not-governed", "spec.egress", notGoverned, govern)
 	}
+	if value, written := p.Annotations[v1alpha1.AnnotationGuarded]; written && value != "true" && value != "false" {
+		add(CodeBadAnnotation, "metadata.annotations["+v1alpha1.AnnotationGuarded+"]", fmt.Sprintf("%q is neither true nor false: the policy guards", value), `write "true" or "false"`)
+	}
 	if converted.Action == model.Deny && len(converted.Ingress) == 0 && len(converted.Egress) == 0 {
 		add("deny-without-rules", "spec", "a Deny denies what its rules match, and there is none: it denies nothing", "add rules; the rule {} denies everything")
 	}
