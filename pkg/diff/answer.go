@@ -2,6 +2,7 @@ package diff
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -126,39 +127,93 @@ func (f *classFlip) key() string {
 type joined struct {
 	classFlip
 
-	classes []int
+	classes []int // ascending
 }
 
-// join joins what flips alike: first the ports of one class, then the classes.
+// join joins what flips alike: by ports that the same classes flip on, or by classes that flip on the same ports, whichever comes to less.
 func (a *answer) join() []joined {
-	type place struct {
-		class int
-		key   string
-	}
-	var order []place
-	byPlace := map[place]*classFlip{}
-	for i := range a.flips {
-		f := a.flips[i]
-		p := place{f.class, f.key()}
-		if known := byPlace[p]; known != nil {
-			known.ports = joinPorts(slices.Concat(known.ports, f.ports))
-			continue
+	var order []string
+	alike := map[string][]classFlip{}
+	for _, f := range a.flips {
+		key := f.key()
+		if alike[key] == nil {
+			order = append(order, key)
 		}
-		byPlace[p] = &f
-		order = append(order, p)
+		alike[key] = append(alike[key], f)
+	}
+	var out []joined
+	for _, key := range order {
+		byClass, byPort := joinClasses(alike[key]), joinPortParts(alike[key])
+		if len(byPort) < len(byClass) {
+			byClass = byPort
+		}
+		out = append(out, byClass...)
+	}
+	return out
+}
+
+// joinClasses joins classes that flip on the same ports.
+func joinClasses(alike []classFlip) []joined {
+	ports := map[int][]PortRange{}
+	var order []int
+	for _, f := range alike {
+		if ports[f.class] == nil {
+			order = append(order, f.class)
+		}
+		ports[f.class] = append(ports[f.class], f.ports...)
 	}
 	var out []joined
 	at := map[string]int{}
-	for _, p := range order {
-		f := byPlace[p]
-		key := fmt.Sprint(p.key, f.ports)
+	for _, class := range order {
+		all := joinPorts(ports[class])
+		key := fmt.Sprint(all)
 		i, known := at[key]
 		if !known {
 			i = len(out)
 			at[key] = i
-			out = append(out, joined{classFlip: *f})
+			out = append(out, joined{classFlip: alike[0]})
+			out[i].ports = all
 		}
-		out[i].classes = append(out[i].classes, p.class)
+		out[i].classes = append(out[i].classes, class)
+	}
+	return out
+}
+
+// joinPortParts joins ports that the same classes flip on.
+func joinPortParts(alike []classFlip) []joined {
+	var bounds []PortRange
+	protocols := map[model.Protocol]bool{}
+	for _, f := range alike {
+		bounds = append(bounds, f.ports...)
+		for _, p := range f.ports {
+			protocols[p.Protocol] = true
+		}
+	}
+	var out []joined
+	at := map[string]int{}
+	for _, protocol := range slices.Sorted(maps.Keys(protocols)) {
+		for _, part := range portParts(protocol, bounds) {
+			var classes []int
+			for _, f := range alike {
+				if hold(f.ports, part) {
+					classes = append(classes, f.class)
+				}
+			}
+			if len(classes) == 0 {
+				continue
+			}
+			slices.Sort(classes)
+			classes = slices.Compact(classes)
+			key := fmt.Sprint(classes)
+			i, known := at[key]
+			if !known {
+				i = len(out)
+				at[key] = i
+				out = append(out, joined{classFlip: alike[0], classes: classes})
+				out[i].ports = nil
+			}
+			out[i].ports = joinPorts(append(slices.Clone(out[i].ports), part))
+		}
 	}
 	return out
 }

@@ -203,23 +203,26 @@ func (f *Found) parties(w Witness, k *class) []Witness {
 	return out
 }
 
-// Knows says whether an entity's callers were divided such that somebody is in a class.
-func (f *Found) Knows(subject *model.Workload, m Match) bool {
+// Known tells, of an entity that is called, whether whoever matches is in a class.
+func (f *Found) Known(subject *model.Workload) func(m Match) bool {
+	var all []*census
 	for i := range f.c.entities {
-		e := &f.c.entities[i]
-		if e.before != subject {
-			continue
-		}
-		n := f.c.census(f.c.policyFrame(f.c.before, e), f.c.policyFrame(f.c.after, e))
-		vector := newBitset(n.size())
-		for r := range n.size() {
-			if f.matches(n, r, m) {
-				vector.add(r)
-			}
-		}
-		if n.byMatches[vector.key()] == nil {
-			return false
+		if e := &f.c.entities[i]; e.before == subject {
+			all = append(all, f.c.census(f.c.policyFrame(f.c.before, e), f.c.policyFrame(f.c.after, e)))
 		}
 	}
-	return true
+	return func(m Match) bool {
+		for _, n := range all {
+			vector := newBitset(n.size())
+			for r := range n.size() {
+				if f.matches(n, r, m) {
+					vector.add(r)
+				}
+			}
+			if n.byMatches[vector.key()] == nil {
+				return false
+			}
+		}
+		return true
+	}
 }

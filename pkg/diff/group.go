@@ -65,7 +65,8 @@ func (g *grouping) addJoined(s *subjects, j *joined) {
 			f.Requests = append(f.Requests, *o.request)
 		}
 	}
-	others, rest := g.parties(s.answer, j.classes)
+	others := g.parties(s.answer, j.classes, true)
+	rest := func() parties { return g.parties(s.answer, j.classes, false) }
 	if s.layer == L7 {
 		g.add(s, s.entities, f, g.describe(others, rest))
 		return
@@ -83,16 +84,19 @@ func (g *grouping) addJoined(s *subjects, j *joined) {
 	}
 	for _, key := range order {
 		shut := shutBy[key]
-		flowing, beside := others, rest
-		flowing.points, beside.points = others.points.minus(shut), slices.Clone(rest.points)
-		beside.points.addAll(shut)
+		flowing := others
+		flowing.points = others.points.minus(shut)
 		if !flowing.empty() {
-			g.add(s, entities[key], f, g.describe(flowing, beside))
+			g.add(s, entities[key], f, g.describe(flowing, func() parties {
+				beside := rest()
+				beside.points.addAll(shut)
+				return beside
+			}))
 		}
 		if !shut.empty() {
 			held := *f
 			held.OtherEndShuts = true
-			g.add(s, entities[key], &held, g.describe(parties{points: shut}, parties{}))
+			g.add(s, entities[key], &held, Parties{Members: g.members(&parties{points: shut})})
 		}
 	}
 }

@@ -19,16 +19,12 @@ func (p *parties) empty() bool {
 	return p.points.empty() && len(p.floating) == 0 && len(p.outside) == 0 && len(p.strangers) == 0
 }
 
-// parties are those of some classes of an answer, and those of all others.
-func (c *comparison) parties(a *answer, classes []int) (some, rest parties) {
+// parties are those of some classes of an answer, or those of all others.
+func (c *comparison) parties(a *answer, classes []int, wanted bool) parties {
 	in := make([]bool, len(a.classes))
 	for _, i := range classes {
 		in[i] = true
 	}
-	return c.partiesOf(a, in, true), c.partiesOf(a, in, false)
-}
-
-func (c *comparison) partiesOf(a *answer, in []bool, wanted bool) parties {
 	p := parties{points: newBitset(len(c.points)), floating: map[int][]span{}}
 	everywhere := map[int][]span{}
 	for i, k := range a.classes {
@@ -75,9 +71,10 @@ func covered(spans, by []span) bool {
 }
 
 // describe tells of parties, or of the rest where the parties are most of the world.
-func (c *comparison) describe(p, rest parties) Parties {
+func (c *comparison) describe(p parties, rest func() parties) Parties {
 	if mostOfIPv4(p.outside) {
-		return Parties{Anyone: true, But: c.members(&rest)}
+		others := rest()
+		return Parties{Anyone: true, But: c.members(&others)}
 	}
 	return Parties{Members: c.members(&p)}
 }

@@ -41,7 +41,8 @@ var planted = []struct{ name, file, is, instead, by string }{
 	{"names of ports beyond are those after the edit", "network.go", "ports := named(e.on(w.side), protocol, port)", "ports := named(e.after, protocol, port)", "TestFlips"},
 	{"edited NetworkPolicies are known by their names", "network.go", "&& reflect.DeepEqual(old.object.Spec, n.object.Spec)", "&& (true || reflect.DeepEqual(old.object.Spec, n.object.Spec))", "TestFlips"},
 	{"verdicts by different rules are joined", "answer.go", "f.after == o.after && ", "", "TestReports|TestFlips"},
-	{"classes of different ports are joined", "answer.go", "key := fmt.Sprint(p.key, f.ports)", "key := p.key", "TestReports"},
+	{"classes of different ports are joined", "answer.go", "key := fmt.Sprint(all)", "key := \"\"", "TestReports"},
+	{"ports of different classes are joined", "answer.go", "key := fmt.Sprint(classes)", "key := \"\"", "TestReports"},
 	{"the other end is looked at on the wrong side", "group.go", "if f.Effect == EffectCloses {\n\t\tw = g.before", "if f.Effect == EffectOpens {\n\t\tw = g.before", "TestTheOtherEnd"},
 	{"guards are those after the edit", "world.go", "snapshot := c.before.ix.Snapshot\n\tfor _, ns", "snapshot := c.after.ix.Snapshot\n\tfor _, ns", "TestGuarded"},
 }
