@@ -30,7 +30,7 @@ var planted = []struct{ name, file, is, instead, by string }{
 	{"a policy of other rules is the same", "world.go", "&& reflect.DeepEqual(a.Ingress, b.Ingress)", "", "TestFlips"},
 	{"a policy for other pods is the same", "world.go", "reflect.DeepEqual(a.Selector, b.Selector) && reflect", "reflect", "TestFlips"},
 	{"any account will do", "world.go", "model.ServiceAccountLabel(name) == stamped", `stamped != ""`, "TestWitnesses"},
-	{"a peer without namespaces means all", "world.go", "return name == p.namespace", "return true", "TestFlips"},
+	{"a peer without namespaces means all", "world.go", "return name == p.namespace", "return true", "TestWitnesses"},
 	{"selectors of several labels are not told apart", "labelspace.go", "r.clauses = append(slices.Clip(r.clauses), q.requirements)\n", "", "TestWitnesses"},
 	{"namespaces to come are not thought of", "callers.go", "return append(out, toCome)", "return out", "TestEveryStranger|TestFlips"},
 	{"names of namespaces to come are not thought of", "callers.go", "slices.Sorted(maps.Keys(named))...)", ")", "TestEveryStranger|TestFlips"},

@@ -16,6 +16,8 @@ const (
 	mostRequests = 4
 )
 
+const tooLargeText = "the question is too large to be answered whole: more than what is shown may flip here"
+
 // Write tells a report to people.
 func Write(out io.Writer, r *Report) error {
 	w := &writer{out: out}
@@ -120,7 +122,7 @@ func lines(flips []Flip) []line {
 func (l *line) reason() string {
 	f := l.flip
 	if f.Effect == EffectMayFlip {
-		return "the question is too large to be answered whole: more than what is shown may flip here"
+		return tooLargeText
 	}
 	out := fmt.Sprintf("was %s, now %s", verdicts(l.before), verdicts(l.after))
 	if f.Layer == L4 {
@@ -329,7 +331,11 @@ func (f *Flip) String() string {
 	if f.OtherEndShuts {
 		what += " at one end"
 	}
-	out := fmt.Sprintf("%s on %s %s from %s to %s: now %s", what, f.Layer, portsText(f.Layer, f.Ports), f.Callers, f.Callees, f.After)
+	out := fmt.Sprintf("%s on %s %s from %s to %s: ", what, f.Layer, portsText(f.Layer, f.Ports), f.Callers, f.Callees)
+	if f.Effect == EffectMayFlip {
+		return out + tooLargeText
+	}
+	out += "now " + f.After.String()
 	if len(f.Requests) > 0 {
 		out += ", such as " + f.Requests[0].String()
 	}
