@@ -47,7 +47,7 @@ func packages(t *testing.T) map[string]pkg {
 
 // pure are the packages that must be callable anywhere, and every package of ours that they import, directly or not.
 func pure(all map[string]pkg) []pkg {
-	roots := []string{"pkg/model", "pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol", "pkg/eval"}
+	roots := []string{"pkg/model", "pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol", "pkg/eval", "pkg/inject"}
 	seen := map[string]bool{}
 	var out []pkg
 	var visit func(path string)
@@ -126,6 +126,8 @@ func TestOneDirection(t *testing.T) {
 		"pkg/convert":      {"pkg/xds", "pkg/translate", "pkg/filesource"},
 		"pkg/eval":         {"pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol"},
 		"pkg/controlplane": {"pkg/filesource"},
+		"pkg/inject":       {"pkg/webhook", "pkg/xds", "pkg/kube", "pkg/filesource", "pkg/translate", "pkg/identity"},
+		"pkg/webhook":      {"pkg/xds", "pkg/kube", "pkg/filesource", "pkg/translate", "pkg/identity", "pkg/controlplane"},
 		"pkg/identity":     {"pkg/xds", "pkg/kube", "pkg/podauth", "pkg/controlplane"},
 		"pkg/podauth":      {"pkg/xds", "pkg/kube", "pkg/identity", "pkg/controlplane"},
 		"pkg/model":        {"pkg/translate", "pkg/convert", "pkg/eval", "pkg/xds"},
