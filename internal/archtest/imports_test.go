@@ -49,7 +49,7 @@ func packages(t *testing.T) map[string]pkg {
 func pure(all map[string]pkg) []pkg {
 	roots := []string{
 		"pkg/model", "pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol", "pkg/eval", "pkg/eval/envoy", "pkg/eval/kernel", "pkg/eval/agree",
-		"pkg/diff", "pkg/lint", "pkg/lint/sarif", "pkg/status",
+		"pkg/diff", "pkg/inject", "pkg/lint", "pkg/lint/sarif", "pkg/status",
 	}
 	seen := map[string]bool{}
 	var out []pkg
@@ -133,6 +133,8 @@ func TestOneDirection(t *testing.T) {
 		"pkg/eval/envoy":   {"pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol", "pkg/eval"},
 		"pkg/controlplane": {"pkg/filesource"},
 		"pkg/lint":         {"pkg/filesource", "pkg/kube", "pkg/xds", "pkg/controlplane"},
+		"pkg/inject":       {"pkg/webhook", "pkg/xds", "pkg/kube", "pkg/filesource", "pkg/translate", "pkg/identity"},
+		"pkg/webhook":      {"pkg/xds", "pkg/kube", "pkg/filesource", "pkg/translate", "pkg/identity", "pkg/controlplane"},
 		"pkg/identity":     {"pkg/xds", "pkg/kube", "pkg/podauth", "pkg/controlplane"},
 		"pkg/podauth":      {"pkg/xds", "pkg/kube", "pkg/identity", "pkg/controlplane"},
 		"pkg/model":        {"pkg/translate", "pkg/convert", "pkg/eval", "pkg/xds"},
