@@ -122,7 +122,7 @@ type named struct {
 
 // classesOf divides everybody, for one callee.
 func (x *Checker) classesOf(callee *caller) []class {
-	sets, blocks := setsOf(callee), blocksOf(callee)
+	sets, blocks := callee.from.sets(), callee.from.blocks()
 	s := newSpace(blocks)
 	where := map[*caller]string{} // for each set whether a caller is in it
 	var order []*caller
@@ -255,44 +255,6 @@ func others(known []*caller, s space) []class {
 			out = append(out, class{show: eval.Party{Address: a}})
 		}
 		out[i].callers.Addresses = append(out[i].callers.Addresses, r.Block)
-	}
-	return out
-}
-
-// setsOf are the sets that tell callers of one callee apart, each once.
-func setsOf(callee *caller) []*set {
-	var out []*set
-	add := func(list []*set) {
-		for _, s := range list {
-			if !slices.Contains(out, s) {
-				out = append(out, s)
-			}
-		}
-	}
-	for _, p := range callee.policies {
-		add(p.sets)
-	}
-	for _, o := range callee.objects {
-		add(o.sets)
-	}
-	return out
-}
-
-// blocksOf are the blocks that tell callers of one callee apart, each once.
-func blocksOf(callee *caller) []Block {
-	var out []Block
-	add := func(list []Block) {
-		for _, b := range list {
-			if !slices.ContainsFunc(out, func(o Block) bool { return o.CIDR == b.CIDR && slices.Equal(o.Except, b.Except) }) {
-				out = append(out, b)
-			}
-		}
-	}
-	for _, p := range callee.policies {
-		add(p.blocks)
-	}
-	for _, o := range callee.objects {
-		add(o.blocks)
 	}
 	return out
 }
