@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/pilot-lite/pilot-lite/pkg/eval"
+	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
 // class are callers whom no peer tells apart, of those that count for one callee: neither of its rules nor of the NetworkPolicies that isolate it.
@@ -223,11 +224,16 @@ func (x *Checker) party(callee *caller, n named) eval.Party {
 		}
 	}
 	if n.caller == callee {
-		another := *p.Pod
-		another.Name += " (another)"
-		p.Pod = &another
+		p.Pod = another(p.Pod)
 	}
 	return p
+}
+
+// another is a pod like the given one: a pod is never cut off from itself, and its workload may be.
+func another(pod *model.Pod) *model.Pod {
+	out := *pod
+	out.Name += " (another)"
+	return &out
 }
 
 // others are the classes of everybody whom no peer names: pods and others alike, told apart by their addresses alone.
