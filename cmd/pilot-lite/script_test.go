@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"testing"
 
@@ -21,7 +22,12 @@ func TestMain(m *testing.M) {
 // The scripts in testdata/script show each command as a user types it, with its output and exit code.
 func TestScripts(t *testing.T) {
 	t.Parallel()
+	bookinfo, err := filepath.Abs("../../examples/bookinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
+		Setup:               func(e *testscript.Env) error { e.Setenv("BOOKINFO", bookinfo); return nil },
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "await": await},

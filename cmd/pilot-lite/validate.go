@@ -25,7 +25,7 @@ severity, object, field, consequence, remedy, code. Exit code 1 when one of them
 			}
 			index := model.NewIndex(loaded.Snapshot)
 			output := translate.Translate(index)
-			bad, err := printDiagnostics(s.out, append(loaded.Problems, output.Diagnostics...))
+			bad, err := printDiagnostics(s.out, append(loaded.Problems, loaded.Places.Locate(output.Diagnostics)...))
 			if err != nil {
 				return failure{err}
 			}

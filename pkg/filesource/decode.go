@@ -30,6 +30,7 @@ type contents struct {
 	foreign  []*networkingv1.NetworkPolicy
 	mesh     *model.Mesh
 	objects  map[string]string // kind, namespace and name to where it stands
+	written  []written         // the objects as they were written
 	// problems make the file bad; notices do not.
 	problems, notices []model.Diagnostic
 }
@@ -56,6 +57,7 @@ func read(path string, content []byte) *contents {
 	for i := range docs {
 		d := &decoder{contents: c, path: path, document: &docs[i]}
 		d.decode()
+		c.written = append(c.written, written{object: d.object, path: path, document: &docs[i]})
 	}
 	return c
 }

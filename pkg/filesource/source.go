@@ -230,6 +230,7 @@ func (s *Source) look(path, touched string) (f *file, again bool) {
 	}
 	delete(s.restless, path)
 	c := readFile(path)
+	c.written = nil // places are for those who read once
 	f = &file{seen: now, good: c}
 	if len(c.problems) > 0 {
 		f.good, f.bad = nil, c

@@ -1,6 +1,9 @@
 package model
 
-import "strings"
+import (
+	"cmp"
+	"strings"
+)
 
 // Severity grades a diagnostic.
 type Severity string
@@ -52,4 +55,13 @@ func (d Diagnostic) String() string {
 		b.WriteString("; " + d.Remedy)
 	}
 	return b.String() + " [" + d.Code + "]"
+}
+
+// Compare orders diagnostics by what they are about, and then by everything else: the order does not depend on how they were found.
+func (d Diagnostic) Compare(o Diagnostic) int {
+	return cmp.Or(
+		cmp.Compare(d.Object.Kind, o.Object.Kind), cmp.Compare(d.Object.Namespace, o.Object.Namespace), cmp.Compare(d.Object.Name, o.Object.Name),
+		cmp.Compare(d.Field, o.Field), cmp.Compare(d.Code, o.Code), cmp.Compare(d.Severity, o.Severity),
+		cmp.Compare(d.Consequence, o.Consequence), cmp.Compare(d.Remedy, o.Remedy), cmp.Compare(d.Object.Source, o.Object.Source),
+	)
 }

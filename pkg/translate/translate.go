@@ -17,8 +17,9 @@ import (
 type Output struct {
 	Workloads   []WorkloadOutput // sorted by workload key
 	Companions  []netpol.Companion
-	Policies    []model.PolicyRef  // all that there are; sorted by namespace and name
-	Diagnostics []model.Diagnostic // those of the snapshot included; each once, sorted
+	Policies    []model.PolicyRef   // all that there are; sorted by namespace and name
+	Selected    [][]*model.Workload // whom each of them selects, in the same order
+	Diagnostics []model.Diagnostic  // those of the snapshot included; each once, sorted
 }
 
 // WorkloadOutput is the configuration of the sidecars of one workload.
@@ -49,9 +50,9 @@ type Translator struct {
 
 // Translate builds the output of a snapshot.
 func (t *Translator) Translate(ix *model.Index) *Output {
-	r := &run{translator: t, ix: ix, findings: findings{}}
-	governing := r.governing()
-	out := &Output{Workloads: make([]WorkloadOutput, 0, len(ix.Workloads))}
+	r := &run{translator: t, ix: ix, findings: model.Findings{}}
+	governing, selected := r.governing()
+	out := &Output{Selected: selected, Workloads: make([]WorkloadOutput, 0, len(ix.Workloads))}
 	for _, w := range ix.Workloads {
 		out.Workloads = append(out.Workloads, WorkloadOutput{Workload: w, Resources: r.workload(w, governing[w])})
 	}
@@ -64,9 +65,9 @@ func (t *Translator) Translate(ix *model.Index) *Output {
 	for i := range ix.Snapshot.Policies {
 		out.Policies = append(out.Policies, ix.Snapshot.Policies[i].PolicyRef)
 	}
-	r.findings.add(ix.Snapshot.Diagnostics...)
-	r.findings.add(found...)
-	out.Diagnostics = r.findings.sorted()
+	r.findings.Add(ix.Snapshot.Diagnostics...)
+	r.findings.Add(found...)
+	out.Diagnostics = r.findings.Sorted()
 	return out
 }
 
@@ -77,7 +78,7 @@ type resources []proto.Message
 type run struct {
 	translator *Translator
 	ix         *model.Index
-	findings   findings
+	findings   model.Findings
 	// Scratch, kept from one workload to the next: a workload that did not change then costs its key and little more.
 	inbound      inbound
 	key, slotKey encoder
@@ -89,7 +90,7 @@ func (r *run) workload(w *model.Workload, policies []*resolvedPolicy) []Resource
 	r.reportPorts(w, policies)
 	listeners := r.listeners()
 	slots, refs := r.slots(policies, w), refsOf(policies)
-	r.findings.add(slots.Diagnostics...)
+	r.findings.Add(slots.Diagnostics...)
 
 	out := make([]Resource, 0, len(listeners)+max(1, len(r.inbound.Bound))+2)
 	for _, m := range listeners {

@@ -1,4 +1,4 @@
-// Package worlds_test holds a real Envoy against the reference evaluator on random policies and requests.
+// Package worlds_test holds a real Envoy against the reference evaluator, and against the evaluator of its configuration, on random policies and requests.
 package worlds_test
 
 import (
@@ -18,35 +18,49 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
 	"github.com/pilot-lite/pilot-lite/internal/envoytest"
+	"github.com/pilot-lite/pilot-lite/internal/worldgen"
 	"github.com/pilot-lite/pilot-lite/pkg/bootstrap"
 	"github.com/pilot-lite/pilot-lite/pkg/eval"
+	"github.com/pilot-lite/pilot-lite/pkg/eval/envoy"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 	"github.com/pilot-lite/pilot-lite/pkg/translate"
 	"github.com/pilot-lite/pilot-lite/pkg/translate/rbac"
 	"github.com/pilot-lite/pilot-lite/pkg/xds"
 )
 
-// For every world that is drawn, a real Envoy gives the evaluator's verdict on every request that is drawn.
+// For every world that is drawn, a real Envoy gives the verdict of both evaluators, of the policies and of its own configuration, on every request that is drawn.
 func TestEnvoyAgreesWithTheEvaluator(t *testing.T) {
 	mesh := newMesh(t)
 	rapid.Check(t, func(t *rapid.T) {
-		s := cast(mesh.bound)
-		s.Policies = drawPolicies(t)
-		ix := mesh.apply(t, s)
+		s := worldgen.Cast(mesh.bound)
+		s.Policies = worldgen.Policies(t)
+		ix, sidecar := mesh.apply(t, s)
 		callee := ix.WorkloadOf("shop", "cart")
 		for range 8 {
-			r, sent := drawRequest(t)
+			r, sent := worldgen.Request(t)
 			want := eval.Ingress(ix, callee, r)
-			if got := mesh.allows(t, r, sent); got != want.Allowed {
+			got := mesh.allows(t, r, sent)
+			asSent := *r.HTTP
+			asSent.Path = sent
+			evaluated := sidecar.Decide(&envoy.Call{Source: r.Source, Port: mesh.bound[0].Listen.Port(), HTTP: &asSent})
+			if evaluated.Err != nil || evaluated.Allowed != got || evaluated.Seen != nil && evaluated.Seen.Path != r.HTTP.Path {
+				t.Fatalf("Envoy allows: %t; the evaluator of its configuration: %+v; request %+v from %s", got, evaluated, asSent, r.Source)
+			}
+			if got != want.Allowed {
 				t.Fatalf("Envoy allows: %t; the evaluator: %+v; request %s %s to %q from %s with %v", got, want, r.HTTP.Method, sent, r.HTTP.Host, r.Source, r.HTTP.Headers)
 			}
 		}
-		plain := model.Request{Source: rapid.SampledFrom(callers()).Draw(t, "tcpCaller"), Port: tcpPort}
+		plain := model.Request{Source: rapid.SampledFrom(worldgen.Callers()).Draw(t, "tcpCaller"), Port: worldgen.TCPPort}
 		want := eval.Ingress(ix, callee, plain)
-		if got := mesh.echoes(t, plain.Source); got != want.Allowed {
+		got := mesh.echoes(t, plain.Source)
+		if evaluated := sidecar.Decide(&envoy.Call{Source: plain.Source, Port: mesh.bound[1].Listen.Port()}); evaluated.Err != nil || evaluated.Allowed != got {
+			t.Fatalf("Envoy allows TCP: %t; the evaluator of its configuration: %+v; from %s", got, evaluated, plain.Source)
+		}
+		if got != want.Allowed {
 			t.Fatalf("Envoy allows TCP: %t; the evaluator: %+v; from %s", got, want, plain.Source)
 		}
 	})
@@ -68,7 +82,7 @@ func newMesh(t *testing.T) *mesh {
 	}
 	shut := rbac.Compile(rbac.Input{Policies: []rbac.Policy{{Action: model.Allow}}})
 	m := &mesh{
-		bound: []model.BoundPort{{Port: httpPort, Listen: socket(), Application: web}, {Port: tcpPort, Listen: socket(), Application: echo}},
+		bound: []model.BoundPort{{Port: worldgen.HTTPPort, Listen: socket(), Application: web}, {Port: worldgen.TCPPort, Listen: socket(), Application: echo}},
 		cache: xds.NewCache(xds.Config{Salter: translate.Salt, Shut: resources(t, shut.HTTP, shut.TCP), Logger: slog.New(slog.DiscardHandler)}),
 	}
 	server, err := xds.NewServer(m.cache, xds.ServerConfig{})
@@ -112,9 +126,10 @@ func resources(t testing.TB, slots ...*corev3.TypedExtensionConfig) []*xds.Resou
 	return out
 }
 
-// apply makes the proxy run a snapshot, and returns when it does.
-func (m *mesh) apply(t *rapid.T, s *model.Snapshot) *model.Index {
+// apply makes the proxy run a snapshot, and returns when it does, with the evaluator of what it runs.
+func (m *mesh) apply(t *rapid.T, s *model.Snapshot) (*model.Index, *envoy.Sidecar) {
 	ix := model.NewIndex(s)
+	var callee []proto.Message
 	u := xds.Update{Workloads: map[string][]*xds.Resource{}, Nodes: map[string]xds.Node{}}
 	for _, w := range m.translator.Translate(ix).Workloads {
 		for _, r := range w.Resources {
@@ -123,17 +138,24 @@ func (m *mesh) apply(t *rapid.T, s *model.Snapshot) *model.Index {
 				t.Fatal(err)
 			}
 			u.Workloads[w.Workload.Key] = append(u.Workloads[w.Workload.Key], resource)
+			if w.Workload == ix.WorkloadOf("shop", "cart") {
+				callee = append(callee, r.Message)
+			}
 		}
 		for _, p := range w.Workload.Pods {
 			id := p.Namespace + "/" + p.Name
 			u.Nodes[id] = xds.Node{ID: id, UID: p.UID, Workload: w.Workload.Key}
 		}
 	}
+	sidecar, err := envoy.NewSidecar(callee...)
+	if err != nil {
+		t.Fatal(err)
+	}
 	m.cache.Set(u)
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
 		state := m.state()
 		if state == xds.StateEnforced {
-			return ix
+			return ix, sidecar
 		}
 		if state == xds.StateRefused || time.Now().After(deadline) {
 			t.Fatalf("the proxy does not run the snapshot: %s", m.unenforced())

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/labels"
@@ -67,7 +68,9 @@ func TestBypassCorpus(t *testing.T) {
 	slices.SortFunc(snapshot.Policies, func(a, b model.Policy) int {
 		return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name)
 	})
-	envoy := startProxy(t, model.NewIndex(snapshot))
+	ix := model.NewIndex(snapshot)
+	proxy, sidecars := startProxy(t, ix), sidecarsByNamespace(t, ix)
+	var evaluated atomic.Int32
 	t.Run("cases", func(t *testing.T) {
 		for i, c := range cases {
 			t.Run(c.ID, func(t *testing.T) {
@@ -77,10 +80,16 @@ func TestBypassCorpus(t *testing.T) {
 				} else if finding != "" {
 					t.Errorf("%s (%s, expected %s): %s\n%s", c.ID, c.Level, c.Expected, finding, c.Why)
 				}
+				if c.evaluate(t, sidecars[fixtures[i].namespace], fixtures[i]) {
+					evaluated.Add(1)
+				}
 			})
 		}
 	})
-	if _, err := envoy.Admin("GET", "/server_info"); err != nil {
+	if n := evaluated.Load(); int(n) < len(cases)/2 {
+		t.Errorf("%d of %d requests were evaluated: too few to show anything", n, len(cases))
+	}
+	if _, err := proxy.Admin("GET", "/server_info"); err != nil {
 		t.Errorf("Envoy is gone: %v", err)
 	}
 }

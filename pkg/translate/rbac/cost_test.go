@@ -3,10 +3,10 @@ package rbac_test
 import (
 	"fmt"
 	"net/netip"
-	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/pilot-lite/pilot-lite/pkg/eval/envoy"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 	"github.com/pilot-lite/pilot-lite/pkg/translate/rbac"
 )
@@ -20,9 +20,9 @@ func TestCostDoesNotGrowWithTheNumberOfRules(t *testing.T) {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
 			small, large := worst(t, m, few), worst(t, m, many)
-			t.Logf("%d steps at %d rules, %d at %d", small, few, large, many)
+			t.Logf("%d looks at %d rules, %d at %d", small, few, large, many)
 			if large > bound {
-				t.Errorf("a request takes %d steps at %d rules (%d at %d), want at most %d", large, many, small, few, bound)
+				t.Errorf("a request takes %d looks at %d rules (%d at %d), want at most %d", large, many, small, few, bound)
 			}
 		})
 	}
@@ -40,23 +40,23 @@ func worst(t *testing.T, m mix, n int) int {
 		}
 		p.Rules = append(p.Rules, rule)
 	}
-	http, _ := open(t, rbac.Compile(rbac.Input{Policies: []rbac.Policy{p}}))
-	in := &interpreter{t: t, regexps: map[string]*regexp.Regexp{}}
+	http, err := envoy.Unpack(rbac.Compile(rbac.Input{Policies: []rbac.Policy{p}}).HTTP.GetTypedConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
 	most := 0
 	for _, i := range []int{0, 1, n / 3, n / 2, n - 2, n - 1} {
-		in.request, in.steps = parse(t, m.request(i)), 0
-		in.decide(http.GetMatcher())
-		most = max(most, in.steps)
+		most = max(most, http.Decide(parse(t, m.request(i))).Looks)
 	}
 	return most
 }
 
 // parse reads the raw requests of this package's tests.
-func parse(t *testing.T, raw string) model.Request {
+func parse(t *testing.T, raw string) *envoy.Request {
 	t.Helper()
 	lines := strings.Split(strings.TrimSuffix(raw, "\r\n\r\n"), "\r\n")
 	start := strings.Fields(lines[0])
-	r := model.Request{Source: netip.MustParseAddr("127.0.0.1"), Port: 1000, HTTP: &model.HTTPRequest{Method: start[0], Path: start[1]}}
+	r := &envoy.Request{Source: netip.MustParseAddr("127.0.0.1"), Port: 1000, HTTP: &model.HTTPRequest{Method: start[0], Path: start[1]}}
 	for _, l := range lines[1:] {
 		name, value, _ := strings.Cut(l, ": ")
 		if name == "Host" {

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pilot-lite/pilot-lite/pkg/convert"
+	"github.com/pilot-lite/pilot-lite/pkg/filesource"
+	"github.com/pilot-lite/pilot-lite/pkg/kube"
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+)
+
+// clusterTimeout bounds reading a cluster.
+const clusterTimeout = 2 * time.Minute
+
+// worldOptions are what a command asks about: files, or a cluster.
+type worldOptions struct {
+	files      fileOptions
+	kubeconfig string
+	namespace  string // the control plane's own
+}
+
+func (o *worldOptions) bind(cmd *cobra.Command) {
+	o.files.bind(cmd)
+	cmd.Flags().StringVar(&o.kubeconfig, "kubeconfig", "", "without -f: the cluster to read (default: kubectl's)")
+	cmd.Flags().StringVar(&o.namespace, "system-namespace", defaultNamespace, "without -f: the control plane's own namespace")
+}
+
+// world is what was read.
+type world struct {
+	snapshot *model.Snapshot
+	problems []model.Diagnostic // errors, which keep objects out of the snapshot
+	places   *filesource.Places // where objects stand in files; none for a cluster
+}
+
+// load reads files as they will stand in a cluster once they are applied, or a cluster as it stands.
+func (o *worldOptions) load(ctx context.Context, s streams) (*world, error) {
+	if len(o.files.paths) > 0 {
+		loaded, err := o.files.load(s)
+		if err != nil {
+			return nil, err
+		}
+		return &world{snapshot: convert.AsAdmitted(loaded.Snapshot), problems: loaded.Problems, places: loaded.Places}, nil
+	}
+	clients, err := kube.Connect(o.kubeconfig, "pilot-lite/"+version)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, clusterTimeout)
+	defer cancel()
+	snapshot, err := kube.Load(ctx, kube.Config{Client: clients.Client, Dynamic: clients.Dynamic, Namespace: o.namespace})
+	if err != nil {
+		return nil, failure{err}
+	}
+	return &world{snapshot: snapshot}, nil
+}
