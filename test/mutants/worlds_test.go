@@ -21,6 +21,7 @@ type world struct {
 	callee   *model.Workload
 	dry      bool // a DryRun policy governs the callee
 	asks     []ask
+	sent     []proto.Message // what the callee's sidecar gets
 }
 
 // ask is a question, and the answers that the policies give.
@@ -62,7 +63,7 @@ func drawWorld(t *rapid.T) *world {
 }
 
 func drawAsks(t *rapid.T, ports []uint16) []ask {
-	const requests, connections = 30, 8
+	const requests, connections = 40, 8
 	var out []ask
 	for range requests {
 		r, sent := worldgen.Request(t)
@@ -91,6 +92,7 @@ func newWorld(s *model.Snapshot, asks []ask) *world {
 		a := &w.asks[i]
 		a.want, a.dry = eval.Ingress(w.index, w.callee, a.request), eval.IngressDryRun(w.index, w.callee, a.request)
 	}
+	w.sent = translated(s)
 	return w
 }
 

@@ -1,0 +1,694 @@
+package mutants_test
+
+import (
+	"maps"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+
+	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
+	xdsmatcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
+	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	networkrbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
+	sslinputsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/common_inputs/ssl/v3"
+	ipv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/input_matchers/ip/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+	"github.com/pilot-lite/pilot-lite/pkg/translate/rbac"
+)
+
+func mutants() []mutant {
+	return slices.Concat(policyMutants(), peerMutants(), portMutants(), httpMutants(), pathMutants(), hostMutants(), headerMutants(), treeMutants(), actionMutants(), listenerMutants())
+}
+
+func policyMutants() []mutant {
+	return []mutant{
+		{name: "DryRun is enforced", snapshot: eachPolicy(func(p *model.Policy) { p.DryRun = false })},
+		{name: "policies are not enforced", snapshot: eachPolicy(func(p *model.Policy) { p.DryRun = true })},
+		{name: "denies are forgotten", snapshot: func(s *model.Snapshot) {
+			s.Policies = slices.DeleteFunc(s.Policies, func(p model.Policy) bool { return p.Action == model.Deny })
+		}},
+		{name: "an allow without rules does not isolate", snapshot: func(s *model.Snapshot) {
+			s.Policies = slices.DeleteFunc(s.Policies, func(p model.Policy) bool { return p.Action == model.Allow && len(p.Ingress) == 0 })
+		}},
+		{name: "a deny isolates", snapshot: func(s *model.Snapshot) {
+			for _, p := range s.Policies {
+				if p.Action == model.Deny {
+					p.Action, p.Ingress, p.Name = model.Allow, nil, "z"
+					s.Policies = append(s.Policies, p)
+				}
+			}
+		}},
+		{name: "a deny without rules denies everything", snapshot: eachPolicy(func(p *model.Policy) {
+			if p.Action == model.Deny && len(p.Ingress) == 0 {
+				p.Ingress = []model.Rule{{Name: "all"}}
+			}
+		})},
+		{name: "policies of other namespaces govern", snapshot: eachPolicy(func(p *model.Policy) { p.Namespace = "shop" })},
+		{name: "policies govern whom they do not select", snapshot: eachPolicy(func(p *model.Policy) { p.Selector = labels.Everything() })},
+		{name: "policies of the other direction govern", snapshot: eachPolicy(func(p *model.Policy) { p.IsolatesIngress = true })},
+		{name: "allows of several policies are not joined", snapshot: func(s *model.Snapshot) {
+			seen := false
+			s.Policies = slices.DeleteFunc(s.Policies, func(p model.Policy) bool {
+				drop := seen && p.Action == model.Allow
+				seen = seen || p.Action == model.Allow
+				return drop
+			})
+		}},
+		{name: "only the first rule counts", snapshot: eachPolicy(func(p *model.Policy) { p.Ingress = p.Ingress[:min(1, len(p.Ingress))] })},
+	}
+}
+
+func peerMutants() []mutant {
+	return []mutant{
+		{name: "selectors of one peer are ORed", snapshot: eachRule(func(_ *model.Policy, r *model.Rule) {
+			for _, p := range r.Peers {
+				if p.Namespaces != nil && p.Pods != nil {
+					r.Peers = append(r.Peers, model.Peer{Namespaces: p.Namespaces}, model.Peer{Namespaces: labels.Everything(), Pods: p.Pods})
+				}
+			}
+		})},
+		{name: "accounts of a peer are ORed with its selectors", snapshot: eachRule(func(_ *model.Policy, r *model.Rule) {
+			for _, p := range r.Peers {
+				if p.ServiceAccounts != nil && p.Pods != nil {
+					r.Peers = append(r.Peers, model.Peer{Namespaces: labels.Everything(), ServiceAccounts: p.ServiceAccounts})
+				}
+			}
+		})},
+		{name: "accounts of a peer are ignored", snapshot: eachPeer(func(p *model.Peer) { p.ServiceAccounts = nil })},
+		{name: "only the first peer counts", snapshot: eachRule(func(_ *model.Policy, r *model.Rule) { r.Peers = r.Peers[:min(1, len(r.Peers))] })},
+		{name: "peers that mean nobody mean anybody", snapshot: func(s *model.Snapshot) {
+			ix := model.NewIndex(s)
+			eachRule(func(p *model.Policy, r *model.Rule) {
+				if r.Peers != nil && !slices.ContainsFunc(r.Peers, func(x model.Peer) bool { return x.Block != nil || len(ix.PeerWorkloads(p.Namespace, x)) > 0 }) {
+					r.Peers = nil
+				}
+			})(s)
+		}},
+		{name: "a peer without namespaces means all of them", snapshot: eachPeer(func(p *model.Peer) {
+			if p.Namespaces == nil && p.Block == nil {
+				p.Namespaces = labels.Everything()
+			}
+		})},
+		{name: "accounts are expressions", snapshot: eachPeer(func(p *model.Peer) {
+			for i, a := range p.ServiceAccounts {
+				if regexp.MustCompile("^" + a + "$").MatchString("front") {
+					p.ServiceAccounts[i] = "front"
+				}
+			}
+		})},
+		{name: "an account is known without its stamp", snapshot: func(s *model.Snapshot) {
+			for i := range s.Pods {
+				if a := s.Pods[i].ServiceAccount; a != "" {
+					s.Pods[i].Labels = map[string]string{v1alpha1.LabelServiceAccount: a}
+				}
+			}
+		}},
+		{name: "exceptions are ignored", snapshot: eachPeer(func(p *model.Peer) {
+			if p.Block != nil {
+				p.Block.Except = nil
+			}
+		})},
+		{name: "exceptions are blocks", snapshot: eachRule(func(_ *model.Policy, r *model.Rule) {
+			for _, p := range r.Peers {
+				if p.Block != nil && p.Block.Except != nil {
+					r.Peers = append(r.Peers, model.Peer{Block: &model.IPBlock{CIDR: p.Block.Except[0]}})
+				}
+			}
+		})},
+		{name: "a block is a bit too wide", snapshot: eachPeer(func(p *model.Peer) {
+			if p.Block != nil {
+				p.Block.CIDR = netip.PrefixFrom(p.Block.CIDR.Addr(), p.Block.CIDR.Bits()-1).Masked()
+			}
+		})},
+		{name: "a block is a bit too narrow", snapshot: eachPeer(func(p *model.Peer) {
+			if p.Block != nil && p.Block.CIDR.Bits() < 32 {
+				p.Block.CIDR = netip.PrefixFrom(p.Block.CIDR.Addr(), p.Block.CIDR.Bits()+1).Masked()
+			}
+		})},
+		{name: "blocks are of mapped addresses", sent: inMatchers(eachPredicate(func(p *predicate) *predicate {
+			return changeRanges(p, func(r *corev3.CidrRange) {
+				r.AddressPrefix, r.PrefixLen = "::ffff:"+r.GetAddressPrefix(), wrapperspb.UInt32(r.GetPrefixLen().GetValue()+96)
+			})
+		}))},
+		{name: "a range without its length", sent: inMatchers(eachPredicate(func(p *predicate) *predicate {
+			return changeRanges(p, func(r *corev3.CidrRange) { r.PrefixLen = nil })
+		}))},
+		{name: "sources are matched where they are not", sent: inMatchers(eachPredicate(func(p *predicate) *predicate {
+			if p.GetSinglePredicate().GetCustomMatch() != nil {
+				return not(p)
+			}
+			return p
+		}))},
+		{name: "certificates are looked at on plaintext", sent: inMatchers(eachPredicate(func(p *predicate) *predicate {
+			if p.GetSinglePredicate().GetCustomMatch() == nil {
+				return p
+			}
+			out := matching(p, "spiffe://.*")
+			packed, err := anypb.New(&sslinputsv3.UriSanInput{})
+			must(err)
+			out.GetSinglePredicate().Input = &xdscorev3.TypedExtensionConfig{Name: "uri", TypedConfig: packed}
+			return not(out)
+		}))},
+		{name: "plaintext callers are not somebody else", sent: eachSlot(notAuthenticated, func(*networkrbacv3.RBAC) {})},
+	}
+}
+
+// notAuthenticated allows whoever is not one principal, and so whoever is none.
+func notAuthenticated(m *rbacv3.RBAC) {
+	m.Matcher = nil
+	m.Rules = &rbacconfigv3.RBAC{Policies: map[string]*rbacconfigv3.Policy{"p": {
+		Permissions: []*rbacconfigv3.Permission{{Rule: &rbacconfigv3.Permission_Any{Any: true}}},
+		Principals: []*rbacconfigv3.Principal{{Identifier: &rbacconfigv3.Principal_NotId{NotId: &rbacconfigv3.Principal{
+			Identifier: &rbacconfigv3.Principal_Authenticated_{Authenticated: &rbacconfigv3.Principal_Authenticated{}},
+		}}}},
+	}}}
+}
+
+func changeRanges(p *predicate, change func(*corev3.CidrRange)) *predicate {
+	custom := p.GetSinglePredicate().GetCustomMatch()
+	if custom == nil {
+		return p
+	}
+	m := &ipv3.Ip{}
+	must(custom.GetTypedConfig().UnmarshalTo(m))
+	for _, r := range m.GetCidrRanges() {
+		change(r)
+	}
+	must(custom.GetTypedConfig().MarshalFrom(m))
+	return p
+}
+
+func portMutants() []mutant {
+	return []mutant{
+		{name: "the end of a range is not in it", snapshot: eachPort(func(p *model.PortRange) {
+			if p.To > p.From {
+				p.To--
+			}
+		})},
+		{name: "the end of a range is one too far", snapshot: eachPort(func(p *model.PortRange) {
+			if p.To > p.From && p.To < 65535 {
+				p.To++
+			}
+		})},
+		{name: "the beginning of a range is not in it", snapshot: eachPort(func(p *model.PortRange) {
+			if p.To > p.From {
+				p.From++
+			}
+		})},
+		{name: "a range is its beginning", snapshot: eachPort(func(p *model.PortRange) { p.To = p.From })},
+		{name: "UDP is TCP", snapshot: eachPort(func(p *model.PortRange) { p.Protocol = model.TCP })},
+		{name: "a named port is any", snapshot: eachPort(func(p *model.PortRange) { p.Name = "" })},
+		{name: "a name nobody has matches nothing in a deny", snapshot: eachRule(func(p *model.Policy, r *model.Rule) {
+			if p.Action == model.Deny {
+				r.Ports = slices.DeleteFunc(r.Ports, func(x model.PortRange) bool { return x.Name == "none" })
+			}
+		})},
+		{name: "ports without any TCP are any", snapshot: eachRule(func(_ *model.Policy, r *model.Rule) {
+			if !slices.ContainsFunc(r.Ports, func(p model.PortRange) bool { return p.Protocol == model.TCP }) {
+				r.Ports = nil
+			}
+		})},
+		{name: "ports are ignored", snapshot: eachRule(func(_ *model.Policy, r *model.Rule) { r.Ports = nil })},
+		{name: "policies' ports are taken for sockets'", slots: []string{rbac.HTTPSlot, rbac.TCPSlot}, snapshot: func(s *model.Snapshot) {
+			for i := range s.Pods {
+				s.Pods[i].Proxy.Bound = nil
+			}
+		}},
+		{name: "numbers are prefixes", sent: inMatchers(eachText(func(input string, s *text) {
+			if input == "port" && s.GetExact() != "" {
+				s.MatchPattern = &xdsmatcherv3.StringMatcher_Prefix{Prefix: s.GetExact()[:3]}
+			}
+		}))},
+		{name: "the sidecar's own ports are open", sent: inMatchers(eachMatcher(func(m *matcher) { dropNamed(m, model.OutcomeReservedPort) }))},
+	}
+}
+
+func dropNamed(m *matcher, name string) {
+	list := m.GetMatcherList()
+	if list == nil {
+		return
+	}
+	kept := slices.DeleteFunc(slices.Clone(list.GetMatchers()), func(f *xdsmatcherv3.Matcher_MatcherList_FieldMatcher) bool {
+		a := &rbacconfigv3.Action{}
+		packed := f.GetOnMatch().GetAction().GetTypedConfig()
+		return packed != nil && packed.UnmarshalTo(a) == nil && a.GetName() == name
+	})
+	if len(kept) == 0 {
+		m.MatcherType = nil
+		return
+	}
+	list.Matchers = kept
+}
+
+func httpMutants() []mutant {
+	return []mutant{
+		{name: "an http rule allows on TCP", slots: []string{rbac.TCPSlot}, snapshot: eachRule(func(p *model.Policy, r *model.Rule) {
+			if p.Action == model.Allow {
+				r.HTTP = nil
+			}
+		})},
+		{name: "an http rule denies nothing on TCP", slots: []string{rbac.TCPSlot}, snapshot: eachPolicy(func(p *model.Policy) {
+			if p.Action == model.Deny {
+				p.Ingress = slices.DeleteFunc(p.Ingress, func(r model.Rule) bool { return r.HTTP != nil })
+			}
+		})},
+		{name: "http is ignored", snapshot: eachRule(func(_ *model.Policy, r *model.Rule) { r.HTTP = nil })},
+		{name: "only the first entry counts", snapshot: eachRule(func(_ *model.Policy, r *model.Rule) { r.HTTP = r.HTTP[:min(1, len(r.HTTP))] })},
+		{name: "entries are one", snapshot: eachRule(func(_ *model.Policy, r *model.Rule) {
+			if len(r.HTTP) > 1 {
+				r.HTTP = []model.HTTPMatch{{
+					Hosts: append(r.HTTP[0].Hosts, r.HTTP[1].Hosts...), Methods: append(r.HTTP[0].Methods, r.HTTP[1].Methods...),
+					Paths: append(r.HTTP[0].Paths, r.HTTP[1].Paths...), Headers: append(r.HTTP[0].Headers, r.HTTP[1].Headers...),
+				}}
+			}
+		})},
+		{name: "only the first method counts", snapshot: eachMatch(func(_ *model.Policy, m *model.HTTPMatch) { m.Methods = m.Methods[:min(1, len(m.Methods))] })},
+		{name: "methods are ignored", snapshot: eachMatch(func(_ *model.Policy, m *model.HTTPMatch) { m.Methods = nil })},
+		{name: "a deny of a method looks at its case", sent: inMatchers(eachText(func(input string, s *text) {
+			if input == ":method" {
+				s.IgnoreCase = false
+			}
+		}))},
+		{name: "an allow of a method ignores its case", sent: inMatchers(eachText(func(input string, s *text) {
+			if input == ":method" && s.GetSafeRegex() == nil {
+				s.IgnoreCase = true
+			}
+		}))},
+	}
+}
+
+func replaced(input, from, to string) func([]proto.Message) []proto.Message {
+	return inMatchers(eachRegex(func(in, expr string) string {
+		if in != input {
+			return expr
+		}
+		return strings.ReplaceAll(expr, from, to)
+	}))
+}
+
+func pathMutants() []mutant {
+	return []mutant{
+		{name: "an exact path knows no query", sent: inMatchers(eachText(func(input string, s *text) {
+			if input == ":path" && strings.HasSuffix(s.GetPrefix(), "?") {
+				s.MatchPattern = &xdsmatcherv3.StringMatcher_Exact{Exact: s.GetPrefix()}
+			}
+		}))},
+		{name: "an exact path is a prefix", sent: inMatchers(eachText(func(input string, s *text) {
+			if input == ":path" && s.GetExact() != "" {
+				s.MatchPattern = &xdsmatcherv3.StringMatcher_Prefix{Prefix: s.GetExact()}
+			}
+		}))},
+		{name: "a prefix ends within a segment", sent: inMatchers(eachText(func(input string, s *text) {
+			if p := s.GetPrefix(); input == ":path" && len(p) > 1 && strings.HasSuffix(p, "/") {
+				s.MatchPattern = &xdsmatcherv3.StringMatcher_Prefix{Prefix: strings.TrimSuffix(p, "/")}
+			}
+		}))},
+		{name: "a denied prefix ends within a segment", sent: replaced(":path", `(?:[/?]\C*)?`, `\C*`)},
+		{name: "a prefix is exact", snapshot: eachPath(func(m *model.PathMatch) {
+			if m.Type == model.Prefix {
+				m.Type = model.Exact
+			}
+		})},
+		{name: "a literal is an expression", snapshot: eachPath(func(m *model.PathMatch) {
+			if m.Type == model.Exact {
+				m.Type = model.Regex
+			}
+		})},
+		{name: "paths ignore case", sent: inMatchers(eachText(func(input string, s *text) {
+			if input == ":path" && s.GetSafeRegex() == nil {
+				s.IgnoreCase = true
+			}
+		}))},
+		{name: "an expression need not match the whole", snapshot: eachPath(func(m *model.PathMatch) {
+			if m.Type == model.Regex {
+				flags, expr := "", m.Value
+				if rest, found := strings.CutPrefix(expr, "(?i)"); found {
+					flags, expr = "(?i)", rest
+				}
+				m.Value = flags + ".*(?:" + expr + ").*"
+			}
+		})},
+		{name: "an expression reaches the query", sent: replaced(":path", `\>\@`, `\>\?\@`)},
+		{name: "an expression knows no query", sent: inMatchers(eachRegex(func(in, expr string) string {
+			if in == ":path" {
+				return strings.TrimSuffix(expr, `(?:\?\C*)?`)
+			}
+			return expr
+		}))},
+		{name: "what follows a path is anything", sent: replaced(":path", `(?:\?\C*)?`, `\C*`)},
+		{name: "an allow ignores parameters", sent: replaced(":path", `[^?]*;\C*`, `\C*[^\C]*;;;;`)},
+		{name: "a deny of an expression ignores parameters", sent: inMatchers(eachRegex(func(in, expr string) string {
+			if in == ":path" && expr == `[^?]*;\C*` {
+				return "never"
+			}
+			return expr
+		}))},
+		{name: "a denied segment has no parameters", sent: replaced(":path", `(?:;[^/?]*)?`, ``)},
+		{name: "a denied path has no empty segments", sent: replaced(":path", `/(?:(?:;[^/?]*)?/)*`, `/`)},
+		{name: "a denied path has no slash at its end", sent: replaced(":path", `(?:/(?:;[^/?]*)?)*`, ``)},
+		{name: "a denied character is never escaped", sent: replaced(":path", `(?:\:|%3[Aa])`, `\:`)},
+		{name: "an escape has digits in upper case", sent: replaced(":path", `[Aa]`, `A`)},
+		{name: "any byte is any byte of ASCII", sent: inMatchers(eachRegex(func(_, expr string) string { return strings.ReplaceAll(expr, `\C`, `[\x00-\x7f]`) }))},
+		{name: "paths are ignored", snapshot: eachMatch(func(_ *model.Policy, m *model.HTTPMatch) { m.Paths = nil })},
+		{name: "only the first path counts", snapshot: eachMatch(func(_ *model.Policy, m *model.HTTPMatch) { m.Paths = m.Paths[:min(1, len(m.Paths))] })},
+		{name: "ambiguous paths pass", sent: inMatchers(eachMatcher(func(m *matcher) { dropNamed(m, model.OutcomeGuardPath) }))},
+	}
+}
+
+func hostMutants() []mutant {
+	return []mutant{
+		{name: "hosts have case", sent: replaced(":authority", `(?i)`, ``)},
+		{name: "hosts have no port", sent: replaced(":authority", `(?::[0-9]*)?`, ``)},
+		{name: "hosts have no trailing dot", sent: replaced(":authority", `\.?(?::`, `(?::`)},
+		{name: "a wildcard begins anywhere", sent: replaced(":authority", `\C+\.`, `\C*`)},
+		{name: "a wildcard is the name itself, too", sent: replaced(":authority", `\C+\.`, `(?:\C+\.)?`)},
+		{name: "a host's dots are any byte", sent: replaced(":authority", `d\.t`, `d.t`)},
+		{name: "a Service has one name", snapshot: eachMatch(func(_ *model.Policy, m *model.HTTPMatch) {
+			for i := range m.Hosts {
+				m.Hosts[i].Aliases = nil
+			}
+		})},
+		{name: "hosts are ignored", snapshot: eachMatch(func(_ *model.Policy, m *model.HTTPMatch) { m.Hosts = nil })},
+		{name: "malformed hosts pass", sent: inMatchers(eachMatcher(func(m *matcher) { dropNamed(m, model.OutcomeGuardHost) }))},
+	}
+}
+
+const (
+	listBefore = `(?:\C*,[ \t]*)?`
+	listAfter  = `(?:[ \t]*,\C*)?`
+)
+
+func headerMutants() []mutant {
+	isHeader := func(p *predicate) bool {
+		name := inputName(p)
+		return p.GetSinglePredicate().GetValueMatch() != nil && strings.HasPrefix(name, "x-")
+	}
+	return []mutant{
+		{name: "a header that is absent matches", sent: inMatchers(eachPredicate(func(p *predicate) *predicate {
+			if !isHeader(p) {
+				return p
+			}
+			return either(p, not(matching(p, `\C*`)))
+		}))},
+		{name: "a negation wants the header", sent: inMatchers(eachPredicate(func(p *predicate) *predicate {
+			if inner := p.GetNotMatcher(); inner != nil && isHeader(inner) && inner.GetSinglePredicate().GetValueMatch().GetSafeRegex().GetRegex() != `\C*` {
+				return all(matching(inner, `\C*`), p)
+			}
+			return p
+		}))},
+		{name: "present is not empty", snapshot: eachHeader(func(h *model.HeaderMatch) {
+			if h.Type == model.Present {
+				h.Type, h.Value = model.Regex, ".+"
+			}
+		})},
+		{name: "absent is anything", snapshot: eachMatch(func(_ *model.Policy, m *model.HTTPMatch) {
+			m.Headers = slices.DeleteFunc(m.Headers, func(h model.HeaderMatch) bool { return h.Type == model.Absent })
+		})},
+		{name: "absent is present", snapshot: eachHeader(func(h *model.HeaderMatch) {
+			if h.Type == model.Absent {
+				h.Type = model.Present
+			}
+		})},
+		{name: "a negation is none", snapshot: eachHeader(func(h *model.HeaderMatch) {
+			switch h.Type {
+			case model.NotExact:
+				h.Type = model.Exact
+			case model.NotRegex:
+				h.Type = model.Regex
+			}
+		})},
+		{name: "one value of an allowed header is enough", sent: inMatchers(eachPredicate(func(p *predicate) *predicate {
+			if v := p.GetSinglePredicate().GetValueMatch().GetExact(); isHeader(p) && v != "" {
+				return matching(p, listBefore+regexp.QuoteMeta(v)+listAfter)
+			}
+			return p
+		}))},
+		{name: "one value that an allowed expression matches is enough", sent: inMatchers(eachRegex(func(in, expr string) string {
+			if i := strings.Index(expr, `(?:[ \t]*,[ \t]*(?:`); strings.HasPrefix(in, "x-") && i > 0 {
+				return listBefore + expr[:i] + listAfter
+			}
+			return expr
+		}))},
+		{name: "a denied header has one value", sent: inMatchers(eachRegex(func(in, expr string) string {
+			if strings.HasPrefix(in, "x-") {
+				return strings.TrimSuffix(strings.TrimPrefix(expr, listBefore), listAfter)
+			}
+			return expr
+		}))},
+		{name: "a denied header's first value alone", sent: inMatchers(eachRegex(func(in, expr string) string {
+			if strings.HasPrefix(in, "x-") {
+				return strings.TrimPrefix(expr, listBefore)
+			}
+			return expr
+		}))},
+		{name: "a value has spaces around it", sent: inMatchers(eachRegex(func(in, expr string) string {
+			if strings.HasPrefix(in, "x-") {
+				return strings.ReplaceAll(expr, `[ \t]*`, ``)
+			}
+			return expr
+		}))},
+		{name: "alternatives are not grouped", sent: replaced("x-role", `(?:(?:user|admin))`, `user|admin`)},
+		{name: "values ignore case", sent: inMatchers(eachText(func(in string, s *text) {
+			if strings.HasPrefix(in, "x-") && s.GetSafeRegex() == nil {
+				s.IgnoreCase = true
+			}
+		}))},
+		{name: "a value is a prefix", sent: inMatchers(eachText(func(in string, s *text) {
+			if strings.HasPrefix(in, "x-") && s.GetExact() != "" {
+				s.MatchPattern = &xdsmatcherv3.StringMatcher_Prefix{Prefix: s.GetExact()}
+			}
+		}))},
+		{name: "a value is an expression", snapshot: eachHeader(func(h *model.HeaderMatch) {
+			if h.Type == model.Exact {
+				h.Type = model.Regex
+			}
+		})},
+		{name: "an expression on a header need not match the whole", snapshot: eachHeader(func(h *model.HeaderMatch) {
+			if h.Type == model.Regex || h.Type == model.NotRegex {
+				h.Value = ".*(?:" + h.Value + ").*"
+			}
+		})},
+		{name: "ill-formed text satisfies a negation", sent: inMatchers(eachRegex(func(in, expr string) string {
+			if strings.HasPrefix(expr, `(?:[\x00-\x7f]|[\xc2`) {
+				return `\C*`
+			}
+			return expr
+		}))},
+		{name: "headers are ORed", snapshot: eachRule(func(_ *model.Policy, r *model.Rule) {
+			var out []model.HTTPMatch
+			for _, m := range r.HTTP {
+				for _, h := range m.Headers {
+					one := m
+					one.Headers = []model.HeaderMatch{h}
+					out = append(out, one)
+				}
+				if len(m.Headers) == 0 {
+					out = append(out, m)
+				}
+			}
+			r.HTTP = out
+		})},
+		{name: "headers are ignored", snapshot: eachMatch(func(_ *model.Policy, m *model.HTTPMatch) { m.Headers = nil })},
+	}
+}
+
+func treeMutants() []mutant {
+	return []mutant{
+		{name: "a subtree that does not match denies", sent: inMatchers(eachMatcher(func(m *matcher) {
+			rest := m.GetOnNoMatch()
+			for _, o := range follows(m) {
+				if o != rest && o.GetMatcher() != nil && o.GetMatcher().GetOnNoMatch() == nil {
+					o.GetMatcher().OnNoMatch = action(model.OutcomeDefaultDeny, rbacconfigv3.RBAC_DENY)
+				}
+			}
+		}))},
+		{name: "a prefix map is exact", sent: inMatchers(eachMatcher(func(m *matcher) {
+			if t, ok := m.GetMatcherTree().GetTreeType().(*xdsmatcherv3.Matcher_MatcherTree_PrefixMatchMap); ok {
+				m.GetMatcherTree().TreeType = &xdsmatcherv3.Matcher_MatcherTree_ExactMatchMap{ExactMatchMap: t.PrefixMatchMap}
+			}
+		}))},
+		{name: "a map knows one key less", sent: inMatchers(eachMatcher(func(m *matcher) {
+			for _, entries := range []map[string]*onMatch{m.GetMatcherTree().GetExactMatchMap().GetMap(), m.GetMatcherTree().GetPrefixMatchMap().GetMap()} {
+				if len(entries) > 1 {
+					delete(entries, slices.Sorted(maps.Keys(entries))[0])
+				}
+			}
+		}))},
+		{name: "conditions are ORed", sent: inMatchers(eachPredicate(func(p *predicate) *predicate {
+			if list := p.GetAndMatcher(); list != nil {
+				return either(list.GetPredicate()...)
+			}
+			return p
+		}))},
+		{name: "alternatives are ANDed", sent: inMatchers(eachPredicate(func(p *predicate) *predicate {
+			if list := p.GetOrMatcher(); list != nil {
+				return all(list.GetPredicate()...)
+			}
+			return p
+		}))},
+		{name: "negations are forgotten", sent: inMatchers(eachPredicate(func(p *predicate) *predicate {
+			if inner := p.GetNotMatcher(); inner != nil {
+				return inner
+			}
+			return p
+		}))},
+		{name: "the last condition is forgotten", sent: inMatchers(eachPredicate(func(p *predicate) *predicate {
+			if list := p.GetAndMatcher().GetPredicate(); len(list) > 2 {
+				return all(list[:len(list)-1]...)
+			}
+			return p
+		}))},
+		{name: "the last entry of a list is forgotten", sent: inMatchers(eachMatcher(func(m *matcher) {
+			if list := m.GetMatcherList(); len(list.GetMatchers()) > 2 {
+				list.Matchers = list.Matchers[:len(list.Matchers)-1]
+			}
+		}))},
+		{name: "allows come before denies", sent: inMatchers(func(m *matcher) { reorder(m) })},
+	}
+}
+
+// reorder moves the matchers on the way to the default that deny behind those that allow.
+func reorder(m *matcher) {
+	var stages []*matcher
+	for x := m; x != nil; x = x.GetOnNoMatch().GetMatcher() {
+		stages = append(stages, x)
+	}
+	if len(stages) < 2 {
+		return
+	}
+	type content = struct{ deny, matcher any }
+	last := stages[len(stages)-1].GetOnNoMatch()
+	copies := make([]*matcher, 0, len(stages))
+	for _, x := range stages {
+		copies = append(copies, &matcher{MatcherType: x.MatcherType})
+	}
+	slices.SortStableFunc(copies, func(a, b *matcher) int { return rank(a) - rank(b) })
+	for i, x := range stages {
+		x.MatcherType = copies[i].MatcherType
+	}
+	stages[len(stages)-1].OnNoMatch = last
+}
+
+func rank(m *matcher) int {
+	out := 0
+	eachAction(func(a *rbacconfigv3.Action) {
+		if a.GetAction() == rbacconfigv3.RBAC_DENY && strings.Contains(a.GetName(), "/") {
+			out = 1
+		}
+	})(m)
+	return out
+}
+
+func action(name string, verdict rbacconfigv3.RBAC_Action) *onMatch {
+	packed, err := anypb.New(&rbacconfigv3.Action{Name: name, Action: verdict})
+	must(err)
+	return &onMatch{OnMatch: &xdsmatcherv3.Matcher_OnMatch_Action{Action: &xdscorev3.TypedExtensionConfig{Name: "action", TypedConfig: packed}}}
+}
+
+func actionMutants() []mutant {
+	named := func(name string, change func(*rbacconfigv3.Action)) func([]proto.Message) []proto.Message {
+		return inMatchers(eachAction(func(a *rbacconfigv3.Action) {
+			if a.GetName() == name {
+				change(a)
+			}
+		}))
+	}
+	return []mutant{
+		{name: "the default allows", sent: named(model.OutcomeDefaultDeny, func(a *rbacconfigv3.Action) { a.Action = rbacconfigv3.RBAC_ALLOW })},
+		{name: "the default has another name", sent: named(model.OutcomeDefaultDeny, func(a *rbacconfigv3.Action) { a.Name = "default" })},
+		{name: "the default has no name", sent: inMatchers(eachMatcher(func(m *matcher) {
+			if m.GetOnNoMatch().GetAction() != nil && m.GetMatcherType() != nil {
+				m.OnNoMatch = nil
+			}
+		}))},
+		{name: "who is open is shut", sent: named(model.OutcomeNotIsolated, func(a *rbacconfigv3.Action) { a.Action = rbacconfigv3.RBAC_DENY })},
+		{name: "denies are logged", sent: inMatchers(eachAction(func(a *rbacconfigv3.Action) {
+			if a.GetAction() == rbacconfigv3.RBAC_DENY {
+				a.Action = rbacconfigv3.RBAC_LOG
+			}
+		}))},
+		{name: "rules have each other's names", sent: inMatchers(eachAction(func(a *rbacconfigv3.Action) {
+			if strings.HasSuffix(a.GetName(), "/0") {
+				a.Name = strings.TrimSuffix(a.GetName(), "0") + "1"
+			}
+		}))},
+		{name: "the guard has the default's name", sent: named(model.OutcomeGuardPath, func(a *rbacconfigv3.Action) { a.Name = model.OutcomeDefaultDeny })},
+		{name: "rules stand beside the matcher", sent: eachSlot(func(m *rbacv3.RBAC) { m.Rules = &rbacconfigv3.RBAC{} }, func(*networkrbacv3.RBAC) {})},
+		{name: "rules stand beside the shadow", sent: eachSlot(func(*rbacv3.RBAC) {}, func(m *networkrbacv3.RBAC) { m.ShadowRules = &rbacconfigv3.RBAC{} })},
+		{name: "no filter", sent: eachSlot(func(m *rbacv3.RBAC) { m.Matcher = nil }, func(*networkrbacv3.RBAC) {})},
+		{name: "the dry run is not told", sent: eachSlot(func(m *rbacv3.RBAC) { m.ShadowMatcher = nil }, func(*networkrbacv3.RBAC) {})},
+		{name: "the dry run is in force", sent: eachSlot(func(m *rbacv3.RBAC) {
+			if m.GetShadowMatcher() != nil {
+				m.Matcher = m.GetShadowMatcher()
+			}
+		}, func(*networkrbacv3.RBAC) {})},
+		{name: "the dry run is what is in force", sent: eachSlot(func(*rbacv3.RBAC) {}, func(m *networkrbacv3.RBAC) {
+			if m.GetShadowMatcher() != nil {
+				m.ShadowMatcher = m.GetMatcher()
+			}
+		})},
+	}
+}
+
+func listenerMutants() []mutant {
+	isSlot := func(name string) bool { return name == rbac.HTTPSlot || name == rbac.TCPSlot }
+	return []mutant{
+		{name: "an HTTP chain without its filter", sent: eachManager(func(m *hcmv3.HttpConnectionManager) {
+			m.HttpFilters = slices.DeleteFunc(m.GetHttpFilters(), func(f *hcmv3.HttpFilter) bool { return isSlot(f.GetName()) })
+		})},
+		{name: "a TCP chain without its filter", sent: eachChain(func(c *listenerv3.FilterChain) {
+			c.Filters = slices.DeleteFunc(c.GetFilters(), func(f *listenerv3.Filter) bool { return isSlot(f.GetName()) })
+		})},
+		{name: "other ports without a filter", sent: inListeners(func(l *listenerv3.Listener) {
+			if c := l.GetDefaultFilterChain(); c != nil {
+				c.Filters = slices.DeleteFunc(c.GetFilters(), func(f *listenerv3.Filter) bool { return isSlot(f.GetName()) })
+			}
+		})},
+		{name: "other ports are closed", sent: inListeners(func(l *listenerv3.Listener) { l.DefaultFilterChain = nil })},
+		{name: "the sidecar's ports lead to the application", sent: inListeners(func(l *listenerv3.Listener) {
+			l.FilterChains = slices.DeleteFunc(l.GetFilterChains(), func(c *listenerv3.FilterChain) bool { return len(c.GetFilters()) == 0 })
+		})},
+		{name: "an HTTP port is TCP", sent: inListeners(func(l *listenerv3.Listener) {
+			for i, c := range l.GetFilterChains() {
+				if strings.HasPrefix(c.GetName(), "http") && l.GetDefaultFilterChain() != nil {
+					tcp := proto.CloneOf(l.GetDefaultFilterChain())
+					tcp.FilterChainMatch = c.GetFilterChainMatch()
+					l.FilterChains[i] = tcp
+				}
+			}
+		})},
+		{name: "before its content has come a slot allows", sent: eachChain(func(c *listenerv3.FilterChain) {
+			for _, f := range c.GetFilters() {
+				if f.GetName() == rbac.TCPSlot {
+					packed, err := anypb.New(&networkrbacv3.RBAC{StatPrefix: "x", Matcher: &matcher{OnNoMatch: action("open", rbacconfigv3.RBAC_ALLOW)}})
+					must(err)
+					f.GetConfigDiscovery().DefaultConfig = packed
+				}
+			}
+		})},
+		{name: "paths are not normalized", sent: eachManager(func(m *hcmv3.HttpConnectionManager) { m.NormalizePath = nil })},
+		{name: "slashes are not merged", sent: eachManager(func(m *hcmv3.HttpConnectionManager) { m.MergeSlashes = false })},
+		{name: "callers say who they are", sent: eachManager(func(m *hcmv3.HttpConnectionManager) { m.XffNumTrustedHops = 1 })},
+		{name: "slots have each other's content", sent: func(resources []proto.Message) []proto.Message {
+			out := slices.Clone(resources)
+			for i, r := range out {
+				if s, ok := r.(*corev3.TypedExtensionConfig); ok && isSlot(s.GetName()) {
+					other := map[string]string{rbac.HTTPSlot: rbac.TCPSlot, rbac.TCPSlot: rbac.HTTPSlot}[s.GetName()]
+					out[i] = &corev3.TypedExtensionConfig{Name: s.GetName(), TypedConfig: slotOf(resources, other).GetTypedConfig()}
+				}
+			}
+			return out
+		}},
+	}
+}
