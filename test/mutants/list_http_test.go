@@ -240,7 +240,7 @@ func headerMutants() []mutant {
 				h.Value = ".*(?:" + h.Value + ").*"
 			}
 		})},
-		{name: "ill-formed text satisfies a negation", sent: inMatchers(eachRegex(func(in, expr string) string {
+		{name: "ill-formed text satisfies a negation", sent: inMatchers(eachRegex(func(_, expr string) string {
 			if strings.HasPrefix(expr, `(?:[\x00-\x7f]|[\xc2`) {
 				return `\C*`
 			}

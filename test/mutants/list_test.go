@@ -315,7 +315,6 @@ func reorder(m *matcher) {
 	if len(stages) < 2 {
 		return
 	}
-	type content = struct{ deny, matcher any }
 	last := stages[len(stages)-1].GetOnNoMatch()
 	copies := make([]*matcher, 0, len(stages))
 	for _, x := range stages {

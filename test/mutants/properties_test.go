@@ -144,7 +144,7 @@ func (w *world) compare(a *ask, want model.Verdict, got envoy.Decision) string {
 	switch {
 	case got.Err != nil:
 		return got.Err.Error()
-	case got.Allowed != want.Allowed, got.Name != want.Decider && !(rule(got.Name) && rule(want.Decider)):
+	case got.Allowed != want.Allowed, got.Name != want.Decider && (!rule(got.Name) || !rule(want.Decider)):
 	case got.Name != want.Decider && w.alone(a, got.Name).Decider != got.Name:
 	default:
 		return ""

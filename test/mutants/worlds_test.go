@@ -35,7 +35,8 @@ type ask struct {
 func bound() []model.BoundPort {
 	socket := func(port uint16) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr("127.77.0.1"), port) }
 	return []model.BoundPort{
-		{Port: worldgen.HTTPPort, Listen: socket(8085), Application: socket(1)}, {Port: worldgen.TCPPort, Listen: socket(worldgen.HTTPPort), Application: socket(2)},
+		{Port: worldgen.HTTPPort, Listen: socket(8085), Application: socket(1)},
+		{Port: worldgen.TCPPort, Listen: socket(worldgen.HTTPPort), Application: socket(2)},
 		{Port: model.ReservedFirst + 50, Listen: socket(9000), Application: socket(3)},
 	}
 }

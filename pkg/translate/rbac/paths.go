@@ -60,7 +60,9 @@ func (in *inputs) allowedPath(m model.PathMatch) (pattern, error) {
 	), keys: keysOf(m.Value)}, nil
 }
 
-func knownPathType(t model.MatchType) bool { return t == model.Exact || t == model.Prefix || t == model.Regex }
+func knownPathType(t model.MatchType) bool {
+	return t == model.Exact || t == model.Prefix || t == model.Regex
+}
 
 // deniedPath compares with everything that an application may make of the path: parameters dropped, empty segments skipped, escapes decoded.
 // The returned error tells that the predicate holds more widely than it should.
