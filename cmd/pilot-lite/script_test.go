@@ -35,7 +35,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "await": await, "expand": expand},
 		Setup: func(e *testscript.Env) error {
-			sockets, err := os.MkdirTemp("", "pl") // a script's own folder is too deep for the path of a socket
+			sockets, err := os.MkdirTemp("", "pl") //nolint:usetesting // t.TempDir is too long for a socket
 			if err != nil {
 				return err
 			}

@@ -145,7 +145,6 @@ func TestDisagreement(t *testing.T) {
 	}
 	details, reviews, ratings := outputOf("details-v1"), outputOf("reviews-v1"), outputOf("ratings-v1")
 	details.Resources, reviews.Resources = reviews.Resources, details.Resources
-	ratings.Resources = ratings.Resources[:len(ratings.Resources):len(ratings.Resources)]
 	ratings.Resources = slices.DeleteFunc(slices.Clone(ratings.Resources), func(r translate.Resource) bool { return r.Policies != nil })
 	w, _ := check.New(ix, output)
 	get := func(path string) *model.HTTPRequest { return &model.HTTPRequest{Method: "GET", Host: "x", Path: path} }

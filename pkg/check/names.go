@@ -283,9 +283,9 @@ func servicePort(s *model.Service, port string, protocol model.Protocol) (*model
 	case len(meant) == 1:
 		return meant[0], nil
 	case len(words) == 0:
-		return nil, fmt.Errorf("Service %s/%s has no ports", s.Namespace, s.Name)
+		return nil, fmt.Errorf("its Service %s/%s has no ports", s.Namespace, s.Name)
 	case port == "":
-		return nil, fmt.Errorf("Service %s/%s has several ports: write which, of %s", s.Namespace, s.Name, strings.Join(words, ", "))
+		return nil, fmt.Errorf("its Service %s/%s has several ports: write which, of %s", s.Namespace, s.Name, strings.Join(words, ", "))
 	}
-	return nil, fmt.Errorf("Service %s/%s has no port %q: it has %s", s.Namespace, s.Name, port, strings.Join(words, ", "))
+	return nil, fmt.Errorf("its Service %s/%s has no port %q: it has %s", s.Namespace, s.Name, port, strings.Join(words, ", "))
 }

@@ -91,7 +91,7 @@ func TestCallees(t *testing.T) {
 		}
 		got := callees{Host: host}
 		for _, c := range found {
-			got.Ports = append(got.Ports, c.Party.String()+" "+portText(c.Port)+" "+string(c.Protocol))
+			got.Ports = append(got.Ports, c.String()+" "+portText(c.Port)+" "+string(c.Protocol))
 		}
 		slices.Sort(got.Ports)
 		if diff := cmp.Diff(want, got); diff != "" {
