@@ -25,7 +25,7 @@ const (
 	timeout      = 30 * time.Second
 )
 
-// cluster is an API server with everything of this folder in it, but the webhooks: what is tested must hold without them.
+// cluster is an API server with everything of this folder in it, but the webhooks: what is tested must hold without them. Those that are about the webhooks come last.
 type cluster struct {
 	kubernetes.Interface
 
@@ -99,9 +99,13 @@ func TestInstalled(t *testing.T) {
 	c := start(t)
 	t.Run("the control plane's rights", c.rights)
 	t.Run("only real sidecars pass", c.onlyRealSidecarsPass)
+	t.Run("the injector and the API server agree", c.verdictsAgree)
 	t.Run("who a pod is stays", c.whoAPodIsStays)
 	t.Run("companions are marked by the control plane", c.companionsAreMarked)
 	t.Run("settings are settings", c.settingsAreSettings)
+	// From here on with webhooks.
+	t.Run("nobody answers", c.nobodyAnswers)
+	t.Run("the control plane answers", c.controlPlaneAnswers)
 }
 
 // rights holds the roles against what the control plane does, and against some of what it must never be able to.

@@ -24,6 +24,7 @@ const adminTimeout = 10 * time.Second
 // adminParts are what the admin interface shows.
 type adminParts struct {
 	cache    *xds.Cache
+	proxies  func(context.Context) []xds.ProxyStatus // nil: those of the cache
 	loop     *controlplane.Loop
 	problems func() []model.Diagnostic
 	// unready says why nothing can be served, "" when it can; nil where nothing but the cache decides.
@@ -47,7 +48,10 @@ func newAdmin(ctx context.Context, address string, parts adminParts) (*admin, er
 		return nil, errors.Join(fmt.Errorf("--admin-address: %w", err), l.Close())
 	}
 	a := &admin{listener: l, grpc: grpc.NewServer()}
-	statusv3.RegisterClientStatusDiscoveryServiceServer(a.grpc, xds.NewStatusService(parts.cache))
+	if parts.proxies == nil {
+		parts.proxies = func(context.Context) []xds.ProxyStatus { return parts.cache.Status() }
+	}
+	statusv3.RegisterClientStatusDiscoveryServiceServer(a.grpc, xds.NewStatusService(parts.proxies))
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", parts.ready)

@@ -9,8 +9,8 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
-	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
@@ -19,10 +19,8 @@ import (
 	"github.com/pilot-lite/pilot-lite/pkg/webhook"
 )
 
-const (
-	webhookTimeout = 10 * time.Second // as long as the API server waits at most
-	controlPort    = 15012            // of the Service that sidecars connect to
-)
+// controlPort is that of the Service that sidecars connect to.
+const controlPort = 15012
 
 // webhooks answers the API server.
 type webhooks struct {
@@ -35,13 +33,9 @@ func (s *clusterServer) newWebhooks(ctx context.Context) (*webhooks, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--webhook-address: %w", err)
 	}
-	handler := webhook.Handler(webhook.Config{
-		Injection: s.injection, Unprotected: s.unprotected, Logger: s.logger.With("component", "webhook"), Metrics: webhook.NewMetrics(s.registry),
-	})
-	return &webhooks{listener: l, server: &http.Server{
-		Handler: handler, TLSConfig: s.identity.ServerTLS(), ReadHeaderTimeout: webhookTimeout, ReadTimeout: webhookTimeout, WriteTimeout: webhookTimeout,
-		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-	}}, nil
+	logger := s.logger.With("component", "webhook")
+	handler := webhook.Handler(webhook.Config{Injection: s.injection, Unprotected: s.unprotected, Logger: logger, Metrics: webhook.NewMetrics(s.registry)})
+	return &webhooks{listener: webhook.Limit(l), server: webhook.NewServer(handler, s.identity.ServerTLS(), webhook.Timeout, logger)}, nil
 }
 
 func (w *webhooks) serve() error {
@@ -69,10 +63,29 @@ func (s *clusterServer) injection() (inject.Config, error) {
 		return inject.Config{}, errors.New("the mesh's settings were not read yet")
 	}
 	own, _ := netip.ParseAddr(os.Getenv("POD_IP"))
+	return injectionConfig(injectionSettings{
+		image: o.image, sidecarImage: o.sidecarImage, namespace: o.namespace, authority: s.identity.Bundle(), ipv6: own.Is6(), optOut: mesh.OptOutNamespaces,
+	}), nil
+}
+
+// injectionSettings are what a control plane knows, and whoever injects in its place must be told.
+type injectionSettings struct {
+	image, sidecarImage string
+	namespace           string // the control plane's
+	authority           []byte
+	ipv6                bool
+	optOut              []string
+}
+
+// injectionConfig is what a pod is given, by the webhook and by the command alike.
+func injectionConfig(s injectionSettings) inject.Config {
+	service := serviceName(s.namespace)
 	return inject.Config{
-		Image: o.image, SidecarImage: o.sidecarImage, Server: net.JoinHostPort(o.serviceName(), strconv.Itoa(controlPort)), ServerName: o.serviceName(),
-		CABundle: s.identity.Bundle(), Audience: tokenAudience, IPv6: own.Is6(), OptOutNamespaces: mesh.OptOutNamespaces,
-	}, nil
+		Image: s.image, SidecarImage: s.sidecarImage, Server: net.JoinHostPort(service, strconv.Itoa(controlPort)), ServerName: service,
+		CABundle: s.authority, Audience: tokenAudience, IPv6: s.ipv6, OptOutNamespaces: s.optOut,
+		// As the webhook's configuration has it.
+		ExemptNamespaces: []string{metav1.NamespaceSystem, s.namespace},
+	}
 }
 
 // unprotected are the running pods that a policy selects and that have no sidecar.

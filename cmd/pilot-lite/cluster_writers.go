@@ -13,6 +13,7 @@ import (
 	"github.com/pilot-lite/pilot-lite/pkg/identity"
 	"github.com/pilot-lite/pilot-lite/pkg/kube/companion"
 	"github.com/pilot-lite/pilot-lite/pkg/kube/leader"
+	"github.com/pilot-lite/pilot-lite/pkg/kube/policystatus"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
@@ -21,6 +22,8 @@ type writers struct {
 	leader     *leader.Leader
 	companions *companion.Controller
 	webhooks   *identity.Webhooks
+	statuses   *policystatus.Writer
+	judge      func(ctx context.Context, w *writers)
 }
 
 func (s *clusterServer) newWriters() (*writers, error) {
@@ -44,6 +47,7 @@ func (s *clusterServer) newWriters() (*writers, error) {
 		Client: s.clients.Client.AdmissionregistrationV1(), Name: controlPlaneName, Bundle: s.identity.Bundle, Leads: w.leader.Leads,
 		Logger: s.logger.With("component", "identity"), Metrics: s.trust,
 	})
+	w.statuses, w.judge = s.newStatusWriter(w.leader.Leads), s.judge
 	return w, nil
 }
 
@@ -52,6 +56,8 @@ func (w *writers) run(ctx context.Context) error {
 	return w.leader.Run(ctx, func(ctx context.Context) {
 		var writing sync.WaitGroup
 		writing.Go(func() { w.companions.Run(ctx) })
+		writing.Go(func() { w.statuses.Run(ctx) })
+		writing.Go(func() { w.judge(ctx, w) })
 		writing.Go(func() { _ = w.webhooks.Run(ctx) }) // it returns nil
 		writing.Wait()
 	})
@@ -59,7 +65,7 @@ func (w *writers) run(ctx context.Context) error {
 
 // desired are the companions that should stand, from the last good rebuild.
 func (s *clusterServer) desired() (companion.Desired, bool) {
-	output := s.loop.Output()
+	output := s.loop.Built().Output
 	if output == nil || s.loop.Degraded() || len(s.source.Waiting()) > 0 {
 		return companion.Desired{}, false
 	}
@@ -68,7 +74,7 @@ func (s *clusterServer) desired() (companion.Desired, bool) {
 
 // livePolicy asks the API server which generation of a policy there is.
 func (s *clusterServer) livePolicy(ctx context.Context, namespace, name string) (model.PolicyRef, bool, error) {
-	policies := s.clients.Dynamic.Resource(v1alpha1.SchemeGroupVersion().WithResource("l7policies"))
+	policies := s.clients.Dynamic.Resource(v1alpha1.SchemeGroupVersion().WithResource(v1alpha1.Resource))
 	p, err := policies.Namespace(namespace).Get(ctx, name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
@@ -95,6 +101,8 @@ func (s *clusterServer) tell(ctx context.Context, w *writers) {
 				return
 			case <-s.source.NetworkPoliciesChanged():
 				w.companions.Poke()
+			case <-s.source.PoliciesChanged():
+				w.statuses.Poke()
 			}
 		}
 	})

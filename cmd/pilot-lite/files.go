@@ -15,13 +15,15 @@ import (
 // fileOptions are the files that a command reads.
 type fileOptions struct{ paths []string }
 
+var errNoFiles = errors.New("no files: name files or folders with -f")
+
 func (o *fileOptions) bind(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVarP(&o.paths, "filename", "f", nil, `file or folder with the YAML that kubectl apply takes; repeatable; "-" is standard input`)
 }
 
 func (o *fileOptions) load(s streams) (*filesource.Result, error) {
 	if len(o.paths) == 0 {
-		return nil, errors.New("no files: name files or folders with -f")
+		return nil, errNoFiles
 	}
 	return filesource.Load(o.paths, s.in)
 }

@@ -89,7 +89,10 @@ Exit codes: 0 fine, 1 a finding or a failure, 2 wrong usage, 3 a fault of this p
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.err)
-	root.AddCommand(newServeCmd(s), newTranslateCmd(s), newValidateCmd(s), newLintCmd(s), newCheckCmd(s), newBootstrapCmd(s), newCaptureCmd(s), newStatusCmd(s), newVersionCmd(s))
+	root.AddCommand(
+		newServeCmd(s), newTranslateCmd(s), newValidateCmd(s), newLintCmd(s), newCheckCmd(s), newDiffCmd(s), newBootstrapCmd(s), newInjectCmd(s),
+		newCaptureCmd(s), newStatusCmd(s), newVersionCmd(s),
+	)
 	return root
 }
 

@@ -59,7 +59,9 @@ func envOr(name, otherwise string) string {
 }
 
 // serviceName is the name that sidecars and the API server know the control plane by.
-func (o *clusterOptions) serviceName() string { return controlPlaneName + "." + o.namespace + ".svc" }
+func (o *clusterOptions) serviceName() string { return serviceName(o.namespace) }
+
+func serviceName(namespace string) string { return controlPlaneName + "." + namespace + ".svc" }
 
 // clusterServer serves a cluster.
 type clusterServer struct {
@@ -118,8 +120,9 @@ func (s *clusterServer) start(ctx context.Context, group *errgroup.Group) error 
 	if err != nil {
 		return failure{err}
 	}
-	security := xds.ServerConfig{TLS: s.identity.PeerTLS(), Authenticator: s.authenticator()}
-	if err := s.core.start(ctx, group, s.options, security, adminParts{problems: s.source.Problems, unready: s.unready}); err != nil {
+	security := xds.ServerConfig{TLS: s.identity.PeerTLS(), Authenticator: s.authenticator(), IsPeer: identity.IsPeer}
+	parts := adminParts{problems: s.source.Problems, unready: s.unready, proxies: s.everyProxy}
+	if err := s.core.start(ctx, group, s.options, security, parts); err != nil {
 		return err
 	}
 	group.Go(func() error { return s.identity.Run(ctx) })

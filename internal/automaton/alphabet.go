@@ -26,9 +26,7 @@ func newAlphabet(universe Set, exprs []*Expr) *alphabet {
 		}
 	}
 	// Witnesses are nicer where letters, digits and the rest of ASCII stand apart.
-	for _, r := range []rune{0x7f, 'a', 'z' + 1, 'A', 'Z' + 1, '0', '9' + 1} {
-		a.bounds = append(a.bounds, r)
-	}
+	a.bounds = append(a.bounds, []rune{0x7f, 'a', 'z' + 1, 'A', 'Z' + 1, '0', '9' + 1}...)
 	slices.Sort(a.bounds)
 	a.bounds = slices.Compact(a.bounds)
 	a.bounds = slices.DeleteFunc(a.bounds, func(r rune) bool { return r > Invalid })

@@ -91,7 +91,7 @@ func (w *walk) visit(n node) {
 	}
 	key := make([]byte, 0, 4*len(n.states))
 	for _, s := range n.states {
-		key = binary.LittleEndian.AppendUint32(key, uint32(s)) //nolint:gosec // bounded by the budget
+		key = binary.LittleEndian.AppendUint32(key, uint32(s))
 	}
 	if w.visited[string(key)] {
 		return

@@ -70,7 +70,7 @@ func (d *dfa) of(set []int) int {
 	}
 	key := make([]byte, 0, 4*len(useful))
 	for _, s := range useful {
-		key = binary.LittleEndian.AppendUint32(key, uint32(s)) //nolint:gosec // bounded by maxStates
+		key = binary.LittleEndian.AppendUint32(key, uint32(s))
 	}
 	if id, known := d.ids[string(key)]; known {
 		return id

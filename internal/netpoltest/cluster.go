@@ -152,14 +152,20 @@ func HTTPMatch(t *rapid.T) model.HTTPMatch {
 	}
 	if rapid.Bool().Draw(t, "paths") {
 		m.Paths = rapid.SampledFrom([][]model.PathMatch{
-			{{Type: model.Exact, Value: "/a"}}, {{Type: model.Prefix, Value: "/a"}}, {{Type: model.Prefix, Value: "/"}}, {{Type: model.Regex, Value: "/b.*"}},
+			{{Type: model.Exact, Value: "/a"}},
+			{{Type: model.Prefix, Value: "/a"}},
+			{{Type: model.Prefix, Value: "/"}},
+			{{Type: model.Regex, Value: "/b.*"}},
 			{{Type: model.Exact, Value: "/a/b"}, {Type: model.Regex, Value: "/(b|a/c)"}},
 		}).Draw(t, "path")
 	}
 	if some("headers") {
 		m.Headers = []model.HeaderMatch{rapid.SampledFrom([]model.HeaderMatch{
-			{Name: "x-a", Type: model.Exact, Value: "v"}, {Name: "x-a", Type: model.Present}, {Name: "x-a", Type: model.Absent},
-			{Name: "x-a", Type: model.NotExact, Value: "v"}, {Name: "x-a", Type: model.Regex, Value: "v|w"},
+			{Name: "x-a", Type: model.Exact, Value: "v"},
+			{Name: "x-a", Type: model.Present},
+			{Name: "x-a", Type: model.Absent},
+			{Name: "x-a", Type: model.NotExact, Value: "v"},
+			{Name: "x-a", Type: model.Regex, Value: "v|w"},
 		}).Draw(t, "header")}
 	}
 	return m

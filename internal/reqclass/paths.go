@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/pilot-lite/pilot-lite/internal/automaton"
@@ -149,7 +150,7 @@ func spelled(segment string) *automaton.Expr {
 }
 
 func hexDigit(n byte) *automaton.Expr {
-	digit := fmt.Sprintf("%x", n)
+	digit := strconv.FormatUint(uint64(n), 16)
 	return automaton.One(automaton.Single(rune(digit[0]), rune(strings.ToUpper(digit)[0])))
 }
 

@@ -140,10 +140,22 @@ func TestPaths(t *testing.T) {
 		for range rapid.IntRange(1, 4).Draw(t, "terms") {
 			terms = append(terms, drawTerm(t, func(t *rapid.T) model.HTTPMatch {
 				return model.HTTPMatch{Paths: rapid.SliceOfN(rapid.SampledFrom([]model.PathMatch{
-					{Type: model.Exact, Value: "/"}, {Type: model.Exact, Value: "/a"}, {Type: model.Exact, Value: "/a/"}, {Type: model.Exact, Value: "/a/b"},
-					{Type: model.Exact, Value: "/A"}, {Type: model.Exact, Value: "/%41"}, {Type: model.Exact, Value: "/a;b"}, {Type: model.Exact, Value: "/a%3Bb"},
-					{Type: model.Prefix, Value: "/"}, {Type: model.Prefix, Value: "/a"}, {Type: model.Prefix, Value: "/a/b"}, {Type: model.Prefix, Value: "/a/"},
-					{Type: model.Regex, Value: "/a|/b"}, {Type: model.Regex, Value: "/.*"}, {Type: model.Regex, Value: "/[^a]*a"}, {Type: model.Regex, Value: "(?i)/A[^b]"},
+					{Type: model.Exact, Value: "/"},
+					{Type: model.Exact, Value: "/a"},
+					{Type: model.Exact, Value: "/a/"},
+					{Type: model.Exact, Value: "/a/b"},
+					{Type: model.Exact, Value: "/A"},
+					{Type: model.Exact, Value: "/%41"},
+					{Type: model.Exact, Value: "/a;b"},
+					{Type: model.Exact, Value: "/a%3Bb"},
+					{Type: model.Prefix, Value: "/"},
+					{Type: model.Prefix, Value: "/a"},
+					{Type: model.Prefix, Value: "/a/b"},
+					{Type: model.Prefix, Value: "/a/"},
+					{Type: model.Regex, Value: "/a|/b"},
+					{Type: model.Regex, Value: "/.*"},
+					{Type: model.Regex, Value: "/[^a]*a"},
+					{Type: model.Regex, Value: "(?i)/A[^b]"},
 					{Type: model.Regex, Value: "(?:/a.)+"},
 				}), 1, 2).Draw(t, "paths")}
 			}))
@@ -205,8 +217,12 @@ func TestNames(t *testing.T) {
 				return model.HTTPMatch{
 					Methods: rapid.SampledFrom([][]string{nil, {"GET"}, {"GET", "POST"}, {"PUT"}, {"X"}}).Draw(t, "methods"),
 					Hosts: rapid.SampledFrom([][]model.Host{
-						nil, {{Name: "a", Aliases: []string{"a.ns", "[fd00::1]"}}}, {{Name: "b.test", Wildcard: true}}, {{Name: "any.b.test"}},
-						{{Name: "a.b.test", Wildcard: true}, {Name: "other"}}, {{Name: "test", Wildcard: true}},
+						nil,
+						{{Name: "a", Aliases: []string{"a.ns", "[fd00::1]"}}},
+						{{Name: "b.test", Wildcard: true}},
+						{{Name: "any.b.test"}},
+						{{Name: "a.b.test", Wildcard: true}, {Name: "other"}},
+						{{Name: "test", Wildcard: true}},
 					}).Draw(t, "hosts"),
 				}
 			}))

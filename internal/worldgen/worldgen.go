@@ -22,14 +22,15 @@ const (
 
 // Callers are the source addresses that requests come from; the last is in no pod.
 func Callers() []netip.Addr {
-	out := make([]netip.Addr, 0, 5)
-	for i := range 5 {
+	const callers = 6
+	out := make([]netip.Addr, 0, callers)
+	for i := range callers {
 		out = append(out, netip.AddrFrom4([4]byte{127, 77, 0, byte(10 + i)}))
 	}
 	return out
 }
 
-// Cast is shop/cart, four callers that differ in labels, account and namespace, and nobody at the last of Callers.
+// Cast is shop/cart, four callers that differ in labels, account and namespace, one that runs as one of their accounts and is not stamped with it, and nobody at the last of Callers.
 func Cast(bound []model.BoundPort) *model.Snapshot {
 	caller := func(i int, namespace, app, account string) model.Pod {
 		return model.Pod{
@@ -37,6 +38,7 @@ func Cast(bound []model.BoundPort) *model.Snapshot {
 			Labels: map[string]string{"app": app, v1alpha1.LabelServiceAccount: account},
 		}
 	}
+	unstamped := model.Pod{Namespace: "shop", Name: "caller-4", Addresses: Callers()[4:5], Labels: map[string]string{"app": "new"}, ServiceAccount: "front"}
 	return &model.Snapshot{
 		Namespaces: []model.Namespace{
 			{Name: "shop", Labels: map[string]string{"kubernetes.io/metadata.name": "shop", "team": "shop"}},
@@ -52,7 +54,7 @@ func Cast(bound []model.BoundPort) *model.Snapshot {
 				Ports: []model.ContainerPort{{Name: "web", Number: HTTPPort, Protocol: model.TCP}, {Name: "db", Number: TCPPort, Protocol: model.TCP}},
 				Proxy: model.ProxySettings{Injected: true, Bound: bound}, Expected: true,
 			},
-			caller(0, "shop", "front", "front"), caller(1, "shop", "batch", "batch"), caller(2, "web", "front", "front"), caller(3, "web", "batch", "other"),
+			caller(0, "shop", "front", "front"), caller(1, "shop", "batch", "batch"), caller(2, "web", "front", "front"), caller(3, "web", "batch", "other"), unstamped,
 		},
 	}
 }
@@ -66,6 +68,14 @@ func Policies(t *rapid.T) []model.Policy {
 			Action:   rapid.SampledFrom([]model.Action{model.Allow, model.Allow, model.Deny}).Draw(t, "action"),
 			DryRun:   rapid.IntRange(0, 9).Draw(t, "dryRun") == 0,
 			Selector: labels.SelectorFromSet(labels.Set{"app": "cart"}), IsolatesIngress: true,
+		}
+		switch rapid.IntRange(0, 11).Draw(t, "elsewhere") { // a few govern somebody else
+		case 0:
+			p.Namespace = "web"
+		case 1:
+			p.Selector = labels.SelectorFromSet(labels.Set{"app": "other"})
+		case 2:
+			p.IsolatesIngress = false
 		}
 		// Both sides of the size at which a list of rules becomes a tree are drawn.
 		rules := rapid.SampledFrom([]int{0, 1, 2, 3, 5, 60}).Draw(t, "rules")
@@ -103,7 +113,7 @@ func drawRule(t *rapid.T, name string) model.Rule {
 
 func drawPeer(t *rapid.T) model.Peer {
 	set := func(k, v string) labels.Selector { return labels.SelectorFromSet(labels.Set{k: v}) }
-	switch rapid.IntRange(0, 4).Draw(t, "peer") {
+	switch rapid.IntRange(0, 5).Draw(t, "peer") {
 	case 0:
 		return model.Peer{Pods: set("app", rapid.SampledFrom([]string{"front", "batch", "nobody"}).Draw(t, "app"))}
 	case 1:
@@ -112,6 +122,8 @@ func drawPeer(t *rapid.T) model.Peer {
 		return model.Peer{Namespaces: labels.Everything(), Pods: set("app", "front")}
 	case 3:
 		return model.Peer{Namespaces: labels.Everything(), ServiceAccounts: []string{rapid.SampledFrom([]string{"front", "other", "fr.nt"}).Draw(t, "account")}}
+	case 4:
+		return model.Peer{Namespaces: set("team", "web"), Pods: set("app", "front"), ServiceAccounts: []string{rapid.SampledFrom([]string{"front", "batch"}).Draw(t, "account")}}
 	}
 	b := &model.IPBlock{CIDR: netip.MustParsePrefix(rapid.SampledFrom([]string{"127.77.0.0/24", "127.77.0.12/30", "127.77.0.14/32", "10.0.0.0/8"}).Draw(t, "cidr"))}
 	if b.CIDR.Bits() == 24 && rapid.Bool().Draw(t, "except") {
@@ -145,7 +157,7 @@ func drawPath(t *rapid.T) model.PathMatch {
 		m.Value = rapid.SampledFrom([]string{"/a", "/a|/b", "/a/.*", ".*\\.css", "/[a-c]+", "(?i)/A", "/[^b]*", "/a.b"}).Draw(t, "regex")
 		return m
 	}
-	m.Value = rapid.SampledFrom([]string{"/", "/a", "/a/", "/a/b", "/a.b", "/ab", "/a:b", "/a%3Ab", "/b/c/d"}).Draw(t, "literal")
+	m.Value = rapid.SampledFrom([]string{"/", "/a", "/a/", "/a/b", "/a.b", "/ab", "/a:b", "/a%3Ab", "/b/c/d", "/caf%C3%A9"}).Draw(t, "literal")
 	return m
 }
 
@@ -169,9 +181,9 @@ type target struct{ sent, seen string }
 func targets() []target {
 	same := []string{
 		"/", "/a", "/a/", "/a/b", "/ab", "/a.b", "/aXb", "/a?x=/b", "/a/b?y", "/a;p=1", "/a;p/b", "/a/;p", "/b", "/c", "/x.css", "/admin?x=.css", "/a:b", "/a%3Ab", "/a%3ab",
-		"/b/c/d", "/b/c/d/e", "/b/c", "/a%2", "/;x/a", "/a/b;q?z", "/a%252e",
+		"/b/c/d", "/b/c/d/e", "/b/c", "/a%2", "/caf%C3%A9", "/caf%c3%a9", "/A", "/;x/a", "/a/x.css", "/a/?", "/b/c/d;p?q", "/a/b;q?z", "/a%252e",
 	}
-	out := []target{{"//a", "/a"}, {"/x/../a", "/a"}, {"/%61", "/a"}, {"/a/./b", "/a/b"}, {"/a//b", "/a/b"}}
+	out := []target{{"//a", "/a"}, {"/x/../a", "/a"}, {"/%61", "/a"}, {"/a/./b", "/a/b"}, {"/a//b", "/a/b"}, {"/..;/a", "/a"}, {"/x/%2e%2e;/a", "/x/..;/a"}}
 	for _, s := range same {
 		out = append(out, target{s, s})
 	}
@@ -183,9 +195,11 @@ func Request(t *rapid.T) (model.Request, string) {
 	where := rapid.SampledFrom(targets()).Draw(t, "target")
 	r := model.Request{Source: rapid.SampledFrom(Callers()).Draw(t, "caller"), Port: HTTPPort, HTTP: &model.HTTPRequest{
 		Method: rapid.SampledFrom([]string{"GET", "POST", "DELETE", "PUT"}).Draw(t, "method"), Path: where.seen,
-		Host: rapid.SampledFrom([]string{"cart", "CART.", "cart:8080", "cart.shop.svc", "a.good.test", "evilgood.test", "other.test.:80", "good.test"}).Draw(t, "host"),
+		Host: rapid.SampledFrom([]string{
+			"cart", "CART.", "cart:8080", "cart.shop.svc", "a.good.test", "A.GOOD.TEST.:80", "evilgood.test", "other.test.:80", "good.test", "cartx", "a,cart",
+		}).Draw(t, "host"),
 	}}
-	for _, v := range rapid.SliceOfN(rapid.SampledFrom([]string{"admin", "user", "user, admin", "ADMIN", ""}), 0, 2).Draw(t, "roles") {
+	for _, v := range rapid.SliceOfN(rapid.SampledFrom([]string{"admin", "user", "user, admin", "ADMIN", "", "xadmin", "adminx", "admin,é", "é", "a.min"}), 0, 2).Draw(t, "roles") {
 		r.HTTP.Headers = append(r.HTTP.Headers, model.Header{Name: "x-role", Value: v})
 	}
 	return r, where.sent

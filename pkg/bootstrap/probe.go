@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -82,7 +83,7 @@ func probeCluster(name string) string { return "probe/" + literal(name) }
 func checkProbes(probes []Probe) error {
 	seen := map[string]bool{}
 	for _, p := range probes {
-		if err := p.check(); err != nil {
+		if err := p.Check(); err != nil {
 			return fmt.Errorf("probe %q: %w", p.Name, err)
 		}
 		if seen[p.Name] {
@@ -93,7 +94,8 @@ func checkProbes(probes []Probe) error {
 	return nil
 }
 
-func (p Probe) check() error {
+// Check says what is wrong with a probe.
+func (p Probe) Check() error {
 	switch {
 	case p.Name == "" || len(p.Name) > maxProbeName:
 		return fmt.Errorf("want a name of 1 to %d bytes", maxProbeName)
@@ -107,10 +109,12 @@ func (p Probe) check() error {
 		return errors.New("a negative interval or timeout")
 	case !httpguts.ValidHostHeader(p.Host):
 		return fmt.Errorf("host %q: want what may stand in a Host header", p.Host)
+	case !utf8.ValidString(p.Name), !utf8.ValidString(p.Path), !utf8.ValidString(p.GRPCService):
+		return errors.New("a name, path or service that is not text: want UTF-8")
 	}
 	for _, h := range p.Headers {
-		if !httpguts.ValidHeaderFieldName(h.Name) || !httpguts.ValidHeaderFieldValue(h.Value) {
-			return fmt.Errorf("header %q: want a header's name, and a value without control characters", h.Name)
+		if !httpguts.ValidHeaderFieldName(h.Name) || !httpguts.ValidHeaderFieldValue(h.Value) || !utf8.ValidString(h.Value) {
+			return fmt.Errorf("header %q: want a header's name, and a value in UTF-8 without control characters", h.Name)
 		}
 	}
 	if _, err := p.target(); err != nil {

@@ -130,7 +130,7 @@ func TestAPanicKeepsTheLastGoodOutput(t *testing.T) {
 	r := start(t)
 	r.apply(world(allow("cart", 1, "front")))
 	cart := r.connect("cart")
-	last := r.loop.Output()
+	last := r.loop.Built().Output
 
 	broken := allow("cart", 2, "front")
 	broken.Selector = nil
@@ -139,7 +139,7 @@ func TestAPanicKeepsTheLastGoodOutput(t *testing.T) {
 		if !r.loop.Degraded() {
 			t.Fatal("the loop does not say that the rebuild failed: did it?")
 		}
-		if r.loop.Output() != last {
+		if r.loop.Built().Output != last {
 			t.Error("the last good output is gone")
 		}
 		for name, want := range map[string]float64{"pilot_lite_rebuild_failures_total": float64(i + 1), "pilot_lite_degraded": 1} {

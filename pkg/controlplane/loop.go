@@ -52,7 +52,13 @@ type Loop struct {
 	sequence int64
 	moved    chan struct{} // closed when sequence moves on
 	degraded bool
-	output   *translate.Output
+	built    Built
+}
+
+// Built is what a rebuild made, and the index that it was made from.
+type Built struct {
+	Index  *model.Index
+	Output *translate.Output
 }
 
 // New returns a loop; Run starts it.
@@ -87,11 +93,11 @@ func (l *Loop) Degraded() bool {
 	return l.degraded
 }
 
-// Output is what the last good rebuild made; nil before the first.
-func (l *Loop) Output() *translate.Output {
+// Built is the last good rebuild; nothing before the first.
+func (l *Loop) Built() Built {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.output
+	return l.built
 }
 
 // WaitFor returns the number of rebuilds when there were at least n, or when ctx is done.
@@ -114,12 +120,13 @@ func (l *Loop) WaitFor(ctx context.Context, n int64) int64 {
 // rebuild is one round: everything, from the present snapshot.
 func (l *Loop) rebuild() {
 	start := time.Now()
-	output, err := l.build()
+	built, err := l.build()
+	output := built.Output
 	l.mu.Lock()
 	l.sequence++
 	l.degraded = err != nil
 	if err == nil && output != nil {
-		l.output = output
+		l.built = built
 	}
 	close(l.moved)
 	l.moved = make(chan struct{})
@@ -134,27 +141,27 @@ func (l *Loop) rebuild() {
 }
 
 // build translates the snapshot and hands it to the sink. One recover stands around it: a defect on one object must not take the server with it.
-func (l *Loop) build() (output *translate.Output, err error) {
+func (l *Loop) build() (built Built, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			built, err = Built{}, fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 			// What was half built must not be taken for built.
 			l.translator, l.indexer, l.nodes = translate.Translator{}, model.Indexer{}, nil
 		}
 	}()
 	snapshot, complete := l.source.Snapshot()
 	if !complete {
-		return nil, nil
+		return Built{}, nil
 	}
 	index := l.indexer.Index(snapshot)
-	output = l.translator.Translate(index)
+	output := l.translator.Translate(index)
 	update, err := l.update(output)
 	if err != nil {
-		return nil, err
+		return Built{}, err
 	}
 	update.Nodes = l.nodesOf(index.Workloads)
 	l.sink.Set(update)
-	return output, nil
+	return Built{index, output}, nil
 }
 
 // nodesOf lists the proxies of workloads. While the pods stay as they are grouped, the list is the same map: a policy edit does no work per pod.

@@ -180,11 +180,11 @@ func TestAPanicLeavesTheLastGoodOutput(t *testing.T) {
 	t.Parallel()
 	r := run(t)
 	r.apply(&model.Snapshot{Pods: pods(2)})
-	good := r.Output()
+	good := r.Built().Output
 	broken := policy("1")
 	broken.Selector = nil // no source makes such a policy
 	r.apply(&model.Snapshot{Pods: pods(2), Policies: []model.Policy{broken}})
-	if _, n := r.sink.last(); n != 1 || !r.Degraded() || r.Output() != good {
+	if _, n := r.sink.last(); n != 1 || !r.Degraded() || r.Built().Output != good {
 		t.Errorf("%d updates, degraded %t", n, r.Degraded())
 	}
 	r.apply(&model.Snapshot{Pods: pods(2), Policies: []model.Policy{policy("1")}})
@@ -198,7 +198,7 @@ func TestNothingBeforeTheFirstCompleteSnapshot(t *testing.T) {
 	t.Parallel()
 	r := run(t)
 	r.apply(nil)
-	if _, n := r.sink.last(); n != 0 || r.Output() != nil {
+	if _, n := r.sink.last(); n != 0 || r.Built().Output != nil {
 		t.Errorf("%d updates", n)
 	}
 }

@@ -36,7 +36,7 @@ func Namespace(ns *corev1.Namespace) model.Namespace {
 	set := make(map[string]string, len(ns.Labels)+1)
 	maps.Copy(set, ns.Labels)
 	set[nameLabel] = ns.Name
-	return model.Namespace{Name: ns.Name, Labels: set}
+	return model.Namespace{Name: ns.Name, Labels: set, Guarded: guarded(&ns.ObjectMeta)}
 }
 
 // Service converts a Service. One of type ExternalName selects nothing.

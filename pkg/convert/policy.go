@@ -26,6 +26,7 @@ func Policy(p *v1alpha1.L7Policy) (model.Policy, []model.Diagnostic) {
 		Action:    c.action,
 		DryRun:    p.Spec.Enforcement == v1alpha1.EnforcementDryRun,
 		Accepted:  len(findings) == 0,
+		Guarded:   guarded(&p.ObjectMeta),
 	}
 	out.IsolatesIngress, out.IsolatesEgress = c.directions(&p.Spec)
 	out.Selector = c.policySelector(&p.Spec.PodSelector)

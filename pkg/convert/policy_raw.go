@@ -42,6 +42,7 @@ func undecodable(meta *metav1.ObjectMeta, body []byte) model.Policy {
 	return model.Policy{
 		PolicyRef: model.PolicyRef{Namespace: meta.Namespace, Name: meta.Name, UID: string(meta.UID), Generation: meta.Generation},
 		Action:    action, Selector: labels.Everything(), IsolatesIngress: true, IsolatesEgress: true, Ingress: shutRules(action), Egress: shutRules(action),
+		Guarded: guarded(meta),
 	}
 }
 

@@ -37,10 +37,16 @@ func proxySettings(object model.ObjectRef, meta *metav1.ObjectMeta) (model.Proxy
 	}, s.found
 }
 
+// CodeBadAnnotation is the code of a finding about an annotation that is not understood, and BadAnnotationEffect the end of its consequence.
+const (
+	CodeBadAnnotation   = "bad-annotation"
+	BadAnnotationEffect = ": the annotation has no effect, and the hardened default stands"
+)
+
 func (s *settings) bad(annotation, why, remedy string) {
 	s.found = append(s.found, model.Diagnostic{
-		Code: "bad-annotation", Severity: model.SeverityError, Object: s.object, Field: "metadata.annotations[" + annotation + "]",
-		Consequence: why + ": the annotation has no effect, and the hardened default stands", Remedy: remedy,
+		Code: CodeBadAnnotation, Severity: model.SeverityError, Object: s.object, Field: "metadata.annotations[" + annotation + "]",
+		Consequence: why + BadAnnotationEffect, Remedy: remedy,
 	})
 }
 
@@ -123,4 +129,10 @@ func (s *settings) bound(annotation string) []model.BoundPort {
 		out = append(out, model.BoundPort{Port: e.Port, Listen: listen, Application: application})
 	}
 	return out
+}
+
+// guarded says whether an object guards. What is neither "true" nor "false" does: whoever wrote it did not mean to leave the gate open.
+func guarded(meta *metav1.ObjectMeta) bool {
+	value, written := meta.Annotations[v1alpha1.AnnotationGuarded]
+	return written && value != "false"
 }

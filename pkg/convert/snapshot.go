@@ -198,13 +198,17 @@ func (w *World) Snapshot(policies []model.Policy, foreign []*networkingv1.Networ
 		s.Policies = append(s.Policies, w.resolve(p, resolved))
 	}
 	w.resolved = resolved
+	sortPolicies(s)
+	return s
+}
+
+func sortPolicies(s *model.Snapshot) {
 	slices.SortStableFunc(s.Policies, func(a, b model.Policy) int {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 	})
 	slices.SortStableFunc(s.NetworkPolicies, func(a, b *networkingv1.NetworkPolicy) int {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 	})
-	return s
 }
 
 // resolve gives a policy's hosts their spellings, as it did for the snapshot before if the policy is the same.

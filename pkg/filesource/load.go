@@ -39,6 +39,16 @@ type Result struct {
 
 // Load reads files and folders once; "-" is stdin. The error is for a path that cannot be read at all.
 func Load(paths []string, stdin io.Reader) (*Result, error) {
+	files, err := readAll(paths, stdin)
+	if err != nil {
+		return nil, err
+	}
+	_, result := join(files, generations{}, nil)
+	result.Places = placesOf(files)
+	return result, nil
+}
+
+func readAll(paths []string, stdin io.Reader) (map[string]*contents, error) {
 	files := map[string]*contents{}
 	for _, path := range paths {
 		if path == stdinName {
@@ -57,9 +67,7 @@ func Load(paths []string, stdin io.Reader) (*Result, error) {
 			files[file] = readFile(file)
 		}
 	}
-	_, result := join(files, generations{}, nil)
-	result.Places = placesOf(files)
-	return result, nil
+	return files, nil
 }
 
 // list returns the files that a path means: itself, or those of a folder and the folders in it.

@@ -23,7 +23,7 @@ const (
 	tokenVolume      = "pilot-lite-token"
 	runVolume        = "pilot-lite-run"
 
-	tokenDir  = "/var/run/secrets/pilot-lite"
+	tokenDir  = "/var/run/secrets/pilot-lite" //nolint:gosec // a folder, and no secret
 	tokenFile = "token"
 	runDir    = "/run/pilot-lite"
 
@@ -47,32 +47,42 @@ type Config struct {
 	IPv6 bool
 	// OptOutNamespaces are those whose pods may opt out.
 	OptOutNamespaces []string
+	// ExemptNamespaces are those whose pods never get a sidecar: the cluster and the control plane must be able to start without it.
+	ExemptNamespaces []string
 }
 
 // Result is what became of a pod.
 type Result struct {
 	// Pod is the pod to run.
 	Pod *corev1.Pod
-	// Injected is false where the pod opted out, and may.
+	// Injected is false where the pod goes without a sidecar: it opted out, and may, or its namespace is exempt.
 	Injected bool
 	Notices  []model.Diagnostic
 }
 
 // Pod puts the sidecar into a pod of a namespace. A pod that has it already is given it anew, so that injecting twice is injecting once, with the newer settings. The
 // pod that is passed stays as it is. A pod that must not run as it is written is refused: every reason is a diagnostic.
+//
+// Whatever its author wrote is kept, but for what is the injector's to say: the labels that it stamps, the annotation in which it keeps the probes, and containers and
+// volumes of an earlier injection.
 func Pod(in *corev1.Pod, namespace string, c Config) (*Result, []model.Diagnostic) {
 	object := objectOf(in, namespace)
-	pod := withoutSidecar(in)
-	if out, found := optOut(pod, namespace, c, object); out || len(found) > 0 {
-		return &Result{Pod: pod}, found
+	if slices.Contains(c.ExemptNamespaces, namespace) {
+		return &Result{Pod: in.DeepCopy(), Notices: []model.Diagnostic{without(object, "", "pods of this namespace run without a sidecar")}}, nil
 	}
-	r := &refusals{object: object}
+	pod := authored(in)
+	field := "metadata.labels[" + v1alpha1.LabelInject + "]"
+	if out, found := optOut(pod, namespace, field, c, object); len(found) > 0 {
+		return nil, found
+	} else if out {
+		return &Result{Pod: pod, Notices: []model.Diagnostic{without(object, field, "the pod runs without a sidecar, as its label asks")}}, nil
+	}
+	r := &refusals{object: object, config: &c}
 	r.check(pod)
+	probes := rewriteProbes(pod, r)
 	if len(r.found) > 0 {
 		return nil, r.found
 	}
-	probes, notices := rewriteProbes(pod, object)
-	notices = append(notices, r.notices...)
 	proxy, err := proxyContainer(c, probes)
 	if err != nil {
 		r.refuse("spec", err.Error(), "see the pod's probes and the control plane's settings")
@@ -86,7 +96,11 @@ func Pod(in *corev1.Pod, namespace string, c Config) (*Result, []model.Diagnosti
 	}
 	pod.Labels[v1alpha1.LabelProxy] = v1alpha1.ProxyInjected
 	pod.Labels[v1alpha1.LabelServiceAccount] = model.ServiceAccountLabel(accountOf(pod))
-	return &Result{Pod: pod, Injected: true, Notices: notices}, nil
+	return &Result{Pod: pod, Injected: true, Notices: r.notices}, nil
+}
+
+func without(object model.ObjectRef, field, why string) model.Diagnostic {
+	return model.Diagnostic{Code: "not-injected", Severity: model.SeverityNotice, Object: object, Field: field, Consequence: why}
 }
 
 func accountOf(p *corev1.Pod) string {
@@ -109,9 +123,8 @@ func objectOf(p *corev1.Pod, namespace string) model.ObjectRef {
 }
 
 // optOut says whether a pod goes without a sidecar. Only where the mesh's settings let it: a label that anybody can write must not open what policies shut.
-func optOut(p *corev1.Pod, namespace string, c Config, object model.ObjectRef) (bool, []model.Diagnostic) {
+func optOut(p *corev1.Pod, namespace, field string, c Config, object model.ObjectRef) (bool, []model.Diagnostic) {
 	value, written := p.Labels[v1alpha1.LabelInject]
-	field := "metadata.labels[" + v1alpha1.LabelInject + "]"
 	switch {
 	case !written, value == v1alpha1.InjectEnabled:
 		return false, nil
@@ -128,25 +141,32 @@ func refusal(object model.ObjectRef, field, why, remedy string) model.Diagnostic
 	return model.Diagnostic{Code: "not-injectable", Severity: model.SeverityError, Object: object, Field: field, Consequence: why + ": the pod is refused", Remedy: remedy}
 }
 
-// withoutSidecar is a copy of a pod without what an earlier injection put in. What merely has such a name is left, and refused later.
-func withoutSidecar(in *corev1.Pod) *corev1.Pod {
+// authored is a copy of a pod as its author wrote it: without what an earlier injection put in, and without what only the injector says. What merely has the name of
+// one of the injector's containers or volumes is left, and refused later.
+func authored(in *corev1.Pod) *corev1.Pod {
 	pod := in.DeepCopy()
-	if !isInjected(pod) {
-		return pod
+	if isInjected(pod) {
+		restoreProbes(pod)
+		pod.Spec.InitContainers = slices.DeleteFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return isOurs(c.Name) })
+		pod.Spec.Volumes = slices.DeleteFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return isOurs(v.Name) })
 	}
-	restoreProbes(pod)
-	pod.Spec.InitContainers = slices.DeleteFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == CaptureContainer || c.Name == ProxyContainer })
-	pod.Spec.Volumes = slices.DeleteFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == tokenVolume || v.Name == runVolume })
 	delete(pod.Labels, v1alpha1.LabelProxy)
 	delete(pod.Labels, v1alpha1.LabelServiceAccount)
+	delete(pod.Annotations, v1alpha1.AnnotationProbes)
 	return pod
 }
 
-// isInjected recognizes what Pod made by its shape: the label alone is anybody's to write.
+// isOurs says whether a container or a volume has a name of the injector's.
+func isOurs(name string) bool {
+	return slices.Contains([]string{CaptureContainer, ProxyContainer, tokenVolume, runVolume}, name)
+}
+
+// isInjected recognizes what Pod made by its shape: the label alone is anybody's to write. Another webhook may have put containers in front since.
 func isInjected(p *corev1.Pod) bool {
-	i := p.Spec.InitContainers
-	return p.Labels[v1alpha1.LabelProxy] == v1alpha1.ProxyInjected && len(i) >= 2 && i[0].Name == CaptureContainer && i[1].Name == ProxyContainer &&
-		i[1].RestartPolicy != nil && *i[1].RestartPolicy == corev1.ContainerRestartPolicyAlways
+	has := func(name string) bool {
+		return slices.ContainsFunc(p.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == name })
+	}
+	return p.Labels[v1alpha1.LabelProxy] == v1alpha1.ProxyInjected && has(CaptureContainer) && has(ProxyContainer)
 }
 
 func volumes(c Config) []corev1.Volume {
@@ -167,7 +187,7 @@ func quantity(s string) *resource.Quantity {
 // captureContainer sets the redirect before anything else in the pod runs. It is the one container that may touch the network's rules, and it is gone when the others start.
 func captureContainer(p *corev1.Pod, c Config) corev1.Container {
 	args := []string{"capture"}
-	if ports := strings.TrimSpace(p.Annotations[v1alpha1.AnnotationExcludeInboundPorts]); ports != "" {
+	if ports := excludedPorts(p); ports != "" {
 		args = append(args, "--exclude-inbound-ports", ports)
 	}
 	root, yes, no := int64(0), true, false
@@ -180,6 +200,15 @@ func captureContainer(p *corev1.Pod, c Config) corev1.Container {
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
 	}
+}
+
+// excludedPorts are the words of the annotation, as they are written but for the spaces around them.
+func excludedPorts(p *corev1.Pod) string {
+	words := strings.Split(p.Annotations[v1alpha1.AnnotationExcludeInboundPorts], ",")
+	for i := range words {
+		words[i] = strings.TrimSpace(words[i])
+	}
+	return strings.Join(words, ",")
 }
 
 func resources(cpu, memory, limit string) corev1.ResourceRequirements {
@@ -206,10 +235,10 @@ func proxyContainer(c Config, probes []bootstrap.Probe) (corev1.Container, error
 	user, yes, no := ProxyUser, true, false
 	return corev1.Container{
 		Name: ProxyContainer, Image: c.SidecarImage, Args: args, RestartPolicy: &always,
-		Env:           []corev1.EnvVar{fromField("POD_NAME", "metadata.name"), fromField("POD_NAMESPACE", "metadata.namespace"), fromField("POD_IP", "status.podIP")},
-		StartupProbe:  startupProbe(),
-		Resources:     resources("20m", "96Mi", "768Mi"),
-		VolumeMounts:  []corev1.VolumeMount{{Name: tokenVolume, MountPath: tokenDir, ReadOnly: true}, {Name: runVolume, MountPath: runDir}},
+		Env:          []corev1.EnvVar{fromField("POD_NAME", "metadata.name"), fromField("POD_NAMESPACE", "metadata.namespace"), fromField("POD_IP", "status.podIP")},
+		StartupProbe: startupProbe(),
+		Resources:    resources("20m", "96Mi", "768Mi"),
+		VolumeMounts: []corev1.VolumeMount{{Name: tokenVolume, MountPath: tokenDir, ReadOnly: true}, {Name: runVolume, MountPath: runDir}},
 		SecurityContext: &corev1.SecurityContext{
 			RunAsUser: &user, RunAsGroup: &user, RunAsNonRoot: &yes, ReadOnlyRootFilesystem: &yes, AllowPrivilegeEscalation: &no, Privileged: &no,
 			Capabilities:   &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/pilot-lite/pilot-lite/pkg/bootstrap"
@@ -30,34 +31,34 @@ func startupProbe() *corev1.Probe {
 
 // rewriteProbes points the kubelet's probes at the sidecar, which asks the application itself: under a policy that denies everything they work, and through the
 // sidecar alone they would prove nothing, since it accepts connections whether the application does or not. What they were is kept in an annotation.
-func rewriteProbes(p *corev1.Pod, object model.ObjectRef) ([]bootstrap.Probe, []model.Diagnostic) {
-	w := &probeWriter{object: object, pod: p, written: map[string]corev1.ProbeHandler{}}
+func rewriteProbes(p *corev1.Pod, r *refusals) []bootstrap.Probe {
+	w := &probeWriter{refusals: r, written: map[string]corev1.ProbeHandler{}}
 	for i := range p.Spec.InitContainers {
-		c := &p.Spec.InitContainers[i]
-		w.container(fmt.Sprintf("spec.initContainers[%d]", i), c)
+		w.container(fmt.Sprintf("spec.initContainers[%d]", i), &p.Spec.InitContainers[i])
 	}
 	for i := range p.Spec.Containers {
 		w.container(fmt.Sprintf("spec.containers[%d]", i), &p.Spec.Containers[i])
 	}
-	if len(w.written) > 0 {
-		// What the author wrote, so that a second injection starts from it.
-		body, err := json.Marshal(w.written)
-		if err == nil {
-			if p.Annotations == nil {
-				p.Annotations = map[string]string{}
-			}
-			p.Annotations[v1alpha1.AnnotationProbes] = string(body)
-		}
+	if len(w.written) == 0 {
+		return nil
 	}
-	return w.probes, w.notices
+	// What the author wrote, so that a second injection starts from it.
+	body, err := json.Marshal(w.written)
+	if err != nil {
+		r.refuse("spec", "the probes cannot be written down: "+err.Error(), "correct the pod's probes")
+		return nil
+	}
+	if p.Annotations == nil {
+		p.Annotations = map[string]string{}
+	}
+	p.Annotations[v1alpha1.AnnotationProbes] = string(body)
+	return w.probes
 }
 
 type probeWriter struct {
-	object  model.ObjectRef
-	pod     *corev1.Pod
+	*refusals
 	probes  []bootstrap.Probe
 	written map[string]corev1.ProbeHandler // by the probe's name
-	notices []model.Diagnostic
 }
 
 func (w *probeWriter) container(field string, c *corev1.Container) {
@@ -65,19 +66,32 @@ func (w *probeWriter) container(field string, c *corev1.Container) {
 		if k.probe == nil {
 			continue
 		}
-		converted, ok := w.convert(c, c.Name+"/"+k.kind, k.probe)
-		if !ok {
+		at := field + "." + k.kind + "Probe"
+		converted, ok := convertProbe(c, probeName(c, k.kind), k.probe)
+		switch err := converted.Check(); {
+		case !ok:
+			continue
+		case reserved(int32(converted.Port)):
+			w.refuse(at, reservedPorts()+", and their probes are none of the application", "probe a port of the application's own")
+			continue
+		case err != nil:
+			w.refuse(at, err.Error(), "correct the probe")
 			continue
 		}
 		w.written[converted.Name] = k.probe.ProbeHandler
 		w.probes = append(w.probes, converted)
-		k.probe.ProbeHandler = corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
-			Path: bootstrap.ProbePath(converted.Name), Port: intstr.FromInt32(int32(bootstrap.HealthPort)), Scheme: corev1.URISchemeHTTP,
-		}}
+		k.probe.ProbeHandler = answeredBySidecar(converted.Name)
 	}
-	if c.Lifecycle != nil {
-		w.hooks(field, c)
-	}
+	w.hooks(field, c)
+}
+
+func probeName(c *corev1.Container, kind string) string { return c.Name + "/" + kind }
+
+// answeredBySidecar is what the kubelet asks in a probe's place.
+func answeredBySidecar(name string) corev1.ProbeHandler {
+	return corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
+		Path: bootstrap.ProbePath(name), Port: intstr.FromInt32(int32(bootstrap.HealthPort)), Scheme: corev1.URISchemeHTTP,
+	}}
 }
 
 type kindOfProbe struct {
@@ -89,8 +103,8 @@ func probesOf(c *corev1.Container) []kindOfProbe {
 	return []kindOfProbe{{"liveness", c.LivenessProbe}, {"readiness", c.ReadinessProbe}, {"startup", c.StartupProbe}}
 }
 
-// convert reads a probe; false for one that does not come over the pod's network: a command, or a request to another host.
-func (w *probeWriter) convert(c *corev1.Container, name string, p *corev1.Probe) (bootstrap.Probe, bool) {
+// convertProbe reads a probe; false for one that does not come over the pod's network: a command, or a request to another host.
+func convertProbe(c *corev1.Container, name string, p *corev1.Probe) (bootstrap.Probe, bool) {
 	out := bootstrap.Probe{
 		Name: name, Interval: time.Duration(cmp.Or(p.PeriodSeconds, 10)) * time.Second, Timeout: time.Duration(cmp.Or(p.TimeoutSeconds, 1)) * time.Second,
 	}
@@ -144,9 +158,13 @@ func portOf(c *corev1.Container, p intstr.IntOrString) uint16 {
 
 // hooks tells of what the kubelet sends to the application's port and policies may deny.
 func (w *probeWriter) hooks(field string, c *corev1.Container) {
+	if c.Lifecycle == nil {
+		return
+	}
 	hooks := []*corev1.LifecycleHandler{c.Lifecycle.PostStart, c.Lifecycle.PreStop}
 	for i, name := range []string{"postStart", "preStop"} {
-		if h := hooks[i]; h == nil || h.HTTPGet == nil && h.TCPSocket == nil {
+		h := hooks[i]
+		if h == nil || (h.HTTPGet == nil || h.HTTPGet.Host != "") && (h.TCPSocket == nil || h.TCPSocket.Host != "") {
 			continue
 		}
 		w.notices = append(w.notices, model.Diagnostic{
@@ -156,15 +174,18 @@ func (w *probeWriter) hooks(field string, c *corev1.Container) {
 	}
 }
 
-// restoreProbes puts back what rewriteProbes replaced.
+// restoreProbes puts back what rewriteProbes replaced. A probe that somebody else has written since stays as it is. Where the annotation is lost, the probes go on asking
+// the sidecar, and are refused for that: what the author meant nobody knows.
 func restoreProbes(p *corev1.Pod) {
 	written := map[string]corev1.ProbeHandler{}
-	_ = json.Unmarshal([]byte(p.Annotations[v1alpha1.AnnotationProbes]), &written)
-	delete(p.Annotations, v1alpha1.AnnotationProbes)
+	if err := json.Unmarshal([]byte(p.Annotations[v1alpha1.AnnotationProbes]), &written); err != nil {
+		return
+	}
 	restore := func(containers []corev1.Container) {
 		for i := range containers {
 			for _, k := range probesOf(&containers[i]) {
-				if h, known := written[containers[i].Name+"/"+k.kind]; known && k.probe != nil {
+				name := probeName(&containers[i], k.kind)
+				if h, known := written[name]; known && k.probe != nil && equality.Semantic.DeepEqual(k.probe.ProbeHandler, answeredBySidecar(name)) {
 					k.probe.ProbeHandler = h
 				}
 			}

@@ -157,6 +157,9 @@ func convertPolicy(object any) (Policy, bool) {
 	meta := metav1.ObjectMeta{
 		Namespace: o.GetNamespace(), Name: o.GetName(), UID: o.GetUID(), Generation: o.GetGeneration(), ResourceVersion: o.GetResourceVersion(),
 	}
+	if value, written := o.GetAnnotations()[v1alpha1.AnnotationGuarded]; written {
+		meta.Annotations = map[string]string{v1alpha1.AnnotationGuarded: value}
+	}
 	// What a newer version adds to the status or to the metadata changes no verdict: only the spec is read strictly.
 	var status v1alpha1.L7PolicyStatus
 	if body, err := json.Marshal(o.Object["status"]); err == nil {
@@ -164,7 +167,7 @@ func convertPolicy(object any) (Policy, bool) {
 	}
 	body, err := json.Marshal(map[string]any{
 		"apiVersion": o.GetAPIVersion(), "kind": o.GetKind(), "spec": o.Object["spec"],
-		"metadata": map[string]any{"namespace": meta.Namespace, "name": meta.Name, "uid": meta.UID, "generation": meta.Generation},
+		"metadata": map[string]any{"namespace": meta.Namespace, "name": meta.Name, "uid": meta.UID, "generation": meta.Generation, "annotations": meta.Annotations},
 	})
 	if err != nil {
 		body = nil // converted as what cannot be read

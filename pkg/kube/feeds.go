@@ -29,7 +29,7 @@ func of[L runtime.Object](c client[L]) api {
 // feeds are what a source follows.
 func feeds(c Config, s *Source) []*feed {
 	everywhere := metav1.NamespaceAll
-	policies := c.Dynamic.Resource(v1alpha1.SchemeGroupVersion().WithResource("l7policies")).Namespace(everywhere)
+	policies := c.Dynamic.Resource(v1alpha1.SchemeGroupVersion().WithResource(v1alpha1.Resource)).Namespace(everywhere)
 	policy := &unstructured.Unstructured{}
 	policy.SetGroupVersionKind(v1alpha1.SchemeGroupVersion().WithKind(v1alpha1.Kind))
 	return []*feed{

@@ -175,6 +175,19 @@ func (s *Source) Account(namespace, name string) (uid string, found bool) {
 	return s.accounts.get(namespace, name)
 }
 
+// Endpoints are the addresses of a Service's pods.
+func (s *Source) Endpoints(namespace, service string) []convert.Endpoint {
+	var out []convert.Endpoint
+	for _, slice := range s.slices.list() {
+		for _, e := range slice {
+			if e.Namespace == namespace && e.Service == service {
+				out = append(out, e)
+			}
+		}
+	}
+	return out
+}
+
 // NamespaceLabels are a namespace's labels.
 func (s *Source) NamespaceLabels(name string) (map[string]string, bool) {
 	ns, found := s.namespaces.get("", name)
@@ -228,9 +241,7 @@ func (s *Source) Snapshot() (*model.Snapshot, bool) {
 		policies = append(policies, p.Policy)
 		found = append(found, p.Diagnostics...)
 	}
-	for _, p := range s.problems {
-		found = append(found, p)
-	}
+	found = append(found, s.problems...)
 	foreign := slices.DeleteFunc(s.networkPolicies.list(), func(np *networkingv1.NetworkPolicy) bool { return !convert.ForeignNetworkPolicy(np) })
 	s.snapshot = s.world.Snapshot(policies, foreign, *s.goodMesh, found)
 	return s.snapshot, true

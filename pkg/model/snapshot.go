@@ -21,8 +21,9 @@ type Snapshot struct {
 
 // Namespace is a namespace and its labels. Its label kubernetes.io/metadata.name is always set.
 type Namespace struct {
-	Name   string
-	Labels map[string]string
+	Name    string
+	Labels  map[string]string
+	Guarded bool // edits that open one of its workloads are to be refused
 }
 
 // Service is what a Service says of the ports of the pods that it selects.
@@ -153,6 +154,7 @@ type Policy struct {
 	Ingress         []Rule
 	Egress          []Rule
 	Accepted        bool // every part was understood
+	Guarded         bool // edits that open a workload that it selects are to be refused
 }
 
 // Rule matches when its peers, ports and http do. A nil list means any: a list that was written and came out empty never stands here, since

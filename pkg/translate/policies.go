@@ -24,12 +24,14 @@ type resolvedRule struct {
 	sources *rbac.Sources // nil: anyone
 }
 
-// governing resolves each policy that governs ingress once, and lists per workload those that select it, in the snapshot's order.
-func (r *run) governing() map[*model.Workload][]*resolvedPolicy {
-	out := make(map[*model.Workload][]*resolvedPolicy, len(r.ix.Workloads))
+// governing resolves each policy that governs ingress once, and lists per workload those that select it, in the snapshot's order; and per policy whom it selects.
+func (r *run) governing() (out map[*model.Workload][]*resolvedPolicy, selections [][]*model.Workload) {
+	out = make(map[*model.Workload][]*resolvedPolicy, len(r.ix.Workloads))
+	selections = make([][]*model.Workload, 0, len(r.ix.Snapshot.Policies))
 	for i := range r.ix.Snapshot.Policies {
 		p := &r.ix.Snapshot.Policies[i]
 		selected := r.ix.Selected(p)
+		selections = append(selections, selected)
 		if len(selected) == 0 {
 			d := onPolicy(p, "policy-selects-nothing", model.SeverityNotice, "spec.podSelector")
 			d.Consequence = "no pod is selected: the policy has no effect now"
@@ -43,7 +45,7 @@ func (r *run) governing() map[*model.Workload][]*resolvedPolicy {
 			out[w] = append(out[w], resolved)
 		}
 	}
-	return out
+	return out, selections
 }
 
 // resolve turns peers into addresses. A rule whose peers mean nobody now is left out: in an Allow it admits nobody, and the policy isolates all

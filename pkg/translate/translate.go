@@ -17,8 +17,9 @@ import (
 type Output struct {
 	Workloads   []WorkloadOutput // sorted by workload key
 	Companions  []netpol.Companion
-	Policies    []model.PolicyRef  // all that there are; sorted by namespace and name
-	Diagnostics []model.Diagnostic // those of the snapshot included; each once, sorted
+	Policies    []model.PolicyRef   // all that there are; sorted by namespace and name
+	Selected    [][]*model.Workload // whom each of them selects, in the same order
+	Diagnostics []model.Diagnostic  // those of the snapshot included; each once, sorted
 }
 
 // WorkloadOutput is the configuration of the sidecars of one workload.
@@ -50,8 +51,8 @@ type Translator struct {
 // Translate builds the output of a snapshot.
 func (t *Translator) Translate(ix *model.Index) *Output {
 	r := &run{translator: t, ix: ix, findings: model.Findings{}}
-	governing := r.governing()
-	out := &Output{Workloads: make([]WorkloadOutput, 0, len(ix.Workloads))}
+	governing, selected := r.governing()
+	out := &Output{Selected: selected, Workloads: make([]WorkloadOutput, 0, len(ix.Workloads))}
 	for _, w := range ix.Workloads {
 		out.Workloads = append(out.Workloads, WorkloadOutput{Workload: w, Resources: r.workload(w, governing[w])})
 	}

@@ -16,7 +16,7 @@ type Metrics struct {
 func NewMetrics(r prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "pilot_lite_webhook_answers_total", Help: "Answers of the webhooks, by webhook (inject, validate) and result (allowed, refused, malformed).",
+			Name: "pilot_lite_webhook_answers_total", Help: "Answers of the webhooks, by webhook (inject, validate) and result (allowed, refused, malformed, failed).",
 		}, []string{"webhook", "result"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "pilot_lite_webhook_seconds", Help: "How long the webhooks took to answer.", Buckets: prometheus.ExponentialBuckets(0.0001, 4, 8),

@@ -1,7 +1,6 @@
 package webhook
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -9,21 +8,25 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	kjson "sigs.k8s.io/json"
 
 	"github.com/pilot-lite/pilot-lite/pkg/inject"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
 // inject puts the sidecar into a pod that is being created.
-func (c Config) inject(r *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error) {
+func (h *handler) inject(r *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error) {
 	if r.Operation != admissionv1.Create || r.Kind != (metav1.GroupVersionKind{Version: "v1", Kind: "Pod"}) || r.SubResource != "" {
 		return nil, fmt.Errorf("%s of %s: want the creation of a v1 Pod", r.Operation, r.Kind.Kind)
 	}
+	if err := screen(r.Object.Raw, maxPodValues); err != nil {
+		return tooMuch(err), nil
+	}
 	var pod corev1.Pod
-	if err := json.Unmarshal(r.Object.Raw, &pod); err != nil {
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(r.Object.Raw, &pod); err != nil {
 		return nil, fmt.Errorf("read the pod: %w", err)
 	}
-	config, err := c.Injection()
+	config, err := h.Injection()
 	if err != nil {
 		return refused(http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, "no sidecar can be injected yet: "+err.Error()), nil
 	}
@@ -37,18 +40,12 @@ func (c Config) inject(r *admissionv1.AdmissionRequest) (*admissionv1.AdmissionR
 			response.Warnings = append(response.Warnings, sentence(&result.Notices[i]))
 		}
 	}
-	operations, err := patch(&pod, result.Pod)
-	if err != nil {
-		return nil, err
-	}
-	if len(operations) == 0 {
-		return response, nil
+	patch, err := inject.Patch(r.Object.Raw, &pod, result.Pod)
+	if err != nil || patch == nil {
+		return response, err
 	}
 	kind := admissionv1.PatchTypeJSONPatch
-	response.PatchType = &kind
-	if response.Patch, err = json.Marshal(operations); err != nil {
-		return nil, fmt.Errorf("write the patch: %w", err)
-	}
+	response.Patch, response.PatchType = patch, &kind
 	return response, nil
 }
 

@@ -1,13 +1,14 @@
 package webhook
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	kjson "sigs.k8s.io/json"
 
 	"github.com/pilot-lite/pilot-lite/pkg/convert"
 	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
@@ -16,17 +17,20 @@ import (
 )
 
 // validate refuses a policy that cannot mean what it says, and warns of what its author may not expect.
-func (c Config) validate(r *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error) {
-	if r.Kind.Group != v1alpha1.SchemeGroupVersion().Group || r.Kind.Kind != v1alpha1.Kind || r.SubResource != "" {
-		return nil, fmt.Errorf("%s %s: want an %s", r.Kind.Group, r.Kind.Kind, v1alpha1.Kind)
+func (h *handler) validate(r *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error) {
+	if want := v1alpha1.SchemeGroupVersion(); schema.GroupVersionKind(r.Kind) != want.WithKind(v1alpha1.Kind) || r.SubResource != "" {
+		return nil, fmt.Errorf("%s: want an %s of %s", schema.GroupVersionKind(r.Kind), v1alpha1.Kind, want)
 	}
 	if r.Operation != admissionv1.Create && r.Operation != admissionv1.Update {
 		return allowed(), nil // a deletion is nobody's to stop
 	}
+	if err := screen(r.Object.Raw, maxPolicyValues); err != nil {
+		return tooMuch(err), nil
+	}
 	var object struct {
 		Metadata metav1.ObjectMeta `json:"metadata"`
 	}
-	if err := json.Unmarshal(r.Object.Raw, &object); err != nil {
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(r.Object.Raw, &object); err != nil {
 		return nil, fmt.Errorf("read the policy: %w", err)
 	}
 	object.Metadata.Namespace = r.Namespace
@@ -41,8 +45,8 @@ func (c Config) validate(r *admissionv1.AdmissionRequest) (*admissionv1.Admissio
 			response.Warnings = append(response.Warnings, sentence(&found[i]))
 		}
 	}
-	if c.Unprotected != nil {
-		if pods := c.Unprotected(&policy); len(pods) > 0 {
+	if h.Unprotected != nil && !policy.DryRun {
+		if pods := h.Unprotected(&policy); len(pods) > 0 {
 			response.Warnings = append(response.Warnings, unprotected(pods))
 		}
 	}

@@ -179,7 +179,7 @@ func TestStatusService(t *testing.T) {
 		t.Fatal(err)
 	}
 	server := grpc.NewServer()
-	statusv3.RegisterClientStatusDiscoveryServiceServer(server, xds.NewStatusService(r.cache))
+	statusv3.RegisterClientStatusDiscoveryServiceServer(server, xds.NewStatusService(func(context.Context) []xds.ProxyStatus { return r.cache.Status() }))
 	done := make(chan struct{})
 	go func() { defer close(done); _ = server.Serve(l) }()
 	t.Cleanup(func() { server.Stop(); <-done })

@@ -10,7 +10,21 @@ import (
 func (c *Cache) serve(s *stream) {
 	for _, typeURL := range servedTypes() {
 		if sub := s.types[typeURL]; sub != nil {
+			c.confirm(s, sub)
 			c.answer(s, sub)
+		}
+	}
+}
+
+// confirm notes which resource it is that the proxy runs, where all that was known of it is the version, or where other policies have come to the same content.
+func (c *Cache) confirm(s *stream, sub *subscription) {
+	set := c.desired(s, sub)
+	if set == nil {
+		return
+	}
+	for name, h := range sub.held {
+		if r := set.byName[name]; r != nil && h.enforced == r.Version {
+			h.good = r
 		}
 	}
 }

@@ -66,6 +66,7 @@ type Cache struct {
 	refusals   refusals
 	holds      map[string]*hold // by node
 	holdTime   time.Duration
+	followers  map[*Follower]struct{}
 	order      int64 // of the newest stream
 }
 
@@ -100,7 +101,7 @@ func NewCache(c Config) *Cache {
 	return &Cache{
 		shut: shut, logger: c.Logger, metrics: c.Metrics, now: c.Now, salting: newSalting(c.Salter), workloads: map[string]*workload{}, nodes: map[string]Node{},
 		streams: map[streamKey]*stream{}, byNode: map[string]map[*stream]struct{}{}, requests: map[any]*stream{}, departed: map[string]departed{}, turnedAway: map[string]string{},
-		refusals: newRefusals(), holds: map[string]*hold{}, holdTime: c.HoldTime,
+		refusals: newRefusals(), holds: map[string]*hold{}, holdTime: c.HoldTime, followers: map[*Follower]struct{}{},
 	}
 }
 
@@ -133,6 +134,7 @@ func (c *Cache) Set(u Update) {
 		for s := range c.byNode[id] {
 			c.wake(s)
 		}
+		c.touch(id)
 	}
 }
 
@@ -203,6 +205,7 @@ func (c *Cache) moveNodes(nodes map[string]Node, fresh, wake map[string]struct{}
 			}
 			wake[id] = struct{}{}
 			delete(c.turnedAway, id)
+			delete(c.departed, id)
 			if w := c.workloads[old.Workload]; w != nil {
 				delete(w.nodes, id)
 			}

@@ -102,6 +102,7 @@ func (c callbacks) bind(s *stream, node *corev3.Node) error {
 	if err := checkBuild(node); err != nil {
 		if _, known := c.cache.nodes[id]; known {
 			c.cache.turnedAway[id] = status.Convert(err).Message()
+			c.cache.touch(id)
 		}
 		return err
 	}

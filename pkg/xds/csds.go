@@ -19,23 +19,24 @@ import (
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
-// StatusService answers Envoy's Client Status Discovery Service with Cache.Status. It shows every proxy's state: register it only on a server that
-// proxies cannot reach.
+// StatusService answers Envoy's Client Status Discovery Service. It shows every proxy's state: register it only on a server that proxies cannot reach.
 type StatusService struct {
 	statusv3.UnimplementedClientStatusDiscoveryServiceServer
-	cache *Cache
+	proxies func(context.Context) []ProxyStatus
 }
 
-// NewStatusService returns the service of a cache.
-func NewStatusService(c *Cache) *StatusService { return &StatusService{cache: c} }
+// NewStatusService returns a service that shows what proxies returns.
+func NewStatusService(proxies func(context.Context) []ProxyStatus) *StatusService {
+	return &StatusService{proxies: proxies}
+}
 
 // FetchClientStatus returns every proxy. Node matchers are not served.
-func (s *StatusService) FetchClientStatus(_ context.Context, r *statusv3.ClientStatusRequest) (*statusv3.ClientStatusResponse, error) {
+func (s *StatusService) FetchClientStatus(ctx context.Context, r *statusv3.ClientStatusRequest) (*statusv3.ClientStatusResponse, error) {
 	if len(r.GetNodeMatchers()) > 0 {
 		return nil, status.Error(codes.InvalidArgument, "node matchers are not served: ask for all proxies")
 	}
 	out := &statusv3.ClientStatusResponse{}
-	for _, p := range s.cache.Status() {
+	for _, p := range s.proxies(ctx) {
 		client, err := clientConfig(p)
 		if err != nil {
 			return nil, status.Error(codes.Internal, err.Error())
@@ -82,7 +83,7 @@ func clientConfig(p ProxyStatus) (*statusv3.ClientConfig, error) {
 		if r.Refused != "" {
 			entry.ErrorState = &adminv3.UpdateFailureState{VersionInfo: r.Refused, Details: r.Text, LastUpdateAttempt: timestamp(r.Changed)}
 		}
-		if entry.XdsConfig, err = policiesAny(r.Policies, r.Desired); err != nil {
+		if entry.XdsConfig, err = contentAny(r); err != nil {
 			return nil, fmt.Errorf("status of %s: %w", p.Node, err)
 		}
 		out.GenericXdsConfigs = append(out.GenericXdsConfigs, entry)
@@ -109,45 +110,73 @@ func clientStatus(r ResourceStatus) adminv3.ClientResourceStatus {
 	return adminv3.ClientResourceStatus_REQUESTED
 }
 
-// policiesAny carries the policies that the present content was built from, and its version.
-func policiesAny(refs []model.PolicyRef, version string) (*anypb.Any, error) {
-	list := make([]any, 0, len(refs))
-	for _, r := range refs {
-		list = append(list, map[string]any{"namespace": r.Namespace, "name": r.Name, "uid": r.UID, "generation": float64(r.Generation)})
+// contentAny carries the version of the present content, the policies that it was built from, and those of what the proxy runs where that is something else.
+func contentAny(r ResourceStatus) (*anypb.Any, error) {
+	fields := map[string]any{"policies": policyList(r.Policies), "version": r.Desired}
+	if r.State != StateEnforced {
+		fields["running"] = policyList(r.Running)
 	}
-	content, err := structpb.NewStruct(map[string]any{"policies": list, "version": version})
+	content, err := structpb.NewStruct(fields)
 	if err != nil {
 		return nil, err
 	}
 	return anypb.New(content)
 }
 
+func policyList(refs []model.PolicyRef) []any {
+	list := make([]any, 0, len(refs))
+	for _, r := range refs {
+		list = append(list, map[string]any{"namespace": r.Namespace, "name": r.Name, "uid": r.UID, "generation": float64(r.Generation)})
+	}
+	return list
+}
+
+func policiesFrom(list *structpb.ListValue) []model.PolicyRef {
+	var out []model.PolicyRef
+	for _, v := range list.GetValues() {
+		f := v.GetStructValue().GetFields()
+		out = append(out, model.PolicyRef{
+			Namespace: f["namespace"].GetStringValue(), Name: f["name"].GetStringValue(), UID: f["uid"].GetStringValue(),
+			Generation: int64(f["generation"].GetNumberValue()),
+		})
+	}
+	return out
+}
+
 // StatusFrom reads a StatusService's answer.
 func StatusFrom(answer *statusv3.ClientStatusResponse) ([]ProxyStatus, error) {
 	var out []ProxyStatus
 	for _, client := range answer.GetConfig() {
-		fields := client.GetNode().GetMetadata().GetFields()
-		p := ProxyStatus{
-			Node: client.GetNode().GetId(), Build: client.GetNode().GetUserAgentName(), Workload: fields["workload"].GetStringValue(),
-			UID: fields["uid"].GetStringValue(), Connected: fields["connected"].GetBoolValue(), Problem: fields["problem"].GetStringValue(),
-		}
-		if since := fields["since"].GetStringValue(); since != "" {
-			at, err := time.Parse(time.RFC3339Nano, since)
-			if err != nil {
-				return nil, fmt.Errorf("status of %s: %w", p.Node, err)
-			}
-			p.Since = at
-		}
-		for _, entry := range client.GetGenericXdsConfigs() {
-			r, err := resourceStatusFrom(entry)
-			if err != nil {
-				return nil, fmt.Errorf("status of %s: %w", p.Node, err)
-			}
-			p.Resources = append(p.Resources, r)
+		p, err := proxyStatusFrom(client)
+		if err != nil {
+			return nil, fmt.Errorf("status of %s: %w", client.GetNode().GetId(), err)
 		}
 		out = append(out, p)
 	}
 	return out, nil
+}
+
+func proxyStatusFrom(client *statusv3.ClientConfig) (ProxyStatus, error) {
+	fields := client.GetNode().GetMetadata().GetFields()
+	p := ProxyStatus{
+		Node: client.GetNode().GetId(), Build: client.GetNode().GetUserAgentName(), Workload: fields["workload"].GetStringValue(),
+		UID: fields["uid"].GetStringValue(), Connected: fields["connected"].GetBoolValue(), Problem: fields["problem"].GetStringValue(),
+	}
+	if since := fields["since"].GetStringValue(); since != "" {
+		at, err := time.Parse(time.RFC3339Nano, since)
+		if err != nil {
+			return p, err
+		}
+		p.Since = at
+	}
+	for _, entry := range client.GetGenericXdsConfigs() {
+		r, err := resourceStatusFrom(entry)
+		if err != nil {
+			return p, err
+		}
+		p.Resources = append(p.Resources, r)
+	}
+	return p, nil
 }
 
 func resourceStatusFrom(entry *statusv3.ClientConfig_GenericXdsConfig) (ResourceStatus, error) {
@@ -170,12 +199,9 @@ func resourceStatusFrom(entry *statusv3.ClientConfig_GenericXdsConfig) (Resource
 		return r, fmt.Errorf("resource %q: %w", r.Name, err)
 	}
 	r.Desired = content.GetFields()["version"].GetStringValue()
-	for _, v := range content.GetFields()["policies"].GetListValue().GetValues() {
-		f := v.GetStructValue().GetFields()
-		r.Policies = append(r.Policies, model.PolicyRef{
-			Namespace: f["namespace"].GetStringValue(), Name: f["name"].GetStringValue(), UID: f["uid"].GetStringValue(),
-			Generation: int64(f["generation"].GetNumberValue()),
-		})
+	r.Policies = policiesFrom(content.GetFields()["policies"].GetListValue())
+	if r.Running = r.Policies; r.State != StateEnforced {
+		r.Running = policiesFrom(content.GetFields()["running"].GetListValue())
 	}
 	return r, nil
 }

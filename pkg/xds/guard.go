@@ -2,6 +2,7 @@ package xds
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -19,6 +20,7 @@ type guard struct {
 	authenticator Authenticator
 	logger        *sparseLogger
 	metrics       *Metrics
+	isPeer        func(tls.ConnectionState) bool
 	sendTimeout   time.Duration
 	claimInterval time.Duration
 }
@@ -27,8 +29,8 @@ func (g *guard) unary(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHan
 	return nil, status.Error(codes.Unimplemented, "only streams are served")
 }
 
-func (g *guard) stream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	err := g.run(srv, ss, handler)
+func (g *guard) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	err := g.serve(srv, ss, info, handler)
 	code := status.Code(err)
 	if code != codes.OK && code != codes.Canceled {
 		g.metrics.streamEnded(code)
@@ -45,6 +47,16 @@ func (g *guard) stream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, 
 	return err
 }
 
+func (g *guard) serve(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	if info.FullMethod == reportsMethod {
+		if err := g.checkPeer(ss.Context()); err != nil {
+			return err
+		}
+		return g.survive(func() error { return handler(srv, ss) }) // which is owed no answers
+	}
+	return g.run(srv, ss, handler)
+}
+
 func (g *guard) run(srv any, ss grpc.ServerStream, handler grpc.StreamHandler) error {
 	ctx := ss.Context()
 	var claim Claim
@@ -58,16 +70,7 @@ func (g *guard) run(srv any, ss grpc.ServerStream, handler grpc.StreamHandler) e
 	guarded := &guardedStream{ServerStream: ss, ctx: ctx, timeout: g.sendTimeout, stalled: make(chan struct{}, 1)}
 	defer guarded.stop()
 	done := make(chan error, 1)
-	go func() {
-		defer func() {
-			if p := recover(); p != nil {
-				g.metrics.panicked()
-				g.logger.logger.Error("a stream panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-				done <- status.Error(codes.Internal, "internal error")
-			}
-		}()
-		done <- handler(srv, guarded)
-	}()
+	go func() { done <- g.survive(func() error { return handler(srv, guarded) }) }()
 	look := time.NewTicker(g.claimInterval)
 	defer look.Stop()
 	for {
@@ -83,6 +86,18 @@ func (g *guard) run(srv any, ss grpc.ServerStream, handler grpc.StreamHandler) e
 			}
 		}
 	}
+}
+
+// survive makes an error of a panic.
+func (g *guard) survive(handle func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			g.metrics.panicked()
+			g.logger.logger.Error("a stream panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = status.Error(codes.Internal, "internal error")
+		}
+	}()
+	return handle()
 }
 
 // guardedStream notices a proxy that takes too long for a response. A Send that returned proves nothing: it may have filled a buffer.

@@ -242,7 +242,7 @@ func TestRefusalsAreNotALoop(t *testing.T) {
 func TestASilentProxyIsDropped(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewRegistry()
-	r := startWith(t, socket(t), xds.Config{Salter: salter(true), Metrics: xds.NewMetrics(registry)}, xds.ServerConfig{SendTimeout: 100 * time.Millisecond})
+	r := startWith(t, socket(t), xds.Config{Salter: salter(true), Metrics: xds.NewMetrics(registry)}, xds.ServerConfig{SendTimeout: time.Second}) // long enough for the good one on a busy machine
 	r.cache.Set(update(t, cluster("a")))
 	good := connect(t, r.path)
 	good.subscribe(node, xds.ClusterType, nil)

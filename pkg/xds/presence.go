@@ -23,11 +23,13 @@ func (c *Cache) joined(s *stream) {
 	delete(c.departed, s.node)
 	delete(c.turnedAway, s.node)
 	c.metrics.setProxies(len(c.byNode))
+	c.touch(s.node)
 }
 
 // left takes a stream out. A proxy without a pod is forgotten with its last stream.
 func (c *Cache) left(s *stream) {
 	delete(c.byNode[s.node], s)
+	c.touch(s.node)
 	c.learnt(s)
 	if len(c.byNode[s.node]) > 0 {
 		return

@@ -34,6 +34,8 @@ const (
 type ServerConfig struct {
 	TLS           *tls.Config   // nil: clear text, which only loopback and UNIX sockets may carry
 	Authenticator Authenticator // required with TLS
+	// IsPeer knows the control plane's other replicas, who may follow what proxies run; nil where there are none.
+	IsPeer        func(tls.ConnectionState) bool
 	Logger        *slog.Logger
 	SendTimeout   time.Duration // how long a proxy may take to read and answer a response; 20 s where 0
 	ClaimInterval time.Duration // how often an open stream's credentials are looked at again; 10 s where 0
@@ -61,7 +63,7 @@ func NewServer(c *Cache, config ServerConfig) (*Server, error) {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
 	strangers := &sparseLogger{logger: config.Logger, now: time.Now}
-	guard := &guard{authenticator: config.Authenticator, logger: strangers, metrics: c.metrics, sendTimeout: config.SendTimeout, claimInterval: config.ClaimInterval}
+	guard := &guard{authenticator: config.Authenticator, logger: strangers, metrics: c.metrics, isPeer: config.IsPeer, sendTimeout: config.SendTimeout, claimInterval: config.ClaimInterval}
 	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(maxMessageBytes),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
@@ -81,6 +83,9 @@ func NewServer(c *Cache, config ServerConfig) (*Server, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{grpc: grpc.NewServer(options...), cancel: cancel, secure: config.TLS != nil}
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s.grpc, serverv3.NewServer(ctx, c, callbacks{cache: c}))
+	if config.IsPeer != nil {
+		(&reports{c, ctx.Done()}).register(s.grpc)
+	}
 	return s, nil
 }
 

@@ -2,7 +2,6 @@ package xds
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"time"
 
@@ -36,34 +35,14 @@ type ProxyStatus struct {
 type ResourceStatus struct {
 	Type, Name string
 	State      State
-	Desired    string // version
-	Enforced   string // version; "" where none was ever acknowledged
-	Refused    string // version that was refused last
-	Text       string // the proxy's words
-	Policies   []model.PolicyRef
-	Changed    time.Time
-}
-
-// Status lists what every connected proxy, every expected one, and every one that went away lately runs: by node, type and name.
-func (c *Cache) Status() []ProxyStatus {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	ids := map[string]struct{}{}
-	for id := range c.nodes {
-		ids[id] = struct{}{}
-	}
-	for id := range c.byNode {
-		ids[id] = struct{}{}
-	}
-	c.forgetDeparted()
-	for id := range c.departed {
-		ids[id] = struct{}{}
-	}
-	out := make([]ProxyStatus, 0, len(ids))
-	for _, id := range slices.Sorted(maps.Keys(ids)) {
-		out = append(out, c.proxyStatus(id))
-	}
-	return out
+	Desired    string            // version
+	Enforced   string            // version; "" where none was ever acknowledged
+	Refused    string            // version that was refused last
+	Text       string            // the proxy's words
+	Policies   []model.PolicyRef // that the present content was built from
+	// Running are the policies that what the proxy runs was built from, or ran as it was connected last; those of the present content where it is enforced.
+	Running []model.PolicyRef
+	Changed time.Time
 }
 
 func (c *Cache) proxyStatus(id string) ProxyStatus {
@@ -109,6 +88,9 @@ func (s *stream) holding(r *Resource) *holding {
 // of fills in what a holding proves. A refusal outweighs: content that was acknowledged once may have been refused since.
 func (s *ResourceStatus) of(h *holding) {
 	s.Enforced, s.Refused, s.Text, s.Changed = h.enforced, h.refused, h.text, h.changed
+	if h.good != nil && h.good.Version == h.enforced {
+		s.Running = h.good.Policies
+	}
 	switch s.Desired {
 	case h.refused:
 		s.State = StateRefused

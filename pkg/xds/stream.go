@@ -47,13 +47,13 @@ type subscription struct {
 
 // holding is one resource at one proxy, as far as the proxy's answers on this stream prove it.
 type holding struct {
-	told     string // version that it was sent last, or says it holds; "" where it is to be sent, or was told to drop it
-	enforced string // version that it acknowledged last, or says it holds
-	refused  string // version that it refused after that
-	text     string // the proxy's words about it
-	blamed   bool   // the refusal was meant for this resource and no other
-	good     *Resource
-	standing bool // a slot: what the proxy refused is the last that it was sent
+	told     string    // version that it was sent last, or says it holds; "" where it is to be sent, or was told to drop it
+	enforced string    // version that it acknowledged last, or says it holds
+	refused  string    // version that it refused after that
+	text     string    // the proxy's words about it
+	blamed   bool      // the refusal was meant for this resource and no other
+	good     *Resource // what it acknowledged last; nil where only its version is known
+	standing bool      // a slot: what the proxy refused is the last that it was sent
 	changed  time.Time
 }
 

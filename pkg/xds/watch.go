@@ -169,6 +169,7 @@ func stateVersion(held map[string]string) string {
 // open answers a new watch, now or later, and returns what cancels it. What the request acknowledged may be what another type waited for.
 func (c *Cache) open(s *stream, sub *subscription) func() {
 	c.serve(s)
+	c.touch(s.node)
 	if sub.respond == nil {
 		return nil
 	}

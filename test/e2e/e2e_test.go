@@ -144,6 +144,7 @@ func (s *suite) protect(t *testing.T, ctx context.Context) {
 }
 
 func (s *suite) everyPair(t *testing.T, ctx context.Context) {
+	s.kubectl(t, ctx, "-n", bookinfo, "wait", "--for=condition=LayersAgree", "--timeout=30s", "l7p", "--all")
 	s.holds(t, ctx, byBothLayers)
 	// And by names, through all parts, as a person sees it.
 	s.pageIsWhole(t, ctx)

@@ -70,6 +70,23 @@ const (
 	ConditionLayersAgree = "LayersAgree"
 )
 
+// Reasons of the conditions.
+const (
+	// ReasonAccepted and ReasonInvalid are those of Accepted.
+	ReasonAccepted = "Accepted"
+	ReasonInvalid  = "Invalid"
+	// ReasonEnforced is that of Enforced where it is true; the others say why it is false.
+	ReasonEnforced        = "Enforced"
+	ReasonPending         = "Pending"         // a proxy or a companion is not as it should be yet
+	ReasonNoProxy         = "NoProxy"         // a selected pod has no sidecar
+	ReasonDisconnected    = "Disconnected"    // a proxy is connected to no replica
+	ReasonRefused         = "Refused"         // a proxy refused the configuration
+	ReasonNothingSelected = "NothingSelected" // no running pod is selected
+	ReasonDryRun          = "DryRun"          // the policy decides nothing
+	// ReasonNotEvaluated says that LayersAgree is unknown, since the layers were not compared yet.
+	ReasonNotEvaluated = "NotEvaluated"
+)
+
 // Labels and annotations that pilot-lite reads and writes on pods.
 const (
 	// LabelProxy is stamped by the injector on pods that carry a sidecar, with the value ProxyInjected.
@@ -99,6 +116,15 @@ const (
 	AnnotationAllowHTTP10 = "policy.pilot-lite.io/allow-http10"
 	// AnnotationMaxStreamDuration bounds every stream's life, as a Go duration ("10m"); default none.
 	AnnotationMaxStreamDuration = "policy.pilot-lite.io/max-stream-duration"
+)
+
+// Annotations that guard, of Namespaces and L7Policies.
+const (
+	// AnnotationGuarded ("true") on a Namespace, or on an L7Policy for the pods that it selects, has edits of policies refused that open what is shut there. Any value but "false"
+	// guards.
+	AnnotationGuarded = "policy.pilot-lite.io/guarded"
+	// AnnotationOpensGuarded on an L7Policy says why an edit of it may open what is guarded. It holds for the one edit that writes it, or writes another reason.
+	AnnotationOpensGuarded = "policy.pilot-lite.io/opens-guarded"
 )
 
 // L7Policy says who may call the selected workloads, and with which HTTP requests.

@@ -2,6 +2,7 @@ package kernel_test
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"testing"
 
@@ -59,9 +60,7 @@ func labelled(t *rapid.T) *model.Snapshot {
 	for i := range s.Pods {
 		p := &s.Pods[i]
 		set := map[string]string{"app": "c"}
-		for k, v := range p.Labels {
-			set[k] = v
-		}
+		maps.Copy(set, p.Labels)
 		p.Labels = set
 		p.Ports = []model.ContainerPort{
 			{Name: rapid.SampledFrom([]string{"web", "x"}).Draw(t, "name"), Number: 80, Protocol: model.TCP},

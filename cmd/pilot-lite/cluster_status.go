@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/pilot-lite/pilot-lite/pkg/controlplane"
+	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
+	"github.com/pilot-lite/pilot-lite/pkg/eval/agree"
+	"github.com/pilot-lite/pilot-lite/pkg/kube/companion"
+	"github.com/pilot-lite/pilot-lite/pkg/kube/policystatus"
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+	"github.com/pilot-lite/pilot-lite/pkg/report"
+	"github.com/pilot-lite/pilot-lite/pkg/status"
+	"github.com/pilot-lite/pilot-lite/pkg/xds"
+)
+
+const (
+	replicasService = controlPlaneName + "-replicas"
+	// statusInterval lies between two looks at what is enforced; what happens meanwhile is one.
+	statusInterval = 20 * time.Millisecond
+)
+
+// reports is how the other replicas are asked what their proxies run.
+func (s *clusterServer) reports() report.Config {
+	return report.Config{Own: s.cache, Replicas: s.replicas, TLS: s.identity.ClientTLS(), Logger: s.logger.With("component", "report")}
+}
+
+// replicas are the addresses of the others.
+func (s *clusterServer) replicas() []string {
+	_, port, err := net.SplitHostPort(s.options.xdsAddress)
+	if err != nil {
+		return nil // a UNIX socket: there is one replica
+	}
+	var out []string
+	for _, e := range s.source.Endpoints(s.options.cluster.namespace, replicasService) {
+		if e.Pod != os.Getenv("POD_NAME") {
+			out = append(out, net.JoinHostPort(e.Address.String(), port))
+		}
+	}
+	return out
+}
+
+// everyProxy is what the proxies of all replicas run.
+func (s *clusterServer) everyProxy(ctx context.Context) []xds.ProxyStatus {
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout/2)
+	defer cancel()
+	return report.Sum(ctx, s.reports())
+}
+
+// newStatusWriter writes the statuses of policies.
+func (s *clusterServer) newStatusWriter(leads func() bool) *policystatus.Writer {
+	return policystatus.New(policystatus.Config{
+		Client: s.clients.Dynamic, Leads: leads, Logger: s.logger.With("component", "status"), Metrics: policystatus.NewMetrics(s.registry),
+		Stored: func(ref model.PolicyRef) (v1alpha1.L7PolicyStatus, bool) {
+			p, found := s.source.Policy(ref.Namespace, ref.Name)
+			return p.Status, found && p.UID == ref.UID
+		},
+	})
+}
+
+// judged is what was looked at.
+type judged struct {
+	controlplane.Built
+	report *agree.Report
+}
+
+// judge tells the writer what is enforced, from what proxies run and how companions stand, until ctx is done.
+func (s *clusterServer) judge(ctx context.Context, w *writers) {
+	collector, layers := report.New(s.reports()), &agreement{changed: make(chan struct{}, 1)}
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	beside.Go(func() { collector.Run(ctx) })
+	beside.Go(func() { s.compareLayers(ctx, layers) })
+	rebuilt := s.rebuilds(ctx)
+	tracker := status.NewTracker(time.Now())
+	var last judged
+	next := time.NewTimer(0)
+	defer next.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-rebuilt:
+		case <-collector.Changed():
+		case <-w.companions.Changed():
+		case <-layers.changed:
+		case <-next.C:
+		}
+		now := time.Now()
+		built, compared := s.loop.Built(), layers.report.Load()
+		if built != last.Built {
+			tracker.SetPolicies(built.Index, s.policiesOf(built))
+		}
+		if built != last.Built || compared != last.report {
+			tracker.SetAgreement(func(p model.PolicyRef) status.Agreement { return agreementOf(compared, p) })
+		}
+		last = judged{built, compared}
+		tracker.SetCompanions(func(uid string) status.Companions { return companionsOf(w.companions.State(uid)) })
+		tracker.SetProxies(proxiesOf(collector.Take()), now)
+		wait := time.Second
+		if last.Output != nil && collector.Complete(now) && len(s.source.Waiting()) == 0 {
+			results, at := tracker.Evaluate(now)
+			w.statuses.Set(results)
+			if !at.IsZero() {
+				wait = min(wait, at.Sub(now))
+			}
+		}
+		next.Reset(max(wait, statusInterval))
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(statusInterval):
+		}
+	}
+}
+
+// rebuilds receives a value after a rebuild; several may be one value.
+func (s *clusterServer) rebuilds(ctx context.Context) <-chan struct{} {
+	out := make(chan struct{}, 1)
+	go func() {
+		for n := int64(1); ctx.Err() == nil; n++ {
+			n = s.loop.WaitFor(ctx, n)
+			select {
+			case out <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	return out
+}
+
+// policiesOf are a rebuild's policies.
+func (s *clusterServer) policiesOf(built controlplane.Built) []status.Policy {
+	problems := map[model.ObjectRef][]model.Diagnostic{}
+	for _, d := range built.Output.Diagnostics {
+		if d.Severity == model.SeverityError {
+			of := model.ObjectRef{Kind: d.Object.Kind, Namespace: d.Object.Namespace, Name: d.Object.Name}
+			problems[of] = append(problems[of], d)
+		}
+	}
+	policies := built.Index.Snapshot.Policies
+	out := make([]status.Policy, 0, len(policies))
+	for i := range policies {
+		p := &policies[i]
+		stored, _ := s.source.Policy(p.Namespace, p.Name)
+		out = append(out, status.Policy{
+			Ref: p.PolicyRef, DryRun: p.DryRun, Ingress: p.IsolatesIngress, Selected: built.Output.Selected[i],
+			Problems: problems[model.ObjectRef{Kind: v1alpha1.Kind, Namespace: p.Namespace, Name: p.Name}], Enforced: saysEnforced(&stored.Status, p.Generation),
+		})
+	}
+	return out
+}
+
+func saysEnforced(s *v1alpha1.L7PolicyStatus, generation int64) bool {
+	for _, c := range s.Conditions {
+		if c.Type == v1alpha1.ConditionEnforced {
+			return c.Status == metav1.ConditionTrue && c.ObservedGeneration == generation
+		}
+	}
+	return false
+}
+
+func companionsOf(s companion.State) status.Companions {
+	out := status.Companions{Stand: s.Phase == companion.Stands, Generation: s.Generation}
+	switch s.Phase {
+	case companion.Stands, companion.Unknown:
+	case companion.Pending:
+		out.Message = "companion NetworkPolicy " + s.Object + " is being written"
+	case companion.Foreign:
+		out.Message = "NetworkPolicy " + s.Object + " has a companion's name and is not pilot-lite's: rename or delete it"
+	case companion.Failed:
+		out.Message = "companion NetworkPolicy " + s.Object + " cannot be written: " + s.Message
+	}
+	return out
+}
+
+// proxiesOf is what matters of proxies for policies: their slots.
+func proxiesOf(all []xds.ProxyStatus) []status.Proxy {
+	out := make([]status.Proxy, 0, len(all))
+	for i := range all {
+		p := &all[i]
+		said := status.Proxy{Node: p.Node, UID: p.UID, Connected: p.Connected, Problem: p.Problem, Gone: p.Gone()}
+		if !p.Connected {
+			said.Lost = p.Since
+		}
+		for j := range p.Resources {
+			if r := &p.Resources[j]; len(r.Policies) > 0 {
+				slot := status.Slot{Desired: r.Policies, Running: r.Running, Current: r.State == xds.StateEnforced}
+				if r.State == xds.StateRefused {
+					slot.Refused = r.Text
+				}
+				said.Slots = append(said.Slots, slot)
+			}
+		}
+		out = append(out, said)
+	}
+	return out
+}

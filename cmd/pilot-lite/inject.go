@@ -1,0 +1,156 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
+
+	"github.com/pilot-lite/pilot-lite/pkg/filesource"
+	"github.com/pilot-lite/pilot-lite/pkg/inject"
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+)
+
+type injectOptions struct {
+	files                   fileOptions
+	settings                injectionSettings
+	authorityFile, meshFile string
+}
+
+func newInjectCmd(s streams) *cobra.Command {
+	var o injectOptions
+	cmd := &cobra.Command{
+		Use:   "inject -f FILE... --image IMAGE --sidecar-image IMAGE --ca FILE",
+		Short: "Print objects with sidecars in their pods, as the webhook puts them in",
+		Long: `Reads the YAML that kubectl apply takes, puts the sidecar into each pod (of Pods, Deployments, StatefulSets, DaemonSets, ReplicaSets, Jobs, CronJobs, and Lists
+of them), and prints all of it. Other objects are printed as they are. What has its sidecar already is given it anew, so that injecting twice is injecting once.
+
+A pod that must not run as it is written is refused, with the field and the remedy, on standard error. Then nothing is printed, and the exit code is 1.
+
+In a cluster with the control plane the webhook does the same to every pod of a namespace with injection, and to what this command prints. What the control plane
+knows is given here by flags; its certificate authority is what the API server trusts it by:
+
+  kubectl get mutatingwebhookconfiguration pilot-lite -o jsonpath='{.webhooks[0].clientConfig.caBundle}' | base64 -d > ca.pem`,
+		Example: `  pilot-lite inject -f deployment.yaml --image registry.example/pilot-lite:1 --sidecar-image envoyproxy/envoy:distroless-v1.40.0 --ca ca.pem | kubectl apply -f -`,
+		Args:    cobra.NoArgs,
+		RunE:    func(*cobra.Command, []string) error { return o.run(s) },
+	}
+	o.files.bind(cmd)
+	f := cmd.Flags()
+	f.StringVar(&o.settings.image, "image", "", "this program's image, for the init container that captures (required)")
+	f.StringVar(&o.settings.sidecarImage, "sidecar-image", "", "Envoy's image (required)")
+	f.StringVar(&o.authorityFile, "ca", "", "PEM file of the control plane's authorities (required)")
+	f.StringVar(&o.settings.namespace, "namespace", defaultNamespace, "the control plane's own namespace")
+	f.BoolVar(&o.settings.ipv6, "ipv6", false, "pods' first addresses are IPv6")
+	f.StringVar(&o.meshFile, "mesh-config", "", "file with the MeshConfig, or the ConfigMap that holds it: says which pods may opt out")
+	return cmd
+}
+
+func (o *injectOptions) run(s streams) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	documents, err := filesource.Documents(o.files.paths, s.in)
+	if err != nil {
+		return failure{err}
+	}
+	problems, err := o.complete(s)
+	if err != nil {
+		return failure{err}
+	}
+	out, found := injectAll(documents, injectionConfig(o.settings))
+	bad, err := printDiagnostics(s.err, append(problems, found...))
+	switch {
+	case err != nil:
+		return failure{err}
+	case bad:
+		return errFinding
+	}
+	_, err = s.out.Write(out)
+	return err
+}
+
+func (o *injectOptions) check() error {
+	switch {
+	case len(o.files.paths) == 0:
+		return errNoFiles
+	case o.settings.image == "" || o.settings.sidecarImage == "":
+		return errors.New("no images: name them with --image and --sidecar-image, as ConfigMap pilot-lite-images does")
+	case o.authorityFile == "":
+		return errors.New("no authority: name its file with --ca")
+	}
+	for _, path := range o.files.paths {
+		if _, err := os.Stat(path); path != "-" && err != nil {
+			return fmt.Errorf("-f: %w", err)
+		}
+	}
+	return nil
+}
+
+// complete reads what the control plane knows. Settings with an error are not used.
+func (o *injectOptions) complete(s streams) (problems []model.Diagnostic, err error) {
+	if o.settings.authority, err = os.ReadFile(o.authorityFile); err != nil {
+		return nil, fmt.Errorf("--ca: %w", err)
+	}
+	if o.meshFile == "" {
+		return nil, nil
+	}
+	loaded, err := filesource.Load([]string{o.meshFile}, s.in)
+	if err != nil {
+		return nil, fmt.Errorf("--mesh-config: %w", err)
+	}
+	o.settings.optOut = loaded.Snapshot.Mesh.OptOutNamespaces
+	return loaded.Problems, nil
+}
+
+// injectAll puts the sidecars into all documents. What is not changed stays as it was written, to the letter. With an error among the findings the text is not to be used.
+func injectAll(documents []filesource.Document, c inject.Config) ([]byte, []model.Diagnostic) {
+	var out bytes.Buffer
+	var all []model.Diagnostic
+	for i := range documents {
+		d := &documents[i]
+		text := d.Text
+		if d.JSON != nil {
+			rewritten, found := inject.Object(d.JSON, c)
+			if rewritten != nil {
+				found = append(found, rewritten.Notices...)
+			}
+			for j := range found {
+				found[j].Object.Source = d.At(found[j].Field)
+			}
+			all = append(all, found...)
+			if rewritten != nil && rewritten.JSON != nil {
+				var err error
+				if text, err = yaml.JSONToYAML(rewritten.JSON); err != nil {
+					all = append(all, unwritable(d, err))
+				}
+			}
+		}
+		write(&out, text)
+	}
+	return out.Bytes(), all
+}
+
+func unwritable(d *filesource.Document, err error) model.Diagnostic {
+	return model.Diagnostic{
+		Code: "unwritable", Severity: model.SeverityError, Object: model.ObjectRef{Kind: "File", Name: d.Source, Source: d.Source},
+		Consequence: "the object with its sidecar cannot be written as YAML: " + err.Error(), Remedy: "write the object as JSON or YAML that kubectl takes",
+	}
+}
+
+// write adds a document, after a separator where it does not begin with one.
+func write(out *bytes.Buffer, text []byte) {
+	if len(bytes.TrimSpace(text)) == 0 {
+		return
+	}
+	if out.Len() > 0 && !bytes.HasPrefix(text, []byte("---")) {
+		out.WriteString("---\n")
+	}
+	out.Write(text)
+	if text[len(text)-1] != '\n' {
+		out.WriteByte('\n')
+	}
+}

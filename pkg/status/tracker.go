@@ -1,0 +1,168 @@
+package status
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+)
+
+// Tracker keeps what it was told, and says what follows for those policies that something changed for: news of one proxy costs nothing for the policies that do not
+// select it. Not safe for concurrent use.
+type Tracker struct {
+	started  time.Time
+	index    *model.Index
+	policies map[string]*tracked // by UID
+	selected map[*model.Workload][]*tracked
+	proxies  map[string]*proxy // by node
+}
+
+// tracked is a policy and what was said of it.
+type tracked struct {
+	Policy
+	companions Companions
+	agreement  Agreement
+	dirty      bool
+	next       time.Time // when time alone may change its status; zero: never
+}
+
+// proxy is what matters of a Proxy, by policy.
+type proxy struct {
+	Proxy
+	standing    map[string]standing // by the policy's UID
+	behindSince time.Time           // since when it does not run all that it should; zero where it does
+}
+
+// standing is one policy at one proxy, over all its slots.
+type standing struct {
+	running int64 // the oldest generation that runs in a slot; 0 where one does not run it at all
+	current bool  // every slot runs its present content
+	refused string
+}
+
+// NewTracker returns a tracker that knows nothing yet. Proxies that were enforcing when it starts have LostGrace to show themselves.
+func NewTracker(now time.Time) *Tracker {
+	return &Tracker{started: now, policies: map[string]*tracked{}, selected: map[*model.Workload][]*tracked{}, proxies: map[string]*proxy{}}
+}
+
+// SetPolicies takes over the policies of a snapshot: those that are not among them are gone.
+func (t *Tracker) SetPolicies(index *model.Index, policies []Policy) {
+	next := make(map[string]*tracked, len(policies))
+	selected := make(map[*model.Workload][]*tracked, len(t.selected))
+	for i := range policies {
+		p := &policies[i]
+		known := t.policies[p.Ref.UID]
+		switch {
+		case known == nil:
+			known = &tracked{Policy: *p, dirty: true}
+		case !known.same(p):
+			known.Enforced = p.Enforced
+			known.Policy, known.dirty = *p, true
+		}
+		next[p.Ref.UID] = known
+		for _, w := range p.Selected {
+			selected[w] = append(selected[w], known)
+		}
+	}
+	t.index, t.policies, t.selected = index, next, selected
+}
+
+func (p *tracked) same(other *Policy) bool {
+	return p.Ref == other.Ref && p.DryRun == other.DryRun && p.Ingress == other.Ingress && slices.Equal(p.Selected, other.Selected) && slices.Equal(p.Problems, other.Problems)
+}
+
+// SetCompanions takes over how the companions of a policy stand.
+func (t *Tracker) SetCompanions(state func(policyUID string) Companions) {
+	for uid, p := range t.policies {
+		if now := state(uid); now != p.companions {
+			p.companions, p.dirty = now, true
+		}
+	}
+}
+
+// SetAgreement takes over what the evaluator says.
+func (t *Tracker) SetAgreement(state func(p model.PolicyRef) Agreement) {
+	for _, p := range t.policies {
+		if now := state(p.Ref); now != p.agreement {
+			p.agreement, p.dirty = now, true
+		}
+	}
+}
+
+// SetProxies takes over what changed of some proxies.
+func (t *Tracker) SetProxies(changed []Proxy, now time.Time) {
+	for i := range changed {
+		said := &changed[i]
+		old := t.proxies[said.Node]
+		if said.Gone {
+			delete(t.proxies, said.Node)
+		} else {
+			t.proxies[said.Node] = newProxy(said, old, now)
+		}
+		t.touch(said.Node)
+	}
+}
+
+// touch notes that the policies that select a pod are to be looked at.
+func (t *Tracker) touch(node string) {
+	if t.index == nil {
+		return
+	}
+	namespace, pod, _ := strings.Cut(node, "/")
+	for _, p := range t.selected[t.index.WorkloadOf(namespace, pod)] {
+		p.dirty = true
+	}
+}
+
+func newProxy(said *Proxy, old *proxy, now time.Time) *proxy {
+	p := &proxy{Proxy: *said, standing: make(map[string]standing, len(said.Slots))}
+	current := said.Connected
+	for i := range said.Slots {
+		s := &said.Slots[i]
+		current = current && s.Current
+		for _, ref := range s.Desired {
+			is := standing{running: generationIn(s.Running, ref.UID), current: s.Current, refused: s.Refused}
+			if was, more := p.standing[ref.UID]; more {
+				is.running, is.current = min(is.running, was.running), is.current && was.current
+				if was.refused != "" {
+					is.refused = was.refused
+				}
+			}
+			p.standing[ref.UID] = is
+		}
+	}
+	switch {
+	case current:
+	case old != nil && !old.behindSince.IsZero() && old.UID == said.UID:
+		p.behindSince = old.behindSince
+	default:
+		p.behindSince = now
+	}
+	return p
+}
+
+func generationIn(refs []model.PolicyRef, uid string) int64 {
+	for i := range refs {
+		if refs[i].UID == uid {
+			return refs[i].Generation
+		}
+	}
+	return 0
+}
+
+// Evaluate says what the status is of each policy that something changed for, and when time alone changes the next; zero: never.
+func (t *Tracker) Evaluate(now time.Time) (changed []Result, next time.Time) {
+	for _, p := range t.policies {
+		if p.dirty || !p.next.IsZero() && !now.Before(p.next) {
+			p.dirty = false
+			c := t.count(p, now)
+			p.next = c.next
+			changed = append(changed, Result{Ref: p.Ref, Status: p.status(&c)})
+		}
+		if !p.next.IsZero() && (next.IsZero() || p.next.Before(next)) {
+			next = p.next
+		}
+	}
+	return changed, next
+}

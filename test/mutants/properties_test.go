@@ -1,0 +1,200 @@
+package mutants_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
+	networkrbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
+	"google.golang.org/protobuf/proto"
+	"k8s.io/apimachinery/pkg/labels"
+	"pgregory.net/rapid"
+
+	"github.com/pilot-lite/pilot-lite/pkg/eval"
+	"github.com/pilot-lite/pilot-lite/pkg/eval/envoy"
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+	"github.com/pilot-lite/pilot-lite/pkg/translate/rbac"
+)
+
+func labelsOf(w *model.Workload) labels.Set { return labels.Set(w.Labels) }
+
+// property says how resources are not what a world's policies mean; "" where they are.
+type property struct {
+	name  string
+	holds func(w *world, resources []proto.Message) string
+}
+
+func properties() []property {
+	return []property{{"shape", shape}, {"filters", filtersAgree}, {"sidecar", sidecarAgrees}}
+}
+
+// violated is the first property that does not hold.
+func violated(w *world, resources []proto.Message) string {
+	for _, p := range properties() {
+		if found := p.holds(w, resources); found != "" {
+			return p.name + ": " + found
+		}
+	}
+	return ""
+}
+
+func slotOf(resources []proto.Message, name string) *corev3.TypedExtensionConfig {
+	for _, r := range resources {
+		if s, ok := r.(*corev3.TypedExtensionConfig); ok && s.GetName() == name {
+			return s
+		}
+	}
+	return nil
+}
+
+// shape: what Envoy would refuse is not sent, no filter has rules (beside a matcher Envoy ignores them), and whatever comes before the slots' content, or in its place, denies.
+func shape(w *world, resources []proto.Message) string {
+	for _, r := range resources {
+		if err := r.(interface{ ValidateAll() error }).ValidateAll(); err != nil {
+			return err.Error()
+		}
+	}
+	http, tcp := &rbacv3.RBAC{}, &networkrbacv3.RBAC{}
+	if err := slotOf(resources, rbac.HTTPSlot).GetTypedConfig().UnmarshalTo(http); err != nil {
+		return err.Error()
+	}
+	if err := slotOf(resources, rbac.TCPSlot).GetTypedConfig().UnmarshalTo(tcp); err != nil {
+		return err.Error()
+	}
+	if http.GetRules() != nil || http.GetShadowRules() != nil || tcp.GetRules() != nil || tcp.GetShadowRules() != nil {
+		return "a filter has rules"
+	}
+	if http.GetMatcher() == nil || tcp.GetMatcher() == nil {
+		return "a filter without a matcher enforces nothing"
+	}
+	var unfilled []proto.Message
+	for _, r := range resources {
+		if s, ok := r.(*corev3.TypedExtensionConfig); !ok || s.GetName() != rbac.HTTPSlot && s.GetName() != rbac.TCPSlot {
+			unfilled = append(unfilled, r)
+		}
+	}
+	sidecar, err := envoy.NewSidecar(unfilled...)
+	if err != nil {
+		return err.Error()
+	}
+	for _, a := range w.asks {
+		if got := sidecar.Decide(w.call(&a)); got.Allowed {
+			return fmt.Sprintf("without policies %+v is allowed: %+v", a.request, got)
+		} else if got.Outcome == envoy.Decided && got.Name != model.OutcomeUnknown {
+			return fmt.Sprintf("without policies %+v is denied by %s", a.request, got.Name)
+		}
+	}
+	return ""
+}
+
+// call is an ask as it is sent, or, where it cannot be, as it arrives.
+func (w *world) call(a *ask) *envoy.Call {
+	c := &envoy.Call{Source: a.request.Source, Port: w.socket(a.request.Port), HTTP: a.request.HTTP}
+	if a.sent != "" {
+		sent := *a.request.HTTP
+		sent.Path = a.sent
+		c.HTTP = &sent
+	}
+	return c
+}
+
+// filtersAgree: the filters give the policies' verdict on every request and port, in force and in dry run, and name who decided.
+func filtersAgree(w *world, resources []proto.Message) string {
+	http, err := envoy.Unpack(slotOf(resources, rbac.HTTPSlot).GetTypedConfig())
+	if err != nil {
+		return err.Error()
+	}
+	tcp, err := envoy.Unpack(slotOf(resources, rbac.TCPSlot).GetTypedConfig())
+	if err != nil {
+		return err.Error()
+	}
+	for _, a := range w.asks {
+		f := tcp
+		if a.request.HTTP != nil {
+			f = http
+		}
+		r := &envoy.Request{Source: a.request.Source, Port: w.socket(a.request.Port), HTTP: a.request.HTTP}
+		if found := w.compare(&a, a.want, f.Decide(r)); found != "" {
+			return found
+		}
+		shadow, has := f.Shadow(r)
+		if has != w.dry {
+			return fmt.Sprintf("a shadow: %t, DryRun policies: %t", has, w.dry)
+		}
+		if !has {
+			continue
+		}
+		if found := w.compare(&a, a.dry, shadow); found != "" {
+			return "dry run: " + found
+		}
+	}
+	return ""
+}
+
+// compare says where a decision is not the wanted verdict. Where several rules match, the filter may name another one than the evaluator: one that does match.
+func (w *world) compare(a *ask, want model.Verdict, got envoy.Decision) string {
+	rule := func(name string) bool { return strings.Contains(name, "/") }
+	switch {
+	case got.Err != nil:
+		return got.Err.Error()
+	case got.Allowed != want.Allowed, got.Name != want.Decider && !(rule(got.Name) && rule(want.Decider)):
+	case got.Name != want.Decider && w.alone(a, got.Name).Decider != got.Name:
+	default:
+		return ""
+	}
+	return fmt.Sprintf("%+v %+v: the filter says %+v, the policies %+v", a.request, a.request.HTTP, got, want)
+}
+
+// alone is the verdict if a rule stood alone, in force.
+func (w *world) alone(a *ask, name string) model.Verdict {
+	s := *w.snapshot
+	s.Policies = nil
+	for _, p := range w.snapshot.Policies {
+		for _, r := range p.Ingress {
+			if model.RuleName(p.PolicyRef, r.Name) == name {
+				p.Ingress, p.DryRun = []model.Rule{r}, false
+				s.Policies = append(s.Policies, p)
+				break
+			}
+		}
+	}
+	ix := model.NewIndex(&s)
+	return eval.Ingress(ix, ix.WorkloadOf("shop", "cart"), a.request)
+}
+
+// sidecarAgrees: the chain that takes a call gives the policies' verdict on what arrives of it. Ports of the sidecar's own are closed to all. What a governed callee is sent has one reading.
+func sidecarAgrees(w *world, resources []proto.Message) string {
+	sidecar, err := envoy.NewSidecar(resources...)
+	if err != nil {
+		return err.Error()
+	}
+	for _, a := range w.asks {
+		got := sidecar.Decide(w.call(&a))
+		closed := len(w.callee.Proxy.Bound) == 0 && a.request.Port >= model.ReservedFirst && a.request.Port <= model.ReservedLast
+		switch {
+		case got.Err != nil:
+			return got.Err.Error()
+		case a.request.HTTP != nil && a.sent == "":
+		case got.Refusal != nil:
+			return fmt.Sprintf("%+v %+v is refused: %s", a.request, a.request.HTTP, got.Refusal.Reason)
+		case got.Allowed != (a.want.Allowed && !closed), !closed && (got.Name == "") != (a.want.Decider == ""):
+			return fmt.Sprintf("%+v %+v, sent to %q: the sidecar says %+v, the policies %+v", a.request, a.request.HTTP, a.sent, got, a.want)
+		case a.request.HTTP != nil && got.Seen.Path != a.request.HTTP.Path:
+			return fmt.Sprintf("%q arrives as %q", a.sent, got.Seen.Path)
+		}
+	}
+	return ""
+}
+
+// What is sent to a sidecar is what the policies mean.
+func TestSidecarsDoWhatPoliciesMean(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		w := drawWorld(t)
+		if found := violated(w, translated(w.snapshot)); found != "" {
+			t.Fatal(found)
+		}
+	})
+}
