@@ -10,7 +10,6 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/pilot-lite/pilot-lite/pkg/kube"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 	"github.com/pilot-lite/pilot-lite/pkg/translate"
 	"github.com/pilot-lite/pilot-lite/pkg/xds"
@@ -92,14 +91,9 @@ func (o *checkOptions) versionsOf(ctx context.Context, s streams, node string) (
 		}
 		snapshot = loaded.Snapshot // as a server reads it, not as it may be admitted
 	case o.clusterWasNamed:
-		clients, err := kube.Connect(o.world.kubeconfig, "pilot-lite/"+version)
-		if err != nil {
+		var err error
+		if snapshot, err = readCluster(ctx, o.world.kubeconfig, o.world.namespace); err != nil {
 			return nil, err
-		}
-		ctx, cancel := context.WithTimeout(ctx, clusterTimeout)
-		defer cancel()
-		if snapshot, err = kube.Load(ctx, kube.Config{Client: clients.Client, Dynamic: clients.Dynamic, Namespace: o.world.namespace}); err != nil {
-			return nil, failure{err}
 		}
 	default:
 		return nil, nil //nolint:nilnil // nothing to compare with
