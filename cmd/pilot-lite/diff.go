@@ -6,20 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pilot-lite/pilot-lite/pkg/convert"
 	"github.com/pilot-lite/pilot-lite/pkg/diff"
 	"github.com/pilot-lite/pilot-lite/pkg/filesource"
-	"github.com/pilot-lite/pilot-lite/pkg/kube"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 	"github.com/pilot-lite/pilot-lite/pkg/translate"
 )
-
-// loadTimeout bounds reading a cluster once.
-const loadTimeout = time.Minute
 
 type diffOptions struct {
 	files                 fileOptions
@@ -117,7 +112,7 @@ func found(err error) error {
 // before is how things are: a cluster, or files. Files that are bad say nothing that an edit could be compared with.
 func (o *diffOptions) before(ctx context.Context, s streams) (*model.Snapshot, error) {
 	if len(o.from) == 0 {
-		return o.cluster(ctx)
+		return readCluster(ctx, o.kubeconfig, o.namespace)
 	}
 	loaded, err := filesource.Load(o.from, s.in)
 	if err != nil {
@@ -127,20 +122,6 @@ func (o *diffOptions) before(ctx context.Context, s streams) (*model.Snapshot, e
 		return nil, found(err)
 	}
 	return convert.AsInjected(loaded.Snapshot), nil
-}
-
-func (o *diffOptions) cluster(ctx context.Context) (*model.Snapshot, error) {
-	clients, err := kube.Connect(o.kubeconfig, "pilot-lite/"+version)
-	if err != nil {
-		return nil, failure{err}
-	}
-	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
-	defer cancel()
-	snapshot, err := kube.Load(ctx, kube.Config{Client: clients.Client, Dynamic: clients.Dynamic, Namespace: o.namespace})
-	if err != nil {
-		return nil, failure{err}
-	}
-	return snapshot, nil
 }
 
 func (o *diffOptions) after(before *model.Snapshot, s streams) (*filesource.Result, error) {

@@ -44,15 +44,24 @@ func (o *worldOptions) load(ctx context.Context, s streams) (*world, error) {
 		}
 		return &world{snapshot: convert.AsAdmitted(loaded.Snapshot), problems: loaded.Problems, places: loaded.Places}, nil
 	}
-	clients, err := kube.Connect(o.kubeconfig, "pilot-lite/"+version)
+	snapshot, err := readCluster(ctx, o.kubeconfig, o.namespace)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, clusterTimeout)
-	defer cancel()
-	snapshot, err := kube.Load(ctx, kube.Config{Client: clients.Client, Dynamic: clients.Dynamic, Namespace: o.namespace})
+	return &world{snapshot: snapshot}, nil
+}
+
+// readCluster reads a cluster once. The namespace is the control plane's own.
+func readCluster(ctx context.Context, kubeconfig, namespace string) (*model.Snapshot, error) {
+	clients, err := kube.Connect(kubeconfig, "pilot-lite/"+version)
 	if err != nil {
 		return nil, failure{err}
 	}
-	return &world{snapshot: snapshot}, nil
+	ctx, cancel := context.WithTimeout(ctx, clusterTimeout)
+	defer cancel()
+	snapshot, err := kube.Load(ctx, kube.Config{Client: clients.Client, Dynamic: clients.Dynamic, Namespace: namespace})
+	if err != nil {
+		return nil, failure{err}
+	}
+	return snapshot, nil
 }

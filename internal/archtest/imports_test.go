@@ -49,7 +49,7 @@ func packages(t *testing.T) map[string]pkg {
 func pure(all map[string]pkg) []pkg {
 	roots := []string{
 		"pkg/model", "pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol", "pkg/eval", "pkg/eval/envoy", "pkg/eval/envoy/hcm", "pkg/eval/kernel", "pkg/eval/agree",
-		"pkg/diff", "pkg/inject", "pkg/lint", "pkg/lint/sarif", "pkg/status",
+		"pkg/check", "pkg/diff", "pkg/inject", "pkg/lint", "pkg/lint/sarif", "pkg/status",
 	}
 	seen := map[string]bool{}
 	var out []pkg

@@ -18,7 +18,8 @@ func TestAsAdmitted(t *testing.T) {
 	in := &model.Snapshot{
 		Mesh: model.Mesh{OptOutNamespaces: []string{"legacy"}},
 		Namespaces: []model.Namespace{
-			{Name: "shop", Labels: map[string]string{v1alpha1.LabelInject: v1alpha1.InjectEnabled}}, {Name: "plain"},
+			{Name: "shop", Labels: map[string]string{v1alpha1.LabelInject: v1alpha1.InjectEnabled}},
+			{Name: "plain"},
 			{Name: "legacy", Labels: map[string]string{v1alpha1.LabelInject: v1alpha1.InjectEnabled}},
 		},
 		Pods: []model.Pod{

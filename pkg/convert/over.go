@@ -123,13 +123,18 @@ func asWritten(old *model.Pod, p model.Pod) model.Pod {
 
 // AsInjected is a snapshot in which templates stand for pods as they are made: with what the injector stamps on them, in namespaces that it injects.
 func AsInjected(s *model.Snapshot) *model.Snapshot {
+	return injected(s, func(p *model.Pod) bool { return p.Template })
+}
+
+// injected stamps what the injector stamps on those pods that are still to be made.
+func injected(s *model.Snapshot, toBeMade func(p *model.Pod) bool) *model.Snapshot {
 	injects := map[string]bool{}
 	for _, ns := range s.Namespaces {
 		injects[ns.Name] = ns.Labels[v1alpha1.LabelInject] == v1alpha1.InjectEnabled
 	}
 	lacks := func(p *model.Pod) bool {
 		optsOut := p.Labels[v1alpha1.LabelInject] == v1alpha1.InjectDisabled && slices.Contains(s.Mesh.OptOutNamespaces, p.Namespace)
-		return p.Template && injects[p.Namespace] && !p.Proxy.Injected && !p.HostNetwork && !optsOut
+		return toBeMade(p) && injects[p.Namespace] && !p.Proxy.Injected && !p.HostNetwork && !optsOut
 	}
 	if !slices.ContainsFunc(s.Pods, func(p model.Pod) bool { return lacks(&p) }) {
 		return s
