@@ -74,7 +74,7 @@ lint: ## golangci-lint with .golangci.yml
 
 .PHONY: golden
 golden: ## Rewrite the golden files; read the diff before you commit it
-	$(GO) test ./pkg/translate -run TestGolden -update
+	$(GO) test ./pkg/translate ./pkg/inject -run TestGolden -update
 
 FUZZTIME ?= 20s
 .PHONY: fuzz

@@ -19,6 +19,7 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -142,6 +143,51 @@ func (c *cluster) controlPlaneAnswers(t *testing.T) {
 	t.Run("pods", c.podsAreInjected)
 	t.Run("policies", c.policiesAreValidated)
 	t.Run("beside another webhook", c.besideAnother)
+	t.Run("within limits", c.withinLimits)
+}
+
+// withinLimits: in a namespace whose quota wants limits, and whose LimitRange gives them to containers that have none, the sidecar has them too.
+func (c *cluster) withinLimits(t *testing.T) {
+	const namespace = "limited"
+	if _, err := c.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace, Labels: map[string]string{"policy.pilot-lite.io/inject": "enabled"}}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.CoreV1().ServiceAccounts(namespace).Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "web"}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	one := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1")}
+	_, err := c.CoreV1().LimitRanges(namespace).Create(t.Context(), &corev1.LimitRange{
+		ObjectMeta: metav1.ObjectMeta{Name: "limits"}, Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{{Type: corev1.LimitTypeContainer, Default: one}}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hard := corev1.ResourceList{corev1.ResourceLimitsCPU: resource.MustParse("10")}
+	quota, err := c.CoreV1().ResourceQuotas(namespace).Create(t.Context(), &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Name: "quota"}, Spec: corev1.ResourceQuotaSpec{Hard: hard}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// No controller counts here.
+	quota.Status = corev1.ResourceQuotaStatus{Hard: hard, Used: corev1.ResourceList{corev1.ResourceLimitsCPU: resource.MustParse("0")}}
+	if _, err := c.CoreV1().ResourceQuotas(namespace).UpdateStatus(t.Context(), quota, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	var got *corev1.Pod
+	apitest.Eventually(t, timeout, "the limits are in force", func() error {
+		if got, err = c.CoreV1().Pods(namespace).Create(t.Context(), unnamed(author("web")), dryRun()); err != nil {
+			return err
+		}
+		if got.Spec.Containers[0].Resources.Limits.Cpu().IsZero() {
+			return errors.New("the application has none")
+		}
+		return nil
+	})
+	hasSidecar(t, got)
+	for i := range got.Spec.InitContainers {
+		if got.Spec.InitContainers[i].Resources.Limits.Cpu().IsZero() {
+			t.Errorf("%s has no limit", got.Spec.InitContainers[i].Name)
+		}
+	}
 }
 
 func (c *cluster) podsAreInjected(t *testing.T) {

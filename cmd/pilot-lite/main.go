@@ -1,4 +1,4 @@
-// Command pilot-lite is an Envoy xDS control plane for L7 sidecar policy. Exit codes: 0 fine, 1 a finding or a failure, 2 wrong usage.
+// Command pilot-lite is an Envoy xDS control plane for L7 sidecar policy. Exit codes: 0 fine, 1 a finding or a failure, 2 wrong usage, 3 a fault of this program that it found itself.
 package main
 
 import (
@@ -31,13 +31,17 @@ type streams struct {
 
 // Exit codes.
 const (
-	exitFine    = 0
-	exitFinding = 1
-	exitUsage   = 2
+	exitFine         = 0
+	exitFinding      = 1
+	exitUsage        = 2
+	exitDisagreement = 3
 )
 
 // errFinding ends a command that printed what it found.
 var errFinding = errors.New("finding")
+
+// errDisagreement ends a command that printed how two parts of this program answer one question differently.
+var errDisagreement = errors.New("the oracles differ")
 
 // failure is an error of the world, not of the command line.
 type failure struct{ err error }
@@ -48,19 +52,25 @@ func (f failure) Unwrap() error { return f.err }
 func run(ctx context.Context, args []string, s streams) int {
 	cmd := newRootCmd(s)
 	cmd.SetArgs(args)
-	err := cmd.ExecuteContext(ctx)
+	return exitCode(cmd.ExecuteContext(ctx), s.err)
+}
+
+// exitCode prints an error that a command has not told of itself.
+func exitCode(err error, w io.Writer) int {
 	var failed failure
 	switch {
 	case err == nil:
 		return exitFine
 	case errors.Is(err, errFinding):
 		return exitFinding
+	case errors.Is(err, errDisagreement):
+		return exitDisagreement
 	case errors.As(err, &failed):
-		fmt.Fprintln(s.err, "pilot-lite: "+err.Error())
+		fmt.Fprintln(w, "pilot-lite: "+err.Error())
 		return exitFinding
 	}
-	fmt.Fprintln(s.err, "pilot-lite: "+err.Error())
-	fmt.Fprintln(s.err, `See "pilot-lite --help" and "pilot-lite COMMAND --help".`)
+	fmt.Fprintln(w, "pilot-lite: "+err.Error())
+	fmt.Fprintln(w, `See "pilot-lite --help" and "pilot-lite COMMAND --help".`)
 	return exitUsage
 }
 
@@ -71,7 +81,7 @@ func newRootCmd(s streams) *cobra.Command {
 		Long: `pilot-lite turns policies (who may call this workload, and with which HTTP requests) into the RBAC configuration of Envoy sidecars, streamed over
 xDS, and companion NetworkPolicies.
 
-Exit codes: 0 fine, 1 a finding or a failure, 2 wrong usage.`,
+Exit codes: 0 fine, 1 a finding or a failure, 2 wrong usage, 3 a fault of this program that it found itself.`,
 		SilenceUsage: true, SilenceErrors: true,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -80,7 +90,8 @@ Exit codes: 0 fine, 1 a finding or a failure, 2 wrong usage.`,
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	root.AddCommand(
-		newServeCmd(s), newTranslateCmd(s), newValidateCmd(s), newLintCmd(s), newDiffCmd(s), newBootstrapCmd(s), newInjectCmd(s), newCaptureCmd(s), newStatusCmd(s), newVersionCmd(s),
+		newServeCmd(s), newTranslateCmd(s), newValidateCmd(s), newLintCmd(s), newCheckCmd(s), newDiffCmd(s), newBootstrapCmd(s), newInjectCmd(s),
+		newCaptureCmd(s), newStatusCmd(s), newVersionCmd(s),
 	)
 	return root
 }

@@ -43,3 +43,14 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Fatalf("%q was not printed within 20 s; last:\n%s%s", args[0], ts.ReadFile("stdout"), ts.ReadFile("stderr"))
 }
+
+// expand writes the script's variables into files: expand FILE...
+func expand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: expand FILE...")
+	}
+	for _, file := range args {
+		text := os.Expand(ts.ReadFile(file), ts.Getenv)
+		ts.Check(os.WriteFile(ts.MkAbs(file), []byte(text), 0o600))
+	}
+}

@@ -5,10 +5,13 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/pilot-lite/pilot-lite/internal/envoytest"
 )
 
 func TestMain(m *testing.M) {
@@ -26,10 +29,23 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	envoy := envoytest.Binary(t)
 	testscript.Run(t, testscript.Params{
-		Setup:               func(e *testscript.Env) error { e.Setenv("BOOKINFO", bookinfo); return nil },
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "await": await},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "await": await, "expand": expand},
+		Setup: func(e *testscript.Env) error {
+			sockets, err := os.MkdirTemp("", "pl") //nolint:usetesting // t.TempDir is too long for a socket
+			if err != nil {
+				return err
+			}
+			e.Defer(func() { _ = os.RemoveAll(sockets) })
+			for name, value := range map[string]string{
+				"BOOKINFO": bookinfo, "ENVOY": envoy, "SOCKETS": sockets, "PORT": strconv.Itoa(envoytest.FreePort(t, "127.79.0.1")),
+			} {
+				e.Setenv(name, value)
+			}
+			return nil
+		},
 	})
 }

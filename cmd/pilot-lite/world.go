@@ -44,22 +44,22 @@ func (o *worldOptions) load(ctx context.Context, s streams) (*world, error) {
 		}
 		return &world{snapshot: convert.AsAdmitted(loaded.Snapshot), problems: loaded.Problems, places: loaded.Places}, nil
 	}
-	snapshot, err := loadCluster(ctx, o.kubeconfig, o.namespace)
+	snapshot, err := readCluster(ctx, o.kubeconfig, o.namespace)
 	if err != nil {
 		return nil, err
 	}
 	return &world{snapshot: snapshot}, nil
 }
 
-// loadCluster reads a cluster as it stands.
-func loadCluster(ctx context.Context, kubeconfig, systemNamespace string) (*model.Snapshot, error) {
+// readCluster reads a cluster once. The namespace is the control plane's own.
+func readCluster(ctx context.Context, kubeconfig, namespace string) (*model.Snapshot, error) {
 	clients, err := kube.Connect(kubeconfig, "pilot-lite/"+version)
 	if err != nil {
-		return nil, err
+		return nil, failure{err}
 	}
 	ctx, cancel := context.WithTimeout(ctx, clusterTimeout)
 	defer cancel()
-	snapshot, err := kube.Load(ctx, kube.Config{Client: clients.Client, Dynamic: clients.Dynamic, Namespace: systemNamespace})
+	snapshot, err := kube.Load(ctx, kube.Config{Client: clients.Client, Dynamic: clients.Dynamic, Namespace: namespace})
 	if err != nil {
 		return nil, failure{err}
 	}

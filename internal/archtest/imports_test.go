@@ -48,8 +48,8 @@ func packages(t *testing.T) map[string]pkg {
 // pure are the packages that must be callable anywhere, and every package of ours that they import, directly or not.
 func pure(all map[string]pkg) []pkg {
 	roots := []string{
-		"pkg/model", "pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol", "pkg/eval", "pkg/eval/envoy", "pkg/eval/kernel", "pkg/eval/agree",
-		"pkg/diff", "pkg/lint", "pkg/lint/sarif", "pkg/status",
+		"pkg/model", "pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol", "pkg/eval", "pkg/eval/envoy", "pkg/eval/envoy/hcm", "pkg/eval/kernel", "pkg/eval/agree",
+		"pkg/check", "pkg/diff", "pkg/inject", "pkg/lint", "pkg/lint/sarif", "pkg/status",
 	}
 	seen := map[string]bool{}
 	var out []pkg
@@ -124,20 +124,23 @@ func blank(d *ast.GenDecl) bool {
 func TestOneDirection(t *testing.T) {
 	t.Parallel()
 	for importer, forbidden := range map[string][]string{
-		"pkg/xds":          {"pkg/filesource", "pkg/convert", "pkg/translate", "pkg/controlplane", "pkg/eval", "pkg/eval/envoy"},
-		"pkg/filesource":   {"pkg/xds", "pkg/translate", "pkg/controlplane", "pkg/eval", "pkg/eval/envoy"},
-		"pkg/convert":      {"pkg/xds", "pkg/translate", "pkg/filesource"},
-		"pkg/eval":         {"pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol"},
-		"pkg/eval/kernel":  {"pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol"},
-		"pkg/eval/agree":   {"pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol"},
-		"pkg/eval/envoy":   {"pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol", "pkg/eval"},
-		"pkg/controlplane": {"pkg/filesource"},
-		"pkg/lint":         {"pkg/filesource", "pkg/kube", "pkg/xds", "pkg/controlplane"},
-		"pkg/identity":     {"pkg/xds", "pkg/kube", "pkg/podauth", "pkg/controlplane"},
-		"pkg/podauth":      {"pkg/xds", "pkg/kube", "pkg/identity", "pkg/controlplane"},
-		"pkg/model":        {"pkg/translate", "pkg/convert", "pkg/eval", "pkg/xds"},
-		"pkg/translate":    {"pkg/eval", "pkg/convert", "pkg/xds", "pkg/filesource"},
-		"pkg/crd/v1alpha1": {"pkg/model"},
+		"pkg/xds":            {"pkg/filesource", "pkg/convert", "pkg/translate", "pkg/controlplane", "pkg/eval", "pkg/eval/envoy"},
+		"pkg/filesource":     {"pkg/xds", "pkg/translate", "pkg/controlplane", "pkg/eval", "pkg/eval/envoy"},
+		"pkg/convert":        {"pkg/xds", "pkg/translate", "pkg/filesource"},
+		"pkg/eval":           {"pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol"},
+		"pkg/eval/kernel":    {"pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol"},
+		"pkg/eval/agree":     {"pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol"},
+		"pkg/eval/envoy":     {"pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol", "pkg/eval"},
+		"pkg/eval/envoy/hcm": {"pkg/translate", "pkg/translate/rbac", "pkg/translate/netpol", "pkg/eval"},
+		"pkg/controlplane":   {"pkg/filesource"},
+		"pkg/lint":           {"pkg/filesource", "pkg/kube", "pkg/xds", "pkg/controlplane"},
+		"pkg/inject":         {"pkg/webhook", "pkg/xds", "pkg/kube", "pkg/filesource", "pkg/translate", "pkg/identity"},
+		"pkg/webhook":        {"pkg/xds", "pkg/kube", "pkg/filesource", "pkg/translate", "pkg/identity", "pkg/controlplane"},
+		"pkg/identity":       {"pkg/xds", "pkg/kube", "pkg/podauth", "pkg/controlplane"},
+		"pkg/podauth":        {"pkg/xds", "pkg/kube", "pkg/identity", "pkg/controlplane"},
+		"pkg/model":          {"pkg/translate", "pkg/convert", "pkg/eval", "pkg/xds"},
+		"pkg/translate":      {"pkg/eval", "pkg/convert", "pkg/xds", "pkg/filesource"},
+		"pkg/crd/v1alpha1":   {"pkg/model"},
 	} {
 		p, ok := packages(t)[module+importer]
 		if !ok {

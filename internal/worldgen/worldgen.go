@@ -59,8 +59,14 @@ func Cast(bound []model.BoundPort) *model.Snapshot {
 	}
 }
 
-// Policies draws what governs shop/cart.
+// Policies draws what governs shop/cart: some of everything, or a few rules of which each tells requests apart by one thing, or very many of these.
 func Policies(t *rapid.T) []model.Policy {
+	switch rapid.IntRange(0, 7).Draw(t, "kind") {
+	case 0, 1, 2, 3:
+		return narrowPolicies(t, rapid.IntRange(1, 3).Draw(t, "rules"))
+	case 4:
+		return narrowPolicies(t, 40)
+	}
 	var out []model.Policy
 	for i := range rapid.IntRange(0, 4).Draw(t, "policies") {
 		p := model.Policy{
@@ -87,28 +93,75 @@ func Policies(t *rapid.T) []model.Policy {
 	return out
 }
 
+// narrowPolicies is an Allow with narrow rules, or a Deny with them beside an Allow of everything: what one rule says is not hidden behind others.
+func narrowPolicies(t *rapid.T, rules int) []model.Policy {
+	named := func(name string, action model.Action) model.Policy {
+		return model.Policy{
+			PolicyRef: model.PolicyRef{Namespace: "shop", Name: name, UID: name, Generation: 1}, Accepted: true, Action: action,
+			Selector: labels.SelectorFromSet(labels.Set{"app": "cart"}), IsolatesIngress: true,
+		}
+	}
+	narrow := named("narrow", rapid.SampledFrom([]model.Action{model.Allow, model.Deny}).Draw(t, "action"))
+	few := rules < 4
+	for i := range rules {
+		r := model.Rule{Name: strconv.Itoa(i)}
+		switch kind := rapid.IntRange(0, 9).Draw(t, "dimension"); {
+		case few && kind == 0:
+			r.Peers = []model.Peer{drawPeer(t)}
+		case few && kind == 1:
+			r.Ports = []model.PortRange{drawPort(t)}
+		case few && kind == 2:
+			r.HTTP = []model.HTTPMatch{{Methods: []string{"GET", "POST"}}}
+		case few && kind < 5:
+			r.HTTP = []model.HTTPMatch{{Headers: []model.HeaderMatch{drawHeader(t)}}}
+		case few && kind < 6:
+			r.HTTP = []model.HTTPMatch{{Hosts: []model.Host{drawHost(t)}}}
+		case few:
+			r.HTTP = []model.HTTPMatch{{Paths: []model.PathMatch{drawPath(t)}}}
+		case kind == 0:
+			r.HTTP = []model.HTTPMatch{{Headers: []model.HeaderMatch{{Name: "x-role", Type: model.Exact, Value: fmt.Sprint("role-", i)}}}}
+		case kind == 1:
+			r.HTTP = []model.HTTPMatch{{Hosts: []model.Host{{Name: fmt.Sprintf("h%d.test", i), Wildcard: rapid.Bool().Draw(t, "wildcard")}}}}
+		default:
+			many := model.PathMatch{Type: rapid.SampledFrom([]model.MatchType{model.Exact, model.Prefix}).Draw(t, "pathType"), Value: fmt.Sprint("/many/", i)}
+			r.HTTP = []model.HTTPMatch{{Paths: []model.PathMatch{many}}, {Paths: []model.PathMatch{drawPath(t)}, Methods: []string{"PUT"}}}
+		}
+		narrow.Ingress = append(narrow.Ingress, r)
+	}
+	if narrow.Action == model.Allow {
+		return []model.Policy{narrow}
+	}
+	everything := named("everything", model.Allow)
+	everything.Ingress = []model.Rule{{Name: "0"}}
+	return []model.Policy{everything, narrow}
+}
+
 func drawRule(t *rapid.T, name string) model.Rule {
 	r := model.Rule{Name: name}
 	if rapid.Bool().Draw(t, "hasPeers") {
 		r.Peers = rapid.SliceOfN(rapid.Custom(drawPeer), 1, 2).Draw(t, "peers")
 	}
 	if rapid.IntRange(0, 2).Draw(t, "hasPorts") == 0 {
-		r.Ports = rapid.SliceOfN(rapid.SampledFrom([]model.PortRange{
-			{Protocol: model.TCP, From: HTTPPort, To: HTTPPort},
-			{Protocol: model.TCP, From: TCPPort, To: TCPPort},
-			{Protocol: model.TCP, Name: "web"},
-			{Protocol: model.TCP, From: 8000, To: 8079},
-			{Protocol: model.TCP, From: 8080, To: 8090},
-			{Protocol: model.TCP, From: 1, To: 65535},
-			{Protocol: model.UDP, From: HTTPPort, To: HTTPPort},
-			{Protocol: model.TCP, Name: "none"},
-			{Protocol: model.TCP},
-		}), 1, 2).Draw(t, "ports")
+		r.Ports = rapid.SliceOfN(rapid.Custom(drawPort), 1, 2).Draw(t, "ports")
 	}
 	if rapid.IntRange(0, 3).Draw(t, "hasHTTP") > 0 {
 		r.HTTP = rapid.SliceOfN(rapid.Custom(drawHTTP), 1, 3).Draw(t, "http")
 	}
 	return r
+}
+
+func drawPort(t *rapid.T) model.PortRange {
+	return rapid.SampledFrom([]model.PortRange{
+		{Protocol: model.TCP, From: HTTPPort, To: HTTPPort},
+		{Protocol: model.TCP, From: TCPPort, To: TCPPort},
+		{Protocol: model.TCP, Name: "web"},
+		{Protocol: model.TCP, From: 8000, To: 8079},
+		{Protocol: model.TCP, From: 8080, To: 8090},
+		{Protocol: model.TCP, From: 1, To: 65535},
+		{Protocol: model.UDP, From: HTTPPort, To: HTTPPort},
+		{Protocol: model.TCP, Name: "none"},
+		{Protocol: model.TCP},
+	}).Draw(t, "port")
 }
 
 func drawPeer(t *rapid.T) model.Peer {
@@ -135,9 +188,7 @@ func drawPeer(t *rapid.T) model.Peer {
 func drawHTTP(t *rapid.T) model.HTTPMatch {
 	var m model.HTTPMatch
 	if rapid.IntRange(0, 3).Draw(t, "hasHosts") == 0 {
-		m.Hosts = rapid.SliceOfN(rapid.SampledFrom([]model.Host{
-			{Name: "cart", Aliases: []string{"cart.shop", "cart.shop.svc"}}, {Name: "other.test"}, {Name: "good.test", Wildcard: true},
-		}), 1, 2).Draw(t, "hosts")
+		m.Hosts = rapid.SliceOfN(rapid.Custom(drawHost), 1, 2).Draw(t, "hosts")
 	}
 	if rapid.IntRange(0, 2).Draw(t, "hasMethods") == 0 {
 		m.Methods = rapid.SliceOfN(rapid.SampledFrom([]string{"GET", "POST", "DELETE"}), 1, 2).Draw(t, "methods")
@@ -149,6 +200,12 @@ func drawHTTP(t *rapid.T) model.HTTPMatch {
 		m.Headers = rapid.SliceOfN(rapid.Custom(drawHeader), 1, 2).Draw(t, "headers")
 	}
 	return m
+}
+
+func drawHost(t *rapid.T) model.Host {
+	return rapid.SampledFrom([]model.Host{
+		{Name: "cart", Aliases: []string{"cart.shop", "cart.shop.svc"}}, {Name: "other.test"}, {Name: "good.test", Wildcard: true},
+	}).Draw(t, "host")
 }
 
 func drawPath(t *rapid.T) model.PathMatch {
@@ -193,13 +250,17 @@ func targets() []target {
 // Request returns a request as it is seen, and its target as it is sent.
 func Request(t *rapid.T) (model.Request, string) {
 	where := rapid.SampledFrom(targets()).Draw(t, "target")
+	if rapid.IntRange(0, 4).Draw(t, "many") == 0 { // of which there are many rules
+		where.sent = fmt.Sprint("/many/", rapid.IntRange(0, 45).Draw(t, "n"), rapid.SampledFrom([]string{"", "", "?x", "/y", "x", ";p", "/;p/y"}).Draw(t, "end"))
+		where.seen = where.sent
+	}
 	r := model.Request{Source: rapid.SampledFrom(Callers()).Draw(t, "caller"), Port: HTTPPort, HTTP: &model.HTTPRequest{
 		Method: rapid.SampledFrom([]string{"GET", "POST", "DELETE", "PUT"}).Draw(t, "method"), Path: where.seen,
 		Host: rapid.SampledFrom([]string{
-			"cart", "CART.", "cart:8080", "cart.shop.svc", "a.good.test", "A.GOOD.TEST.:80", "evilgood.test", "other.test.:80", "good.test", "cartx", "a,cart",
+			"cart", "CART.", "cart:8080", "cart.shop.svc", "a.good.test", "A.GOOD.TEST.:80", "evilgood.test", "other.test.:80", "good.test", "goodxtest", "x.goodxtest", "cartx", "a,cart", "h3.test", "x.h4.test:80", "H7.TEST", "h40.test",
 		}).Draw(t, "host"),
 	}}
-	for _, v := range rapid.SliceOfN(rapid.SampledFrom([]string{"admin", "user", "user, admin", "ADMIN", "", "xadmin", "adminx", "admin,é", "é", "a.min"}), 0, 2).Draw(t, "roles") {
+	for _, v := range rapid.SliceOfN(rapid.SampledFrom([]string{"admin", "user", "user, admin", "ADMIN", "", "xadmin", "adminx", "admin,é", "é", "\xff", "\xff,admin", "a.min", "role-3", "role-17", "a,role-5", "ROLE-3"}), 0, 2).Draw(t, "roles") {
 		r.HTTP.Headers = append(r.HTTP.Headers, model.Header{Name: "x-role", Value: v})
 	}
 	return r, where.sent

@@ -1,10 +1,12 @@
 package convert
 
 import (
+	"maps"
 	"slices"
 
 	networkingv1 "k8s.io/api/networking/v1"
 
+	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
@@ -116,5 +118,43 @@ func asWritten(old *model.Pod, p model.Pod) model.Pod {
 	if old.Proxy.Injected && !p.Proxy.Injected && !p.Template {
 		p = stamped(p)
 	}
+	return p
+}
+
+// AsInjected is a snapshot in which templates stand for pods as they are made: with what the injector stamps on them, in namespaces that it injects.
+func AsInjected(s *model.Snapshot) *model.Snapshot {
+	return injected(s, func(p *model.Pod) bool { return p.Template })
+}
+
+// injected stamps what the injector stamps on those pods that are still to be made.
+func injected(s *model.Snapshot, toBeMade func(p *model.Pod) bool) *model.Snapshot {
+	injects := map[string]bool{}
+	for _, ns := range s.Namespaces {
+		injects[ns.Name] = ns.Labels[v1alpha1.LabelInject] == v1alpha1.InjectEnabled
+	}
+	lacks := func(p *model.Pod) bool {
+		optsOut := p.Labels[v1alpha1.LabelInject] == v1alpha1.InjectDisabled && slices.Contains(s.Mesh.OptOutNamespaces, p.Namespace)
+		return toBeMade(p) && injects[p.Namespace] && !p.Proxy.Injected && !p.HostNetwork && !optsOut
+	}
+	if !slices.ContainsFunc(s.Pods, func(p model.Pod) bool { return lacks(&p) }) {
+		return s
+	}
+	out := *s
+	out.Pods = slices.Clone(s.Pods)
+	for i := range out.Pods {
+		if lacks(&out.Pods[i]) {
+			out.Pods[i] = stamped(out.Pods[i])
+		}
+	}
+	return &out
+}
+
+func stamped(p model.Pod) model.Pod {
+	p.Labels = maps.Clone(p.Labels)
+	if p.Labels == nil {
+		p.Labels = map[string]string{}
+	}
+	p.Labels[v1alpha1.LabelProxy], p.Labels[v1alpha1.LabelServiceAccount] = v1alpha1.ProxyInjected, model.ServiceAccountLabel(p.ServiceAccount)
+	p.Proxy.Injected = true
 	return p
 }

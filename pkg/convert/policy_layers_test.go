@@ -51,44 +51,46 @@ func kernelOf(t *rapid.T, ix *model.Index) *kernel.Set {
 // did not pass.
 func TestBreakingAPartWidensNeitherLayer(t *testing.T) {
 	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		p, beside := genPolicy(t), genPolicy(t)
-		p.Namespace, beside.Namespace, beside.Name = "shop", "shop", "q"
-		intact, _ := convert.Policy(p)
-		other, _ := convert.Policy(beside)
-		was := cluster(intact, other)
-		stood := kernelOf(t, was)
-		var calls []call
-		for range 40 {
-			calls = append(calls, genCall(t))
-		}
-		for i := range breakers(p) {
-			broken := p.DeepCopy()
-			fault := breakers(broken)[i]
-			fault.apply()
-			after, _ := convert.Policy(broken)
-			is := cluster(after, other)
-			stands := kernelOf(t, is)
-			for c := range was.Snapshot.Pods {
-				for _, k := range calls {
-					if narrower(t, fault.name, was, is, c, k) {
-						break
-					}
+	rapid.Check(t, breaking)
+}
+
+func breaking(t *rapid.T) {
+	p, beside := genPolicy(t), genPolicy(t)
+	p.Namespace, beside.Namespace, beside.Name = "shop", "shop", "q"
+	intact, _ := convert.Policy(p)
+	other, _ := convert.Policy(beside)
+	was := cluster(intact, other)
+	stood := kernelOf(t, was)
+	var calls []call
+	for range 40 {
+		calls = append(calls, genCall(t))
+	}
+	for i := range breakers(p) {
+		broken := p.DeepCopy()
+		fault := breakers(broken)[i]
+		fault.apply()
+		after, _ := convert.Policy(broken)
+		is := cluster(after, other)
+		stands := kernelOf(t, is)
+		for c := range was.Snapshot.Pods {
+			for _, k := range calls {
+				if narrower(t, fault.name, was, is, c, k) {
+					break
 				}
-				for o := range was.Snapshot.Pods {
-					for _, d := range []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress} {
-						before := stood.Governing(d, kernel.PodEnd(was, &was.Snapshot.Pods[c])).Ports(kernel.PodEnd(was, &was.Snapshot.Pods[o]))
-						now := stands.Governing(d, kernel.PodEnd(is, &is.Snapshot.Pods[c])).Ports(kernel.PodEnd(is, &is.Snapshot.Pods[o]))
-						for _, r := range now.Minus(before) {
-							if !meant(was, d, c, o, r) {
-								t.Fatalf("%s: %s of %s lets %s with %s pass, and neither did nor should", fault.name, d, is.Snapshot.Pods[c].Name, r, is.Snapshot.Pods[o].Name)
-							}
+			}
+			for o := range was.Snapshot.Pods {
+				for _, d := range []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress} {
+					before := stood.Governing(d, kernel.PodEnd(was, &was.Snapshot.Pods[c])).Ports(kernel.PodEnd(was, &was.Snapshot.Pods[o]))
+					now := stands.Governing(d, kernel.PodEnd(is, &is.Snapshot.Pods[c])).Ports(kernel.PodEnd(is, &is.Snapshot.Pods[o]))
+					for _, r := range now.Minus(before) {
+						if !meant(was, d, c, o, r) {
+							t.Fatalf("%s: %s of %s lets %s with %s pass, and neither did nor should", fault.name, d, is.Snapshot.Pods[c].Name, r, is.Snapshot.Pods[o].Name)
 						}
 					}
 				}
 			}
 		}
-	})
+	}
 }
 
 // meant says whether the policies mean a range of ports to pass: the companions of some are cut back, since NetworkPolicy cannot say them.
@@ -115,4 +117,9 @@ func narrower(t *rapid.T, fault string, was, is *model.Index, callee int, k call
 		t.Fatalf("%s: a sidecar allows %+v by %s, and refused it by %s", fault, k, now.Decider, before.Decider)
 	}
 	return false
+}
+
+// FuzzBreakingAPartWidensNeitherLayer is the same, for a fuzzer to choose the policies.
+func FuzzBreakingAPartWidensNeitherLayer(f *testing.F) {
+	f.Fuzz(rapid.MakeFuzz(breaking))
 }

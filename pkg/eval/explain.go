@@ -73,12 +73,9 @@ func (x *explainer) l4(name StepName, d networkingv1.PolicyType, governed, other
 	if !s.Verdict.Allowed && s.Verdict.Decider == model.OutcomeDefaultDeny {
 		s.Nearest = of.misses(enforced(x.ix))
 	}
-	for p := range of.governing(everyPolicy(x.ix)) {
-		if p.DryRun {
-			v := of.meant(everyPolicy(x.ix))
-			s.DryRun = &v
-			break
-		}
+	if slices.ContainsFunc(of.governing(everyPolicy(x.ix)), func(p *model.Policy) bool { return p.DryRun }) {
+		v := of.meant(everyPolicy(x.ix))
+		s.DryRun = &v
 	}
 	s.Text = l4Text(&s)
 	return s
@@ -177,13 +174,10 @@ func (x *explainer) l7(captured string) Step {
 	if s.Verdict.Decider == model.OutcomeDefaultDeny {
 		s.Nearest = x.misses(&c)
 	}
-	for p := range everyPolicy(x.ix) {
-		if p.DryRun && governsIngress(p, to.Workload) {
-			all := connect(x.ix, everyPolicy(x.ix), to.Workload, x.call.From, x.call.Port)
-			v := all.Verdict(http)
-			s.DryRun = &v
-			break
-		}
+	if slices.ContainsFunc(x.ix.Snapshot.Policies, func(p model.Policy) bool { return p.DryRun && governsIngress(&p, to.Workload) }) {
+		all := connect(x.ix, everyPolicy(x.ix), to.Workload, x.call.From, x.call.Port)
+		v := all.Verdict(http)
+		s.DryRun = &v
 	}
 	if !s.Applies {
 		s.Text = "no sidecar has a say; it would say: " + s.Text

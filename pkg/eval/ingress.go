@@ -5,8 +5,6 @@
 package eval
 
 import (
-	"iter"
-	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/labels"
@@ -25,31 +23,35 @@ func IngressDryRun(ix *model.Index, callee *model.Workload, r model.Request) mod
 	return ingress(ix, callee, r, everyPolicy(ix))
 }
 
-func ingress(ix *model.Index, callee *model.Workload, r model.Request, policies iter.Seq[*model.Policy]) model.Verdict {
+func ingress(ix *model.Index, callee *model.Workload, r model.Request, policies among) model.Verdict {
 	source := r.Source.Unmap()
 	c := connect(ix, policies, callee, Party{Pod: ix.PodAt(source), Address: source}, r.Port)
 	return c.Verdict(r.HTTP)
 }
 
-// enforced are the policies that decide.
-func enforced(ix *model.Index) iter.Seq[*model.Policy] {
-	return func(yield func(*model.Policy) bool) {
-		for p := range everyPolicy(ix) {
-			if !p.DryRun && !yield(p) {
-				return
-			}
-		}
-	}
+// among are the policies that count, in the order in which they decide: some, or those of a snapshot, with or without those that are only tried out.
+type among struct {
+	some   []*model.Policy
+	all    []model.Policy
+	dryRun bool
 }
 
-func everyPolicy(ix *model.Index) iter.Seq[*model.Policy] {
-	return func(yield func(*model.Policy) bool) {
-		for i := range ix.Snapshot.Policies {
-			if !yield(&ix.Snapshot.Policies[i]) {
-				return
-			}
-		}
+// enforced are the policies that decide.
+func enforced(ix *model.Index) among { return among{all: ix.Snapshot.Policies} }
+
+func everyPolicy(ix *model.Index) among { return among{all: ix.Snapshot.Policies, dryRun: true} }
+
+func (a among) len() int { return len(a.some) + len(a.all) }
+
+// at is nil where a policy does not count.
+func (a among) at(i int) *model.Policy {
+	if i < len(a.some) {
+		return a.some[i]
 	}
+	if p := &a.all[i-len(a.some)]; a.dryRun || !p.DryRun {
+		return p
+	}
+	return nil
 }
 
 // Connection is what policies say to a callee's sidecar of one connection before anything is read from it.
@@ -81,17 +83,18 @@ func Connect(ix *model.Index, callee *model.Workload, from Party, port uint16) C
 
 // ConnectAmong is Connect for whoever knows which policies may govern the callee: enforced ones, in the snapshot's order.
 func ConnectAmong(ix *model.Index, policies []*model.Policy, callee *model.Workload, from Party, port uint16) Connection {
-	return connect(ix, slices.Values(policies), callee, from, port)
+	return connect(ix, among{some: policies}, callee, from, port)
 }
 
-func connect(ix *model.Index, policies iter.Seq[*model.Policy], callee *model.Workload, from Party, port uint16) Connection {
+func connect(ix *model.Index, policies among, callee *model.Workload, from Party, port uint16) Connection {
 	c := Connection{Reserved: reserved(port)}
 	if wp, ok := callee.Port(port); ok && wp.Protocol == model.AppHTTP {
 		c.HTTP = true
 	}
 	at := target{names: callee.Ports, port: port, protocol: model.TCP}
-	for p := range policies {
-		if !governsIngress(p, callee) {
+	for i := range policies.len() {
+		p := policies.at(i)
+		if p == nil || !governsIngress(p, callee) {
 			continue
 		}
 		c.Governed = true

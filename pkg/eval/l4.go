@@ -1,7 +1,6 @@
 package eval
 
 import (
-	"iter"
 	"slices"
 
 	networkingv1 "k8s.io/api/networking/v1"
@@ -19,7 +18,7 @@ func L4(ix *model.Index, d networkingv1.PolicyType, governed, other Party, port 
 
 // L4Among is L4 for whoever knows which policies may govern the end: enforced ones, in the snapshot's order.
 func L4Among(ix *model.Index, policies []*model.Policy, d networkingv1.PolicyType, governed, other Party, port uint16, protocol model.Protocol) model.Verdict {
-	return newL4(ix, d, governed, other, port, protocol).meant(slices.Values(policies))
+	return newL4(ix, d, governed, other, port, protocol).meant(among{some: policies})
 }
 
 // l4 is one connection as one of its ends' policies see it.
@@ -53,18 +52,19 @@ func (c l4) rules(p *model.Policy) []model.Rule {
 }
 
 // governing are those of some policies that have a say about the governed end.
-func (c l4) governing(policies iter.Seq[*model.Policy]) iter.Seq[*model.Policy] {
-	return func(yield func(*model.Policy) bool) {
-		for p := range policies {
-			if c.governedBy(p) && p.Namespace == c.governed.Pod.Namespace && p.Selector.Matches(labels.Set(c.governed.Pod.Labels)) && !yield(p) {
-				return
-			}
+func (c l4) governing(policies among) []*model.Policy {
+	var out []*model.Policy
+	for i := range policies.len() {
+		p := policies.at(i)
+		if p != nil && c.governedBy(p) && p.Namespace == c.governed.Pod.Namespace && p.Selector.Matches(labels.Set(c.governed.Pod.Labels)) {
+			out = append(out, p)
 		}
 	}
+	return out
 }
 
 // meant: NetworkPolicy knows no deny, so a Deny without http isolates as an Allow does, and leaves open what it does not name. A Deny with http is the sidecar's alone.
-func (c l4) meant(policies iter.Seq[*model.Policy]) model.Verdict {
+func (c l4) meant(policies among) model.Verdict {
 	switch {
 	case c.governed.Pod == nil:
 		return model.Verdict{Allowed: true, Decider: OutcomeOutside}
@@ -75,7 +75,7 @@ func (c l4) meant(policies iter.Seq[*model.Policy]) model.Verdict {
 	}
 	var isolated, shut bool
 	var denies, allows string
-	for p := range c.governing(policies) {
+	for _, p := range c.governing(policies) {
 		isolated = isolated || p.Action == model.Allow
 		rules := c.rules(p)
 		for i := range rules {

@@ -3,7 +3,6 @@ package eval
 import (
 	"cmp"
 	"fmt"
-	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,9 +45,9 @@ func nearest(misses []Miss) []Miss {
 }
 
 // misses tell why no rule of the Allows that govern an end opens a connection at L3/4.
-func (c l4) misses(policies iter.Seq[*model.Policy]) []Miss {
+func (c l4) misses(policies among) []Miss {
 	var out []Miss
-	for p := range c.governing(policies) {
+	for _, p := range c.governing(policies) {
 		if p.Action != model.Allow {
 			continue
 		}
@@ -73,8 +72,10 @@ func (c l4) misses(policies iter.Seq[*model.Policy]) []Miss {
 func (x *explainer) misses(c *Connection) []Miss {
 	var out []Miss
 	at := target{names: x.call.To.Workload.Ports, port: x.call.Port, protocol: model.TCP}
-	for p := range enforced(x.ix) {
-		if p.Action != model.Allow || !governsIngress(p, x.call.To.Workload) {
+	policies := enforced(x.ix)
+	for i := range policies.len() {
+		p := policies.at(i)
+		if p == nil || p.Action != model.Allow || !governsIngress(p, x.call.To.Workload) {
 			continue
 		}
 		for j := range p.Ingress {

@@ -88,7 +88,9 @@ func Pod(in *corev1.Pod, namespace string, c Config) (*Result, []model.Diagnosti
 		r.refuse("spec", err.Error(), "see the pod's probes and the control plane's settings")
 		return nil, r.found
 	}
-	pod.Spec.InitContainers = slices.Concat([]corev1.Container{captureContainer(pod, c), proxy}, pod.Spec.InitContainers)
+	ours := []corev1.Container{captureContainer(pod, c), proxy}
+	keepFilledIn(ours, in)
+	pod.Spec.InitContainers = slices.Concat(ours, pod.Spec.InitContainers)
 	pod.Spec.Volumes = append(pod.Spec.Volumes, volumes(c)...)
 	pod.Labels = maps.Clone(pod.Labels)
 	if pod.Labels == nil {
@@ -199,6 +201,30 @@ func captureContainer(p *corev1.Pod, c Config) corev1.Container {
 			Capabilities:   &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}, Add: []corev1.Capability{"NET_ADMIN"}},
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
+	}
+}
+
+// keepFilledIn keeps what the namespace's LimitRange gave to the containers of an earlier injection where they leave it open: a quota may want it, and the API server
+// fills it in before the injector is called again, not after.
+func keepFilledIn(ours []corev1.Container, in *corev1.Pod) {
+	if !isInjected(in) {
+		return
+	}
+	for i := range ours {
+		for j := range in.Spec.InitContainers {
+			if before := &in.Spec.InitContainers[j]; before.Name == ours[i].Name {
+				addMissing(ours[i].Resources.Limits, before.Resources.Limits)
+				addMissing(ours[i].Resources.Requests, before.Resources.Requests)
+			}
+		}
+	}
+}
+
+func addMissing(to, from corev1.ResourceList) {
+	for name, quantity := range from {
+		if _, set := to[name]; !set {
+			to[name] = quantity
+		}
 	}
 }
 

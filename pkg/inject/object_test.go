@@ -147,6 +147,16 @@ func TestObjectNamespaces(t *testing.T) {
 	}
 }
 
+// A number stays as it is written: no float holds every one.
+func TestObjectKeepsNumbers(t *testing.T) {
+	t.Parallel()
+	got, found := inject.Object([]byte(`{"apiVersion":"v1","kind":"Pod",`+fromTheFuture[1:]), injecttest.Config())
+	if len(found) > 0 {
+		t.Fatal(found)
+	}
+	wantAll(t, string(got.JSON), `"runAsUser":9007199254740993`)
+}
+
 // What is no pod is named by its field, and never guessed.
 func TestObjectOfAnotherShape(t *testing.T) {
 	t.Parallel()

@@ -15,14 +15,13 @@ import (
 // operation is one of RFC 6902.
 type operation struct {
 	Op    string `json:"op"`
-	From  string `json:"from,omitempty"`
 	Path  string `json:"path"`
 	Value any    `json:"value,omitempty"`
 }
 
 // Patch is what turns a pod into another, as RFC 6902 has it; nil where nothing changes. The first pod is given twice: as it was written, and as it was read. Only
 // what differs is named, so that fields which this program does not know stay as they are. Containers and volumes of an earlier injection are none of the author's, and
-// leave nothing behind: they are written anew as a whole, unless they are exactly what they should be.
+// leave nothing behind: they are written anew as a whole, unless they are exactly what they should be, and where.
 func Patch(written []byte, from, to *corev1.Pod) ([]byte, error) {
 	raw, err := decodeTree(written)
 	if err != nil {
@@ -82,12 +81,18 @@ func decodeTree(text []byte) (map[string]any, error) {
 
 type patcher struct{ operations []operation }
 
-// takeOut removes from a list of the spec what is ours and not as it should be.
+// takeOut removes from a list of the spec what is ours, unless it is as it should be.
 func (p *patcher) takeOut(list string, raw, a, b map[string]any) {
-	ours := func(tree map[string]any) []any {
-		return slices.DeleteFunc(slices.Clone(listOf(tree, list)), func(v any) bool { return !isOurs(nameOf(v)) })
+	ours := func(tree map[string]any) map[int]any {
+		out := map[int]any{}
+		for i, v := range listOf(tree, list) {
+			if isOurs(nameOf(v)) {
+				out[i] = v
+			}
+		}
+		return out
 	}
-	if len(ours(raw)) == 0 || reflect.DeepEqual(ours(raw), ours(b)) {
+	if written := ours(raw); len(written) == 0 || reflect.DeepEqual(written, ours(b)) {
 		return
 	}
 	kept := listOf(a, list)
@@ -121,7 +126,7 @@ func (p *patcher) difference(path string, a, b any) {
 		}
 	}
 	if x, ok := a.([]any); ok {
-		if y, ok := b.([]any); ok && named(x) && named(y) {
+		if y, ok := b.([]any); ok && grows(x, y) {
 			p.elements(path, x, y)
 			return
 		}
@@ -155,45 +160,27 @@ func (p *patcher) members(path string, a, b map[string]any) {
 	}
 }
 
-// elements compares lists whose elements have names by them: one that changed its place is moved, not written anew, so that it keeps what this program does not know.
+// grows says whether a list of elements with names has become another by additions only.
+func grows(a, b []any) bool {
+	for _, v := range b {
+		if len(a) > 0 && nameOf(a[0]) != "" && nameOf(a[0]) == nameOf(v) {
+			a = a[1:]
+		}
+	}
+	return len(a) == 0
+}
+
+// elements compares lists by the names of their elements, each of the first with its like in the second.
 func (p *patcher) elements(path string, a, b []any) {
-	at := func(i int) string { return path + "/" + strconv.Itoa(i) }
-	now := slices.Clone(a)
-	for i, v := range slices.Backward(now) {
-		if indexOf(b, nameOf(v)) < 0 {
-			p.add(operation{Op: "remove", Path: at(i)})
-			now = slices.Delete(now, i, i+1)
-		}
-	}
 	for i, want := range b {
-		switch from := indexOf(now, nameOf(want)); {
-		case from < 0:
-			p.add(operation{Op: "add", Path: at(i), Value: want})
-			now = slices.Insert(now, i, want)
-		case from != i:
-			p.add(operation{Op: "move", From: at(from), Path: at(i)})
-			moved := now[from]
-			now = slices.Insert(slices.Delete(now, from, from+1), i, moved)
+		at := path + "/" + strconv.Itoa(i)
+		if len(a) > 0 && nameOf(a[0]) == nameOf(want) {
+			p.difference(at, a[0], want)
+			a = a[1:]
+			continue
 		}
-		p.difference(at(i), now[i], want)
+		p.add(operation{Op: "add", Path: at, Value: want})
 	}
-}
-
-// named says whether each element has a name of its own.
-func named(list []any) bool {
-	seen := map[string]bool{}
-	for _, v := range list {
-		name := nameOf(v)
-		if name == "" || seen[name] {
-			return false
-		}
-		seen[name] = true
-	}
-	return true
-}
-
-func indexOf(list []any, name string) int {
-	return slices.IndexFunc(list, func(v any) bool { return nameOf(v) == name })
 }
 
 func nameOf(v any) string {

@@ -82,7 +82,7 @@ func NewSource(c Config) *Source {
 	s.mesh = newTable("configmaps", c.Logger, convertMesh, same[meshConfig], always[meshConfig](func() { signal(s.changed) }))
 	s.networkPolicies = newTable("networkpolicies", c.Logger, convertNetworkPolicy, sameVersion, s.networkPolicyChanged)
 	s.policies = newTable("l7policies", c.Logger, convertPolicy, same[Policy], s.policyChanged)
-	s.accounts = newTable("serviceaccounts", c.Logger, convertAccount, same[string], always[string](func() {}))
+	s.accounts = newTable("serviceaccounts", c.Logger, convertAccount, same[string], s.accountsChanged)
 	s.feeds = feeds(c, s)
 	return s
 }
@@ -110,6 +110,13 @@ func (s *Source) networkPolicyChanged(old, next **networkingv1.NetworkPolicy) {
 	signal(s.companions)
 	foreign := func(np **networkingv1.NetworkPolicy) bool { return np != nil && convert.ForeignNetworkPolicy(*np) }
 	if old == nil && next == nil || foreign(old) || foreign(next) {
+		signal(s.changed)
+	}
+}
+
+// accountsChanged: no account changes a snapshot, but until they are listed there is none.
+func (s *Source) accountsChanged(old, next *string) {
+	if old == nil && next == nil {
 		signal(s.changed)
 	}
 }

@@ -232,14 +232,14 @@ func (l *linter) regionKey(d direction, w *model.Workload, policies []*model.Pol
 		b = append(b, p.Protocol...)
 	}
 	for _, pod := range w.Pods {
-		ports := ""
+		before := len(b)
 		for _, p := range pod.Ports {
 			if p.Protocol != model.TCP {
-				ports += "/" + portText(p.Number) + string(p.Protocol) + p.Name
+				b = append(append(strconv.AppendUint(append(b, '/'), uint64(p.Number), 10), p.Protocol...), p.Name...)
 			}
 		}
-		if !bytes.HasSuffix(b, []byte(ports)) { // replicas add nothing
-			b = append(b, ports...)
+		if bytes.HasSuffix(b[:before], b[before:]) { // replicas add nothing
+			b = b[:before]
 		}
 	}
 	for _, n := range w.Proxy.ExcludedInbound {

@@ -72,8 +72,14 @@ func ask(ix *model.Index) answers {
 						out.l4 = append(out.l4, eval.L4(ix, networkingv1.PolicyTypeEgress, from, to, port, protocol).Allowed)
 					}
 				}
+				if slices.Contains(w.Proxy.ExcludedInbound, port) {
+					continue // no sidecar sees the port
+				}
 				c := eval.Connect(ix, w, from, port)
 				out.l7 = append(out.l7, c.Verdict(nil).Allowed)
+				if !c.HTTP {
+					continue // requests are bytes there
+				}
 				for _, r := range netpoltest.Requests() {
 					out.l7 = append(out.l7, c.Verdict(r).Allowed)
 				}

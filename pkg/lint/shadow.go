@@ -57,7 +57,10 @@ func (l *linter) distinctRegions() []*region {
 		}
 		seen := map[string]bool{}
 		for _, w := range l.ix.Workloads {
-			if key := l.regionKey(d, w, governing[w]); len(governing[w]) > 0 && !seen[key] {
+			if len(governing[w]) == 0 || w.HostNetwork { // no layer stands before the host's network
+				continue
+			}
+			if key := l.regionKey(d, w, governing[w]); !seen[key] {
 				seen[key] = true
 				out = append(out, newRegion(d, w, l.rulesOf(governing[w], d)))
 			}

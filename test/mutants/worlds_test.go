@@ -21,6 +21,7 @@ type world struct {
 	callee   *model.Workload
 	dry      bool // a DryRun policy governs the callee
 	asks     []ask
+	sent     []proto.Message // what the callee's sidecar gets
 }
 
 // ask is a question, and the answers that the policies give.
@@ -34,7 +35,8 @@ type ask struct {
 func bound() []model.BoundPort {
 	socket := func(port uint16) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr("127.77.0.1"), port) }
 	return []model.BoundPort{
-		{Port: worldgen.HTTPPort, Listen: socket(8085), Application: socket(1)}, {Port: worldgen.TCPPort, Listen: socket(worldgen.HTTPPort), Application: socket(2)},
+		{Port: worldgen.HTTPPort, Listen: socket(8085), Application: socket(1)},
+		{Port: worldgen.TCPPort, Listen: socket(worldgen.HTTPPort), Application: socket(2)},
 		{Port: model.ReservedFirst + 50, Listen: socket(9000), Application: socket(3)},
 	}
 }
@@ -62,7 +64,7 @@ func drawWorld(t *rapid.T) *world {
 }
 
 func drawAsks(t *rapid.T, ports []uint16) []ask {
-	const requests, connections = 30, 8
+	const requests, connections = 40, 8
 	var out []ask
 	for range requests {
 		r, sent := worldgen.Request(t)
@@ -91,6 +93,7 @@ func newWorld(s *model.Snapshot, asks []ask) *world {
 		a := &w.asks[i]
 		a.want, a.dry = eval.Ingress(w.index, w.callee, a.request), eval.IngressDryRun(w.index, w.callee, a.request)
 	}
+	w.sent = translated(s)
 	return w
 }
 

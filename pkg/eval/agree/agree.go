@@ -32,7 +32,8 @@ type Checker struct {
 	swept    int                // how many there were when they were last looked through
 	policies map[string]*policy // by "namespace/name"
 	objects  map[string]*object // by whose they are, and "namespace/name"
-	inputs   inputs             // scratch
+	metrics  readers
+	inputs   inputs // scratch
 	cuts     serviceCuts
 }
 
@@ -40,6 +41,7 @@ type Checker struct {
 func (x *Checker) Check(ix *model.Index, companions []Companion) *Report {
 	x.checks++
 	x.regroup(ix)
+	x.readReaders()
 	policies := x.readPolicies()
 	x.readObjects(companions)
 	x.followOutgoing(policies)
@@ -48,7 +50,7 @@ func (x *Checker) Check(ix *model.Index, companions []Companion) *Report {
 		if callee.workload.HostNetwork {
 			continue
 		}
-		x.inputs.read(ix, callee)
+		x.inputs.read(x, callee)
 		if callee.found == nil || !x.inputs.same(&callee.from) {
 			callee.from = x.inputs.clone()
 			callee.found = x.find(callee)
@@ -70,7 +72,7 @@ type inputs struct {
 	self     *addresses      // as well; nil where no caller's egress counts
 	known    []*[]*addresses // of everybody whom a peer names; none where no block of addresses counts
 	outgoing []*outgoing
-	metrics  []model.Peer // the mesh's, and their ports
+	metrics  *meaning // of those who may read metrics; nil where that does not count
 	ports    []uint16
 	faces    *[]model.ContainerPort
 	// What isolated callers need to live; nothing where no caller's egress counts.
@@ -79,12 +81,17 @@ type inputs struct {
 	controlPlanePort  uint16
 }
 
-func (k *inputs) read(ix *model.Index, callee *caller) {
+func (k *inputs) read(x *Checker, callee *caller) {
+	ix := x.ix
 	*k = inputs{
 		policies: callee.policies, objects: callee.objects, isolated: len(callee.objectsOut) > 0, labels: ix.NamespaceLabels(callee.ref.Namespace),
-		known: k.known[:0], outgoing: k.outgoing[:0], metrics: ix.Snapshot.Mesh.Metrics, ports: ix.Snapshot.Mesh.MetricsPorts, faces: callee.faces,
+		known: k.known[:0], outgoing: k.outgoing[:0], faces: callee.faces,
 	}
 	byAddress := false
+	if len(callee.policies) > 0 && len(x.metrics.ports) > 0 {
+		k.metrics, k.ports = x.metrics.meaning, x.metrics.ports
+		byAddress = len(k.metrics.blocks) > 0
+	}
 	for _, p := range callee.policies {
 		byAddress = byAddress || len(p.blocks) > 0
 		for _, s := range p.picks {
@@ -103,16 +110,53 @@ func (k *inputs) read(ix *model.Index, callee *caller) {
 	if !byAddress {
 		return
 	}
-	for _, p := range callee.policies {
-		for _, s := range p.sets {
-			k.known = append(k.known, s.addresses)
+	for _, s := range k.sets() {
+		k.known = append(k.known, s.addresses)
+	}
+}
+
+// sets are those that tell callers of the callee apart, each once.
+func (k *inputs) sets() []*set {
+	var out []*set
+	add := func(list []*set) {
+		for _, s := range list {
+			if !slices.Contains(out, s) {
+				out = append(out, s)
+			}
 		}
 	}
-	for _, o := range callee.objects {
-		for _, s := range o.sets {
-			k.known = append(k.known, s.addresses)
+	for _, p := range k.policies {
+		add(p.sets)
+	}
+	for _, o := range k.objects {
+		add(o.sets)
+	}
+	if k.metrics != nil {
+		add(k.metrics.sets)
+	}
+	return out
+}
+
+// blocks are those that tell callers of the callee apart, each once.
+func (k *inputs) blocks() []Block {
+	var out []Block
+	add := func(list []Block) {
+		for _, b := range list {
+			if !slices.ContainsFunc(out, b.same) {
+				out = append(out, b)
+			}
 		}
 	}
+	for _, p := range k.policies {
+		add(p.blocks)
+	}
+	for _, o := range k.objects {
+		add(o.blocks)
+	}
+	if k.metrics != nil {
+		add(k.metrics.blocks)
+	}
+	return out
 }
 
 func (k *inputs) clone() inputs {
@@ -124,7 +168,7 @@ func (k *inputs) clone() inputs {
 
 func (k *inputs) same(o *inputs) bool {
 	return slices.Equal(k.policies, o.policies) && slices.Equal(k.objects, o.objects) && k.isolated == o.isolated && maps.Equal(k.labels, o.labels) && k.self == o.self &&
-		slices.Equal(k.known, o.known) && slices.Equal(k.outgoing, o.outgoing) && sameSlice(k.metrics, o.metrics) && slices.Equal(k.ports, o.ports) && k.faces == o.faces &&
+		slices.Equal(k.known, o.known) && slices.Equal(k.outgoing, o.outgoing) && k.metrics == o.metrics && slices.Equal(k.ports, o.ports) && k.faces == o.faces &&
 		sameSlice(k.services, o.services) && sameSlice(k.dns, o.dns) && sameSlice(k.controlPlane, o.controlPlane) && k.controlPlanePort == o.controlPlanePort
 }
 

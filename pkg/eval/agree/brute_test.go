@@ -201,14 +201,17 @@ func check(t rapid.TB, ix *model.Index, set *kernel.Set, report *agree.Report) {
 			if from.Pod == nil && from.Workload != nil {
 				continue
 			}
+			if from.Pod != nil && !from.Address.IsValid() && !isNamed(from, found) {
+				continue // nobody names it, and its address is not known
+			}
+			if from.Workload == w { // another of its pods calls: one is never cut off from itself
+				another := *from.Pod
+				another.Name += "-another"
+				from.Pod = &another
+			}
 			var pairs []pair
 			for _, p := range w.Pods {
-				if p != from.Pod {
-					pairs = append(pairs, newPair(ix, set, known, from, eval.PodParty(ix, p)))
-				}
-			}
-			if len(pairs) < len(w.Pods) || from.Pod != nil && !from.Address.IsValid() && !isNamed(from, found) {
-				continue // one of its own pods; or nobody names it, and its address is not known
+				pairs = append(pairs, newPair(ix, set, known, from, eval.PodParty(ix, p)))
 			}
 			group := accessOf(t, from, found)
 			for _, port := range probes() {

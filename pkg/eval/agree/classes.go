@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/pilot-lite/pilot-lite/pkg/eval"
+	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
 // class are callers whom no peer tells apart, of those that count for one callee: neither of its rules nor of the NetworkPolicies that isolate it.
@@ -122,7 +123,7 @@ type named struct {
 
 // classesOf divides everybody, for one callee.
 func (x *Checker) classesOf(callee *caller) []class {
-	sets, blocks := setsOf(callee), blocksOf(callee)
+	sets, blocks := callee.from.sets(), callee.from.blocks()
 	s := newSpace(blocks)
 	where := map[*caller]string{} // for each set whether a caller is in it
 	var order []*caller
@@ -223,11 +224,16 @@ func (x *Checker) party(callee *caller, n named) eval.Party {
 		}
 	}
 	if n.caller == callee {
-		another := *p.Pod
-		another.Name += " (another)"
-		p.Pod = &another
+		p.Pod = another(p.Pod)
 	}
 	return p
+}
+
+// another is a pod like the given one: a pod is never cut off from itself, and its workload may be.
+func another(pod *model.Pod) *model.Pod {
+	out := *pod
+	out.Name += " (another)"
+	return &out
 }
 
 // others are the classes of everybody whom no peer names: pods and others alike, told apart by their addresses alone.
@@ -255,44 +261,6 @@ func others(known []*caller, s space) []class {
 			out = append(out, class{show: eval.Party{Address: a}})
 		}
 		out[i].callers.Addresses = append(out[i].callers.Addresses, r.Block)
-	}
-	return out
-}
-
-// setsOf are the sets that tell callers of one callee apart, each once.
-func setsOf(callee *caller) []*set {
-	var out []*set
-	add := func(list []*set) {
-		for _, s := range list {
-			if !slices.Contains(out, s) {
-				out = append(out, s)
-			}
-		}
-	}
-	for _, p := range callee.policies {
-		add(p.sets)
-	}
-	for _, o := range callee.objects {
-		add(o.sets)
-	}
-	return out
-}
-
-// blocksOf are the blocks that tell callers of one callee apart, each once.
-func blocksOf(callee *caller) []Block {
-	var out []Block
-	add := func(list []Block) {
-		for _, b := range list {
-			if !slices.ContainsFunc(out, func(o Block) bool { return o.CIDR == b.CIDR && slices.Equal(o.Except, b.Except) }) {
-				out = append(out, b)
-			}
-		}
-	}
-	for _, p := range callee.policies {
-		add(p.blocks)
-	}
-	for _, o := range callee.objects {
-		add(o.blocks)
 	}
 	return out
 }

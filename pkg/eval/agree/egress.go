@@ -34,7 +34,7 @@ func (f *finding) egressOf(c isolatedCaller, of *class, l7 *said) {
 	callers.Workloads = []Caller{c.ref}
 	show := eval.Party{Workload: c.workload, Pod: c.workload.Pods[0], Address: of.show.Address}
 	if c.caller == f.callee {
-		show.Pod = of.show.Pod // another of its pods
+		show.Pod = another(show.Pod)
 	}
 	governing := kernel.GovernedBy(networkingv1.PolicyTypeEgress, f.x.end(show), c.objects)
 	open, arrives := f.egressPorts(governing, c.objects), kernel.EveryPort()

@@ -216,7 +216,7 @@ func (f *finding) wider(w Wider) {
 
 func (c Callers) same(o Callers) bool {
 	return slices.Equal(c.Workloads, o.Workloads) && c.Unknown == o.Unknown &&
-		slices.EqualFunc(c.Addresses, o.Addresses, func(a, b Block) bool { return a.CIDR == b.CIDR && slices.Equal(a.Except, b.Except) })
+		slices.EqualFunc(c.Addresses, o.Addresses, Block.same)
 }
 
 func namesOf(list []*networkingv1.NetworkPolicy) []string {

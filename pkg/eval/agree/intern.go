@@ -120,6 +120,9 @@ func (x *Checker) sweep() {
 			used[s] = true
 		}
 	}
+	for _, s := range x.metrics.sets {
+		used[s] = true
+	}
 	maps.DeleteFunc(x.sets, func(_ string, s *set) bool { return !used[s] })
 	x.swept = len(x.sets)
 }
@@ -184,26 +187,54 @@ func (x *Checker) readPolicy(source *model.Policy, old *policy) *policy {
 		p.selected = append(p.selected, x.callers[w.Key])
 	}
 	for i := range source.Ingress {
-		for _, q := range source.Ingress[i].Peers {
-			if q.Block != nil {
-				p.blocks = append(p.blocks, Block{q.Block.CIDR.Masked(), masked(q.Block.Except)})
-				continue
-			}
-			asked := question{namespaces: q.Namespaces, pods: q.Pods, accounts: q.ServiceAccounts}
-			if q.Namespaces == nil {
-				asked.namespace = source.Namespace
-			}
-			s := x.set(asked)
-			p.sets = append(p.sets, s)
-			if picks(q) {
-				p.picks = append(p.picks, s)
-			}
-		}
+		x.readPeers(p.meaning, source.Namespace, source.Ingress[i].Peers)
 	}
 	if old != nil && old.source == p.source && slices.Equal(old.sets, p.sets) {
 		p.meaning = old.meaning
 	}
 	return p
+}
+
+// readPeers adds whom peers of a policy in a namespace mean.
+func (x *Checker) readPeers(m *meaning, namespace string, peers []model.Peer) {
+	for _, q := range peers {
+		if q.Block != nil {
+			m.blocks = append(m.blocks, Block{q.Block.CIDR.Masked(), masked(q.Block.Except)})
+			continue
+		}
+		asked := question{namespaces: q.Namespaces, pods: q.Pods, accounts: q.ServiceAccounts}
+		if q.Namespaces == nil {
+			asked.namespace = namespace
+		}
+		s := x.set(asked)
+		m.sets = append(m.sets, s)
+		if picks(q) {
+			m.picks = append(m.picks, s)
+		}
+	}
+}
+
+// readers are those who may read metrics, wherever policies isolate: they are told apart as the policies' own peers are.
+type readers struct {
+	*meaning
+	peers []model.Peer
+	ports []uint16
+	round uint64
+}
+
+func (x *Checker) readReaders() {
+	mesh := &x.ix.Snapshot.Mesh
+	old := x.metrics
+	x.metrics.ports = mesh.MetricsPorts
+	if old.meaning != nil && old.round == x.round && sameSlice(old.peers, mesh.Metrics) {
+		return
+	}
+	m := &meaning{}
+	x.readPeers(m, "", mesh.Metrics)
+	if old.meaning != nil && sameSlice(old.peers, mesh.Metrics) && slices.Equal(old.sets, m.sets) {
+		m = old.meaning
+	}
+	x.metrics = readers{m, mesh.Metrics, mesh.MetricsPorts, x.round}
 }
 
 // picks says whether a peer names pods, by label or account, and not only namespaces.

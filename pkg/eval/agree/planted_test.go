@@ -2,6 +2,7 @@ package agree_test
 
 import (
 	"slices"
+	"sync"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -255,22 +256,42 @@ var bugs = []struct {
 	}, nil},
 }
 
+// world is one that all bugs are tried in.
+type world struct {
+	snapshot *model.Snapshot
+	index    *model.Index
+	sayable  bool
+}
+
+func worlds(n int) []func() world {
+	out := make([]func() world, 0, n)
+	for seed := range n {
+		out = append(out, sync.OnceValue(func() world {
+			w := world{snapshot: rapid.Custom(netpoltest.Cluster).Example(seed)}
+			w.index = model.NewIndex(w.snapshot)
+			_, found := netpol.Build(w.index)
+			w.sayable = !unsayable(found)
+			return w
+		}))
+	}
+	return out
+}
+
 // Every planted bug is noticed: the worlds are rich enough, and the comparison is sharp enough, to tell each from the truth.
 func TestPlantedBugsAreCaught(t *testing.T) {
 	t.Parallel()
-	const worlds = 600
+	all := worlds(600)
 	for _, b := range bugs {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
-			for seed := range worlds {
-				s := rapid.Custom(netpoltest.Cluster).Example(seed)
-				ix := model.NewIndex(s)
-				if _, found := netpol.Build(ix); unsayable(found) {
+			for seed, draw := range all {
+				w := draw()
+				if !w.sayable {
 					continue
 				}
-				input := *s
-				input.Policies, input.Pods = slices.Clone(s.Policies), slices.Clone(s.Pods)
-				input.Mesh.Metrics = slices.Clone(s.Mesh.Metrics)
+				input := *w.snapshot
+				input.Policies, input.Pods = slices.Clone(input.Policies), slices.Clone(input.Pods)
+				input.Mesh.Metrics = slices.Clone(input.Mesh.Metrics)
 				if b.input != nil {
 					b.input(&input)
 				}
@@ -284,12 +305,12 @@ func TestPlantedBugsAreCaught(t *testing.T) {
 						companions = append(companions, agree.Companion{Policy: c.Policy, NetworkPolicy: c.NetworkPolicy})
 					}
 				}
-				if text := disagreement(ix, companions); text != "" {
+				if text := disagreement(w.index, companions); text != "" {
 					t.Logf("noticed in world %d: %s", seed, text)
 					return
 				}
 			}
-			t.Errorf("not noticed in %d worlds", worlds)
+			t.Errorf("not noticed in %d worlds", len(all))
 		})
 	}
 }

@@ -2,6 +2,7 @@ package agree
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -142,6 +143,8 @@ func (b Block) Contains(a netip.Addr) bool {
 	}
 	return b.CIDR.Contains(a)
 }
+
+func (b Block) same(o Block) bool { return b.CIDR == o.CIDR && slices.Equal(b.Except, o.Except) }
 
 // Caller names a workload.
 type Caller struct{ Key, Namespace, Name string }

@@ -3,7 +3,6 @@ package envoy
 import (
 	"errors"
 	"fmt"
-	"net/http"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
@@ -35,7 +34,7 @@ func (c *chain) decide(call *Call, ask func(*Filter, *Request) Decision) Verdict
 	case c.closed:
 		return Verdict{Decision: Decision{Outcome: Closed}}
 	case c.http != nil && call.HTTP == nil:
-		return Verdict{Decision: Decision{Outcome: Refused}, Refusal: &hcm.Refusal{Status: http.StatusBadRequest, Reason: "it is not HTTP"}}
+		return Verdict{Decision: Decision{Outcome: Refused}, Refusal: hcm.NotHTTP()}
 	case c.http != nil:
 		if out.Seen, out.Refusal = c.http.Arrive(call.Source, false, call.HTTP); out.Refusal != nil {
 			return Verdict{Decision: Decision{Outcome: Refused}, Refusal: out.Refusal}

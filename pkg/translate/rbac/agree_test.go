@@ -54,7 +54,7 @@ func compareDecision(ix *model.Index, s *envoy.Sidecar, callee *model.Workload, 
 		difference = "the sidecar's configuration cannot be evaluated: " + got.Err.Error()
 	case got.Refusal != nil:
 		difference = "the sidecar refuses the request: " + got.Refusal.Reason
-	case got.Allowed != want.Allowed, got.Name != want.Decider && !(rule(got.Name) && rule(want.Decider)):
+	case got.Allowed != want.Allowed, got.Name != want.Decider && (!rule(got.Name) || !rule(want.Decider)):
 		difference = fmt.Sprintf("the sidecar says %+v, eval %+v", got, want)
 	}
 	return difference, want.Decider

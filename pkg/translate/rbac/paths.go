@@ -36,6 +36,8 @@ const (
 // allowedPath compares literally: whoever is let through must be so by every reading of the path.
 func (in *inputs) allowedPath(m model.PathMatch) (pattern, error) {
 	switch {
+	case !knownPathType(m.Type):
+		return pattern{}, errUnknownType
 	case m.Type != model.Regex && (!validText(m.Value) || strings.ContainsAny(m.Value, "?#")):
 		return pattern{}, errNotText // a query or fragment is no part of a path, and would be compared as one
 	case m.Type == model.Regex:
@@ -58,9 +60,16 @@ func (in *inputs) allowedPath(m model.PathMatch) (pattern, error) {
 	), keys: keysOf(m.Value)}, nil
 }
 
+func knownPathType(t model.MatchType) bool {
+	return t == model.Exact || t == model.Prefix || t == model.Regex
+}
+
 // deniedPath compares with everything that an application may make of the path: parameters dropped, empty segments skipped, escapes decoded.
 // The returned error tells that the predicate holds more widely than it should.
 func (in *inputs) deniedPath(m model.PathMatch) (pattern, error) {
+	if !knownPathType(m.Type) {
+		return pattern{}, errUnknownType
+	}
 	if m.Type == model.Regex {
 		r, err := rewrite(m.Value, model.Deny, '?')
 		if err == nil && r.program+8 > maxProgram {

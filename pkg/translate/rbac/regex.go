@@ -21,8 +21,9 @@ type problem string
 func (p problem) Error() string { return string(p) }
 
 const (
-	errTooLarge problem = "it is longer than Envoy takes"
-	errNotText  problem = "it holds characters that nothing compared with it can hold"
+	errTooLarge    problem = "it is longer than Envoy takes"
+	errUnknownType problem = "its type is not known"
+	errNotText     problem = "it holds characters that nothing compared with it can hold"
 )
 
 // expression is a user's regular expression, rewritten: without flags, anchors and captures, in bytes (Envoy's RE2 reads bytes, not runes), and

@@ -8,7 +8,6 @@ package hcm
 import (
 	"errors"
 	"fmt"
-	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
@@ -36,6 +35,18 @@ type Refusal struct {
 	Status int
 	Reason string
 }
+
+// Statuses of refusals.
+const (
+	statusRedirect  = 307
+	statusBad       = 400
+	statusForbidden = 403
+	statusNotFound  = 404
+	statusTooLarge  = 431
+)
+
+// NotHTTP is the refusal of bytes that are no request.
+func NotHTTP() *Refusal { return bad("it is not HTTP") }
 
 // Envoy's own defaults.
 const (
@@ -142,7 +153,7 @@ func (m *Manager) size(r *model.HTTPRequest) *Refusal {
 		n += len(h.Name) + len(h.Value) + len(": \r\n")
 	}
 	if n > m.maxBytes || len(r.Headers)+1 > m.maxHeaders {
-		return &Refusal{http.StatusRequestHeaderFieldsTooLarge, "the headers are too large, or too many"}
+		return &Refusal{statusTooLarge, "the headers are too large, or too many"}
 	}
 	return nil
 }
@@ -153,7 +164,7 @@ func (m *Manager) path(r *model.HTTPRequest) *Refusal {
 	if m.slashes > hcmv3.HttpConnectionManager_KEEP_UNCHANGED {
 		decoded, found := unescapeSlashes(r.Path)
 		if found && m.slashes == hcmv3.HttpConnectionManager_REJECT_REQUEST {
-			return &Refusal{http.StatusBadRequest, "the path holds an escaped slash"}
+			return &Refusal{statusBad, "the path holds an escaped slash"}
 		}
 		redirect = found && m.slashes == hcmv3.HttpConnectionManager_UNESCAPE_AND_REDIRECT
 		r.Path = decoded
@@ -161,14 +172,14 @@ func (m *Manager) path(r *model.HTTPRequest) *Refusal {
 	if m.normalize {
 		var sound bool
 		if r.Path, sound = normalizePath(r.Path); !sound {
-			return &Refusal{http.StatusBadRequest, "the path holds an escaped NUL"}
+			return &Refusal{statusBad, "the path holds an escaped NUL"}
 		}
 	}
 	if m.merge {
 		r.Path = mergeSlashes(r.Path)
 	}
 	if redirect {
-		return &Refusal{http.StatusTemporaryRedirect, "the path holds an escaped slash: the caller is sent to " + r.Path}
+		return &Refusal{statusRedirect, "the path holds an escaped slash: the caller is sent to " + r.Path}
 	}
 	return nil
 }
@@ -179,5 +190,5 @@ func (m *Manager) upgrade(r *model.HTTPRequest) *Refusal {
 	if !asked || slices.Contains(m.upgrades, strings.ToLower(wanted)) {
 		return nil
 	}
-	return &Refusal{http.StatusForbidden, "the protocol " + wanted + " is not served"}
+	return &Refusal{statusForbidden, "the protocol " + wanted + " is not served"}
 }

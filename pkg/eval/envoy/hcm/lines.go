@@ -1,7 +1,6 @@
 package hcm
 
 import (
-	"net/http"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -24,7 +23,7 @@ const (
 	authorities = letters + "!$%&'()*+,-.:;=@[]_~" // RFC 3986 section 3.2
 )
 
-func bad(reason string) *Refusal { return &Refusal{http.StatusBadRequest, reason} }
+func bad(reason string) *Refusal { return &Refusal{statusBad, reason} }
 
 // target reads the request line.
 func target(r *model.HTTPRequest, secure bool) *Refusal {
@@ -34,8 +33,8 @@ func target(r *model.HTTPRequest, secure bool) *Refusal {
 	case r.Path == "" || strings.ContainsFunc(r.Path, func(c rune) bool { return c <= ' ' || c >= 0x7f }):
 		return bad("the path holds what no path may")
 	}
-	if r.Path == "*" && r.Method == http.MethodOptions {
-		return &Refusal{http.StatusNotFound, "nobody serves *"}
+	if r.Path == "*" && r.Method == "OPTIONS" {
+		return &Refusal{statusNotFound, "nobody serves *"}
 	}
 	if r.Path[0] != '/' {
 		if refused := absolute(r, secure); refused != nil {
@@ -46,7 +45,7 @@ func target(r *model.HTTPRequest, secure bool) *Refusal {
 	case strings.Trim(r.Host, authorities) != "":
 		return bad("the host holds what no host may")
 	case r.Path[0] != '/':
-		return &Refusal{http.StatusNotFound, "the path does not begin with a slash"}
+		return &Refusal{statusNotFound, "the path does not begin with a slash"}
 	case strings.Contains(r.Path, "#"):
 		return bad("the path holds a fragment")
 	}
@@ -60,7 +59,7 @@ func absolute(r *model.HTTPRequest, secure bool) *Refusal {
 	case !found:
 		return bad("the path does not begin with a slash")
 	case strings.EqualFold(scheme, "https") && !secure:
-		return &Refusal{http.StatusForbidden, "https, where there is no TLS"}
+		return &Refusal{statusForbidden, "https, where there is no TLS"}
 	case !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https"):
 		return bad("the scheme is not one that Envoy serves")
 	}
