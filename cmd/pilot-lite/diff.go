@@ -48,7 +48,7 @@ Exit codes: 1 when anything opens, or when the new files have errors, which are 
 	f.BoolVar(&o.prune, "prune", false, "with -f: policies that the files do not hold are deleted, in the namespaces of those that they hold")
 	f.StringVarP(&o.format, "output", "o", string(formatText), "text or json")
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "cluster to compare with (default: kubectl's)")
-	f.StringVar(&o.namespace, "namespace", envOr("POD_NAMESPACE", defaultNamespace), "the control plane's own namespace in the cluster")
+	f.StringVar(&o.namespace, "system-namespace", defaultNamespace, "the control plane's own namespace in the cluster")
 	return cmd
 }
 
@@ -85,7 +85,7 @@ func (o *diffOptions) run(ctx context.Context, s streams) error {
 	}
 	var indexer model.Indexer
 	was, is := indexer.Index(before), indexer.Index(convert.AsInjected(after.Snapshot))
-	if bad, err := printDiagnostics(s.out, newErrors(was, is)); bad || err != nil {
+	if bad, err := printDiagnostics(s.out, after.Places.Locate(newErrors(was, is))); bad || err != nil {
 		return found(err)
 	}
 	if _, err := printDiagnostics(s.err, worthTelling(after.Notices)); err != nil {
