@@ -134,10 +134,11 @@ func TestShadowedRulesAreFound(t *testing.T) {
 				}
 				for _, port := range []uint16{1, 53, 79, 80, 81, 5353, 8080, 8081, 8082, 9090, 14999, 65535} {
 					c := eval.Connect(ix, w, from, port)
+					if slices.Contains(w.Proxy.ExcludedInbound, port) { // no sidecar sees the port: no rule with http holds there
+						withHTTP := func(r eval.RuleRef) bool { return r.Rule().HTTP != nil }
+						c.Allows, c.Denies = slices.DeleteFunc(c.Allows, withHTTP), slices.DeleteFunc(c.Denies, withHTTP)
+					}
 					for _, r := range c.Allows {
-						if r.Rule().HTTP != nil && slices.Contains(w.Proxy.ExcludedInbound, port) {
-							continue // no sidecar sees the port
-						}
 						for _, q := range append(netpoltest.Requests(), nil) {
 							if q != nil && !c.HTTP || !ruleMatches(r, c.HTTP, q) {
 								continue
@@ -149,13 +150,15 @@ func TestShadowedRulesAreFound(t *testing.T) {
 				}
 			}
 		}
+		unaddressed := slices.ContainsFunc(ix.Workloads, func(w *model.Workload) bool { return len(w.Addresses) == 0 })
 		found := lint.Run(lint.Input{Index: ix, Output: translate.Translate(ix)})
 		for r := range matches {
 			field := "spec.ingress[" + strconv.Itoa(r.Index) + "]"
 			said := slices.ContainsFunc(found, func(d model.Diagnostic) bool {
 				return d.Code == "rule-shadowed" && d.Field == field && d.Object.Namespace == r.Policy.Namespace && d.Object.Name == r.Policy.Name
 			})
-			if said == allowed[r] {
+			// A caller without an address may get one that the rule means and the Deny does not, as far as lint knows.
+			if said == allowed[r] && (said || !unaddressed) {
 				t.Fatalf("rule %s allows something: %t; lint calls it shadowed: %t", r.Name(), allowed[r], said)
 			}
 		}
