@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/pilot-lite/pilot-lite/pkg/eval"
+	"github.com/pilot-lite/pilot-lite/pkg/eval/envoy"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 	"github.com/pilot-lite/pilot-lite/pkg/translate"
 	"github.com/pilot-lite/pilot-lite/pkg/xds/protoyaml"
@@ -67,14 +68,15 @@ func TestGolden(t *testing.T) {
 		t.Run(c.Name(), func(t *testing.T) {
 			t.Parallel()
 			ix := model.NewIndex(load(t, filepath.Join(dir, inputFile)))
-			rendered := render(t, translate.Translate(ix))
+			out := translate.Translate(ix)
+			rendered := render(t, out)
 			// No policy changes a listener, so most cases would repeat what one of them shows.
 			if c.Name() != plainCase && rendered[listenersFile] == plain {
 				delete(rendered, listenersFile)
 			}
 			golden(t, dir, rendered)
 			for _, r := range readRequests(t, dir) {
-				r.check(t, ix)
+				r.check(t, ix, out)
 			}
 		})
 	}
@@ -216,7 +218,8 @@ func readRequests(t *testing.T, dir string) []request {
 	return out
 }
 
-func (r request) check(t *testing.T, ix *model.Index) {
+// check asks the evaluator what the policies mean, and what the sidecar that is configured so does.
+func (r request) check(t *testing.T, ix *model.Index, out *translate.Output) {
 	t.Helper()
 	callee := named(ix, r.To)
 	if callee == nil {
@@ -241,6 +244,29 @@ func (r request) check(t *testing.T, ix *model.Index) {
 	want := model.Verdict{Allowed: r.Want == "allow", Decider: r.By}
 	if got := eval.Ingress(ix, callee, q); got != want || r.Want != "allow" && r.Want != "deny" {
 		t.Errorf("%+v: got %+v", r, got)
+	}
+	var resources []proto.Message
+	for _, w := range out.Workloads {
+		if w.Workload.Key == callee.Key {
+			for _, x := range w.Resources {
+				resources = append(resources, x.Message)
+			}
+		}
+	}
+	sidecar, err := envoy.NewSidecar(resources...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	call := &envoy.Call{Source: q.Source, Port: q.Port, HTTP: q.HTTP}
+	if bound := callee.Proxy.Bound; len(bound) > 0 {
+		i := slices.IndexFunc(bound, func(b model.BoundPort) bool { return b.Port == q.Port })
+		if i < 0 {
+			return // nobody listens for it
+		}
+		call.Port = bound[i].Listen.Port()
+	}
+	if got := sidecar.Decide(call); got.Allowed != want.Allowed || got.Name != want.Decider && got.Outcome != envoy.Closed {
+		t.Errorf("%+v: the sidecar says %+v", r, got)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
 	"github.com/pilot-lite/pilot-lite/pkg/eval/envoy"
@@ -82,11 +83,11 @@ func (b breaker) broken(w *world, policy, rule int, beside bool) *model.Snapshot
 
 // widened tells of a request that is allowed with a broken part and was not before.
 func widened(w *world, s *model.Snapshot) string {
-	was, err := filtersOf(w.snapshot)
+	was, err := filtersOf(w.sent)
 	if err != nil {
 		return err.Error()
 	}
-	is, err := filtersOf(s)
+	is, err := filtersOf(translated(s))
 	if err != nil {
 		return err.Error()
 	}
@@ -108,8 +109,7 @@ func widened(w *world, s *model.Snapshot) string {
 }
 
 // filtersOf are those of TCP and HTTP chains.
-func filtersOf(s *model.Snapshot) (out [2]*envoy.Filter, err error) {
-	resources := translated(s)
+func filtersOf(resources []proto.Message) (out [2]*envoy.Filter, err error) {
 	for i, name := range []string{rbac.TCPSlot, rbac.HTTPSlot} {
 		if out[i], err = envoy.Unpack(slotOf(resources, name).GetTypedConfig()); err != nil {
 			return out, err

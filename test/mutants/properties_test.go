@@ -186,6 +186,8 @@ func sidecarAgrees(w *world, resources []proto.Message) string {
 			return fmt.Sprintf("%+v %+v is refused: %s", a.request, a.request.HTTP, got.Refusal.Reason)
 		case got.Allowed != (a.want.Allowed && !closed), !closed && (got.Name == "") != (a.want.Decider == ""):
 			return fmt.Sprintf("%+v %+v, sent to %q: the sidecar says %+v, the policies %+v", a.request, a.request.HTTP, a.sent, got, a.want)
+		case sidecar.Shadow(w.call(&a)).Allowed != (a.dry.Allowed && !closed):
+			return fmt.Sprintf("%+v %+v: the sidecar's shadow says %+v, the policies %+v", a.request, a.request.HTTP, sidecar.Shadow(w.call(&a)), a.dry)
 		case a.request.HTTP != nil && got.Seen == nil:
 			return fmt.Sprintf("nobody reads %+v as HTTP: %+v", a.request.HTTP, got)
 		case a.request.HTTP != nil && got.Seen.Path != a.request.HTTP.Path:

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -47,6 +48,69 @@ type way struct {
 	peer          *envoy.Peer
 }
 
+type wayName string
+
+const (
+	plaintext          wayName = "plaintext"
+	plainSegments      wayName = "plain segments"
+	withoutCertificate wayName = "TLS without a certificate"
+	withCertificate    wayName = "TLS"
+)
+
+func wayNames() []wayName {
+	return []wayName{plaintext, plainSegments, withoutCertificate, withCertificate}
+}
+
+// request is what a filter sees of a request that comes this way.
+func (w *way) request(source netip.Addr, r *model.HTTPRequest) *envoy.Request {
+	return &envoy.Request{Source: source, Port: drawnPort, HTTP: r, PlainSegments: w.plainSegments, TLS: w.peer}
+}
+
+// startWays puts filters behind one real Envoy, each in reach by every way.
+func startWays(t *testing.T, filters []*rbacv3.RBAC) map[wayName]*way {
+	t.Helper()
+	known := newAuthority(t)
+	peer := &envoy.Peer{URIs: []string{"a", "ab"}, DNS: []string{"b.test"}, Subject: "CN=a"}
+	nameless := &tls.Config{InsecureSkipVerify: true}
+	named := &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{known.issue(t, *peer)}}
+	ways := map[wayName]*way{
+		plaintext:          {client: envoytest.NewClient(t, nil)},
+		plainSegments:      {client: envoytest.NewClient(t, nil), plainSegments: true},
+		withoutCertificate: {client: envoytest.NewClient(t, nameless), peer: &envoy.Peer{}},
+		withCertificate:    {client: envoytest.NewClient(t, named), peer: peer},
+	}
+	var listeners []*listenerv3.Listener
+	for _, name := range wayNames() {
+		w := ways[name]
+		w.address = ownAddress(t, drawnPort)
+		l := httpListener(t, w.address, func(m *hcmv3.HttpConnectionManager) {
+			m.GetRouteConfig().IgnorePathParametersInPathMatching = w.plainSegments
+		}, filters...)
+		if w.peer != nil {
+			l = known.secure(t, l)
+		}
+		listeners = append(listeners, l)
+	}
+	envoytest.StartListeners(t, listeners...)
+	return ways
+}
+
+// ownAddress is a port on an address where nothing else listens on it.
+func ownAddress(t *testing.T, port uint16) netip.AddrPort {
+	t.Helper()
+	const tries = 1000
+	for range tries {
+		a := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 3, byte(rand.N(250)), byte(1 + rand.N(250))}), port)
+		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", a.String())
+		if err == nil {
+			_ = l.Close()
+			return a
+		}
+	}
+	t.Fatal("no address is free")
+	return netip.AddrPort{}
+}
+
 type call struct {
 	source netip.Addr
 	http   *model.HTTPRequest
@@ -63,29 +127,7 @@ func TestEnvoyAgreesAboutRandomFilters(t *testing.T) {
 	for i := range filters {
 		messages = append(messages, drawn.Example(seed+i))
 	}
-	known := newAuthority(t)
-	peer := &envoy.Peer{URIs: []string{"a", "ab"}, DNS: []string{"b.test"}, Subject: "CN=a"}
-	nameless := &tls.Config{InsecureSkipVerify: true}
-	named := &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{known.issue(t, *peer)}}
-	ways := []way{
-		{client: envoytest.NewClient(t, nil)},
-		{client: envoytest.NewClient(t, nil), plainSegments: true},
-		{client: envoytest.NewClient(t, nameless), peer: &envoy.Peer{}},
-		{client: envoytest.NewClient(t, named), peer: peer},
-	}
-	var listeners []*listenerv3.Listener
-	for i := range ways {
-		w := &ways[i]
-		w.address = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 3, byte(1 + i)}), drawnPort)
-		l := httpListener(t, w.address, func(m *hcmv3.HttpConnectionManager) {
-			m.GetRouteConfig().IgnorePathParametersInPathMatching = w.plainSegments
-		}, messages...)
-		if w.peer != nil {
-			l = known.secure(t, l)
-		}
-		listeners = append(listeners, l)
-	}
-	envoytest.StartListeners(t, listeners...)
+	ways := startWays(t, messages)
 	outcomes := map[envoy.Outcome]int{}
 	for i, m := range messages {
 		f, err := envoy.HTTP(m)
@@ -95,8 +137,8 @@ func TestEnvoyAgreesAboutRandomFilters(t *testing.T) {
 		for k := range requests {
 			s := calls.Example(seed + i*requests + k)
 			s.http.Headers = append(s.http.Headers, model.Header{Name: caseHeader, Value: strconv.Itoa(i)})
-			w := &ways[k%len(ways)]
-			r := &envoy.Request{Source: s.source, Port: drawnPort, HTTP: s.http, PlainSegments: w.plainSegments, TLS: w.peer}
+			w := ways[wayNames()[k%len(ways)]]
+			r := w.request(s.source, s.http)
 			outcomes[f.Decide(r).Outcome]++
 			status, told := send(w.client, s.source, w.address, s.http)
 			if difference := compare(f, r, status, told); difference != "" {
@@ -160,7 +202,7 @@ func TestEnvoyAgreesAboutRandomNetworkFilters(t *testing.T) {
 	)
 	for i := range filters {
 		messages = append(messages, drawn.Example(seed+i))
-		addresses = append(addresses, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 4, byte(1 + i)}), uint16(drawnPort+i%2)))
+		addresses = append(addresses, ownAddress(t, uint16(drawnPort+i%2)))
 		listeners = append(listeners, networkListener(t, addresses[i], messages[i]))
 	}
 	envoytest.StartListeners(t, listeners...)

@@ -27,7 +27,12 @@ import (
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
-const port = 18080
+// free is a socket on the i-th of a few addresses: two that were free a moment ago must not be the same.
+func free(t testing.TB, i int) netip.AddrPort {
+	t.Helper()
+	a := netip.AddrFrom4([4]byte{127, 0, 5, byte(1 + i)})
+	return netip.AddrPortFrom(a, uint16(envoytest.FreePort(t, a.String())))
+}
 
 // told are the headers whose first value the answer tells, as filters see it.
 func told() []string {
@@ -148,7 +153,7 @@ func TestEnvoySeesWhatTheModelSees(t *testing.T) {
 	var managers []*hcm.Manager
 	var addresses []netip.AddrPort
 	for i, m := range variants(t) {
-		addresses = append(addresses, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 5, byte(1 + i)}), port))
+		addresses = append(addresses, free(t, i))
 		listeners = append(listeners, envoytest.Listener(t, addresses[i], envoytest.Filter(t, "hcm", m)))
 		read, err := hcm.New(m)
 		if err != nil {

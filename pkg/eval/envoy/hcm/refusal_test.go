@@ -26,9 +26,7 @@ func TestRefusals(t *testing.T) {
 	}
 	redirecting.PathWithEscapedSlashesAction = hcmv3.HttpConnectionManager_UNESCAPE_AND_REDIRECT
 	redirecting.CommonHttpProtocolOptions.MaxHeadersCount, redirecting.MaxRequestHeadersKb = wrapperspb.UInt32(7), wrapperspb.UInt32(1)
-	addresses := []netip.AddrPort{
-		netip.AddrPortFrom(netip.MustParseAddr("127.0.6.1"), port), netip.AddrPortFrom(netip.MustParseAddr("127.0.6.2"), port),
-	}
+	addresses := []netip.AddrPort{free(t, 100), free(t, 101)}
 	envoytest.StartListeners(t,
 		envoytest.Listener(t, addresses[0], envoytest.Filter(t, "hcm", strict)), envoytest.Listener(t, addresses[1], envoytest.Filter(t, "hcm", redirecting)),
 	)
