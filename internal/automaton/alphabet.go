@@ -7,7 +7,7 @@ import (
 
 // alphabet divides the symbols into classes that no set of a question tells apart.
 type alphabet struct {
-	bounds  []rune // first symbol of each stretch; the last ends at Invalid
+	bounds  []rune // first symbol of each stretch; the last ends at Last
 	class   []int  // by stretch; -1 for symbols that do not occur
 	symbols []rune // by class: the one that is shown
 	byFirst map[rune]int
@@ -29,7 +29,7 @@ func newAlphabet(universe Set, exprs []*Expr) *alphabet {
 	a.bounds = append(a.bounds, []rune{0x7f, 'a', 'z' + 1, 'A', 'Z' + 1, '0', '9' + 1}...)
 	slices.Sort(a.bounds)
 	a.bounds = slices.Compact(a.bounds)
-	a.bounds = slices.DeleteFunc(a.bounds, func(r rune) bool { return r > Invalid })
+	a.bounds = slices.DeleteFunc(a.bounds, func(r rune) bool { return r > Last })
 	a.classify(universe, sets)
 	return a
 }
@@ -82,8 +82,8 @@ func distinct(sets []Set) []Set {
 	seen := map[string]bool{}
 	return slices.DeleteFunc(sets, func(s Set) bool {
 		key := string([]rune(s))
-		if slices.Contains(s, Invalid) {
-			key += "!" // string() writes Invalid like U+FFFD
+		if slices.Contains(s, Last) {
+			key += "!" // string() writes Last like U+FFFD
 		}
 		defer func() { seen[key] = true }()
 		return seen[key]
@@ -114,7 +114,7 @@ func niceness(r rune) int {
 		return 5
 	case r == ' ':
 		return 6
-	case r == Invalid:
+	case r == Last:
 		return 8
 	}
 	return 7

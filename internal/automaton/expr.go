@@ -1,16 +1,16 @@
 // Package automaton tells regular languages apart: given several, it finds every combination of them that some string belongs to, with a short
-// string for each. Input: a Question. Output: its classes, and whether they are all. One entry point: Classes. Pure.
+// string for each. Strings are bytes, as they are to the engine in Envoy: no header has to be UTF-8. Input: a Question. Output: its classes, and whether they are all.
+// One entry point: Classes. Pure.
 package automaton
 
 import (
 	"fmt"
 	"regexp/syntax"
 	"unicode"
-	"unicode/utf8"
 )
 
-// Invalid stands for a byte that is no valid UTF-8, as one symbol beyond all runes. Expressions read it as U+FFFD, as package regexp does.
-const Invalid rune = unicode.MaxRune + 1
+// Last is the last symbol: a byte is one.
+const Last rune = 0xff
 
 // Set is a set of symbols: pairs of first and last, in any order.
 type Set []rune
@@ -63,7 +63,7 @@ func Empty() *Expr { return &Expr{op: opEmpty} }
 func One(s Set) *Expr { return &Expr{op: opSet, set: s} }
 
 // Any is the language of all strings.
-func Any() *Expr { return Star(One(Set{0, Invalid})) }
+func Any() *Expr { return Star(One(Set{0, Last})) }
 
 // Seq is the concatenation of languages.
 func Seq(subs ...*Expr) *Expr { return &Expr{op: opSeq, subs: subs} }
@@ -95,26 +95,17 @@ func Literal(s string) *Expr {
 // Symbols are the symbols of a string.
 func Symbols(s string) []rune {
 	out := make([]rune, 0, len(s))
-	for i := 0; i < len(s); {
-		r, size := utf8.DecodeRuneInString(s[i:])
-		if r == utf8.RuneError && size == 1 {
-			r = Invalid
-		}
-		out = append(out, r)
-		i += size
+	for i := range len(s) {
+		out = append(out, rune(s[i]))
 	}
 	return out
 }
 
 // Text is the string of some symbols.
 func Text(symbols []rune) string {
-	var out []byte
+	out := make([]byte, 0, len(symbols))
 	for _, r := range symbols {
-		if r == Invalid {
-			out = append(out, 0xff)
-			continue
-		}
-		out = append(out, string(r)...)
+		out = append(out, byte(r)) //nolint:gosec // no symbol is beyond the last
 	}
 	return string(out)
 }
@@ -149,11 +140,11 @@ func fromSyntax(re *syntax.Regexp) (*Expr, error) {
 		}
 		return out, nil
 	case syntax.OpCharClass:
-		return One(withInvalid(re.Rune)), nil
+		return One(bytesOf(re.Rune)), nil
 	case syntax.OpAnyChar:
-		return One(Set{0, Invalid}), nil
+		return One(Set{0, Last}), nil
 	case syntax.OpAnyCharNotNL:
-		return One(Set{0, '\n' - 1, '\n' + 1, Invalid}), nil
+		return One(Set{0, '\n' - 1, '\n' + 1, Last}), nil
 	case syntax.OpCapture, syntax.OpConcat:
 		return Seq(subs...), nil
 	case syntax.OpAlternate:
@@ -176,12 +167,16 @@ func spellings(r rune, flags syntax.Flags) Set {
 			out = append(out, f, f)
 		}
 	}
-	return withInvalid(out)
+	return bytesOf(out)
 }
 
-func withInvalid(s Set) Set {
-	if s.contains(unicode.ReplacementChar) {
-		return append(append(Set{}, s...), Invalid, Invalid)
+// bytesOf are the symbols among some characters.
+func bytesOf(characters []rune) Set {
+	var out Set
+	for i := 0; i+1 < len(characters); i += 2 {
+		if characters[i] <= Last {
+			out = append(out, characters[i], min(characters[i+1], Last))
+		}
 	}
-	return s
+	return out
 }

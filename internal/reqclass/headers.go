@@ -123,13 +123,13 @@ func (r headerRule) holds(member []bool) bool {
 func blank() automaton.Set { return automaton.Single(' ', '\t') }
 
 func nonEmpty() *automaton.Expr {
-	return automaton.Seq(automaton.One(automaton.Set{0, automaton.Invalid}), automaton.Any())
+	return automaton.Seq(automaton.One(automaton.Set{0, automaton.Last}), automaton.Any())
 }
 
 // headerQuestion asks about lists without white space around them, which no header value that is received has.
 func (s *search) headerQuestion(terms []headerTerm, in *automaton.Expr) automaton.Question {
 	q := automaton.Question{
-		Alphabet: automaton.Set{'\t', '\t', ' ', '~', 0x80, automaton.Invalid},
+		Alphabet: automaton.Set{'\t', '\t', ' ', '~', 0x80, automaton.Last},
 		In:       []*automaton.Expr{automaton.Trimmed(automaton.Any(), blank()), in},
 	}
 	for _, t := range terms {
@@ -143,7 +143,7 @@ func (s *search) headerExpr(t headerTerm) *automaton.Expr {
 	comma := automaton.Literal(",")
 	switch {
 	case t.reach == "":
-		return automaton.Star(automaton.One(automaton.Set{0, automaton.Invalid - 1}))
+		return validUTF8()
 	case t.reach == every && !t.regex:
 		return automaton.Literal(t.value)
 	case t.reach == every:
@@ -158,4 +158,20 @@ func (s *search) headerExpr(t headerTerm) *automaton.Expr {
 		run = automaton.None()
 	}
 	return automaton.Seq(automaton.Maybe(automaton.Seq(automaton.Any(), comma)), white, run, white, automaton.Maybe(automaton.Seq(comma, automaton.Any())))
+}
+
+// validUTF8 are the sequences of bytes that are UTF-8 (the table of RFC 3629, section 4).
+func validUTF8() *automaton.Expr {
+	bytes := func(first, last rune) *automaton.Expr { return automaton.One(automaton.Set{first, last}) }
+	tail := bytes(0x80, 0xbf)
+	return automaton.Star(automaton.Alt(
+		bytes(0, 0x7f),
+		automaton.Seq(bytes(0xc2, 0xdf), tail),
+		automaton.Seq(bytes(0xe0, 0xe0), bytes(0xa0, 0xbf), tail),
+		automaton.Seq(automaton.One(automaton.Set{0xe1, 0xec, 0xee, 0xef}), tail, tail),
+		automaton.Seq(bytes(0xed, 0xed), bytes(0x80, 0x9f), tail),
+		automaton.Seq(bytes(0xf0, 0xf0), bytes(0x90, 0xbf), tail, tail),
+		automaton.Seq(bytes(0xf1, 0xf3), tail, tail, tail),
+		automaton.Seq(bytes(0xf4, 0xf4), bytes(0x80, 0x8f), tail, tail),
+	))
 }

@@ -260,8 +260,7 @@ func Request(t *rapid.T) (model.Request, string) {
 			"cart", "CART.", "cart:8080", "cart.shop.svc", "a.good.test", "A.GOOD.TEST.:80", "evilgood.test", "other.test.:80", "good.test", "goodxtest", "x.goodxtest", "cartx", "a,cart", "h3.test", "x.h4.test:80", "H7.TEST", "h40.test",
 		}).Draw(t, "host"),
 	}}
-	// Where a value holds characters above ASCII, no expression here asks for exactly one: Envoy counts bytes, and the evaluator of policies characters.
-	for _, v := range rapid.SliceOfN(rapid.SampledFrom([]string{"admin", "user", "user, admin", "ADMIN", "", "xadmin", "adminx", "admin,é", "é", "\xff", "\xff,admin", "a.min", "role-3", "role-17", "a,role-5", "ROLE-3"}), 0, 2).Draw(t, "roles") {
+	for _, v := range rapid.SliceOfN(rapid.SampledFrom([]string{"admin", "user", "user, admin", "ADMIN", "", "xadmin", "adminx", "admin,é", "é", "\xff", "\xff,admin", "a.min", "aémin", "role-3", "role-17", "a,role-5", "ROLE-3"}), 0, 2).Draw(t, "roles") {
 		r.HTTP.Headers = append(r.HTTP.Headers, model.Header{Name: "x-role", Value: v})
 	}
 	return r, where.sent

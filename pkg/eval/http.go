@@ -128,7 +128,19 @@ func fullMatch(expr, s string) bool {
 		flags, expr = "(?i)", rest
 	}
 	re, err := regexp.Compile(flags + `\A(?:` + expr + `)\z`)
-	return err == nil && re.MatchString(s)
+	return err == nil && re.MatchString(byteByByte(s))
+}
+
+// byteByByte has each byte be a character: Envoy's engine matches bytes, and a header's value need not be UTF-8. Expressions are ASCII, so they mean no other character.
+func byteByByte(s string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		return s
+	}
+	out := make([]rune, 0, len(s))
+	for i := range len(s) {
+		out = append(out, rune(s[i]))
+	}
+	return string(out)
 }
 
 func (rd reading) headers(matches []model.HeaderMatch, headers []model.Header) bool {

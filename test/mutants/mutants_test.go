@@ -51,7 +51,7 @@ func nameOf(m proto.Message) string {
 var drawnWorlds = sync.OnceValue(drawWorlds)
 
 func drawWorlds() []*world {
-	const worlds = 240
+	const worlds = 400
 	generator := rapid.Custom(drawWorld)
 	out := make([]*world, 0, worlds)
 	for i := range worlds {
