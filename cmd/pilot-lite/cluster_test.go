@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -28,6 +29,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/pilot-lite/pilot-lite/internal/apitest"
+	"github.com/pilot-lite/pilot-lite/internal/porttest"
 )
 
 const (
@@ -175,12 +177,7 @@ func commanded(t *testing.T, authority string) map[string]any {
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(porttest.Free(t, "127.0.0.1")))
 }
 
 func kubeconfig(t *testing.T, api *apitest.Server) string {

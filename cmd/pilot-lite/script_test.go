@@ -12,6 +12,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/pilot-lite/pilot-lite/internal/envoytest"
+	"github.com/pilot-lite/pilot-lite/internal/porttest"
 )
 
 func TestMain(m *testing.M) {
@@ -41,7 +42,7 @@ func TestScripts(t *testing.T) {
 			}
 			e.Defer(func() { _ = os.RemoveAll(sockets) })
 			for name, value := range map[string]string{
-				"BOOKINFO": bookinfo, "ENVOY": envoy, "SOCKETS": sockets, "PORT": strconv.Itoa(envoytest.FreePort(t, "127.79.0.1")),
+				"BOOKINFO": bookinfo, "ENVOY": envoy, "SOCKETS": sockets, "PORT": strconv.Itoa(porttest.Free(t, "127.79.0.1")),
 			} {
 				e.Setenv(name, value)
 			}

@@ -24,6 +24,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/pilot-lite/pilot-lite/internal/porttest"
 )
 
 // Server is an API server and its etcd.
@@ -55,10 +57,10 @@ func Start(t testing.TB) *rest.Config {
 func New(t testing.TB) *Server {
 	t.Helper()
 	etcd, apiserver := Program(t, "ETCD", "etcd"), Program(t, "KUBE_APISERVER", "kube-apiserver")
-	s := &Server{t: t, dir: t.TempDir(), port: freePort(t)}
+	s := &Server{t: t, dir: t.TempDir(), port: porttest.Free(t, loopback)}
 	s.certs = newCertificates(t, s.dir)
 	s.admin = s.User("admin", "system:masters")
-	client, peer := freePort(t), freePort(t)
+	client, peer := porttest.Free(t, loopback), porttest.Free(t, loopback)
 	s.etcd = start(t, s.dir, etcd,
 		"--data-dir="+filepath.Join(s.dir, "etcd"), "--listen-client-urls="+local("http", client), "--advertise-client-urls="+local("http", client),
 		"--listen-peer-urls="+local("http", peer), "--log-level=warn", "--snapshot-count=10000")
@@ -242,16 +244,8 @@ func Program(t testing.TB, variable, name string) string {
 	return path
 }
 
-func local(scheme string, port int) string {
-	return scheme + "://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-}
+const loopback = "127.0.0.1"
 
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatalf("find a free port: %v", err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
+func local(scheme string, port int) string {
+	return scheme + "://" + net.JoinHostPort(loopback, strconv.Itoa(port))
 }

@@ -105,7 +105,7 @@ func Symbols(s string) []rune {
 func Text(symbols []rune) string {
 	out := make([]byte, 0, len(symbols))
 	for _, r := range symbols {
-		out = append(out, byte(r)) //nolint:gosec // no symbol is beyond the last
+		out = append(out, byte(r))
 	}
 	return string(out)
 }

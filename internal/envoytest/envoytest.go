@@ -187,14 +187,3 @@ func (e *Envoy) Eventually(what string, check func() error) {
 	}
 	e.t.Fatalf("%s: not within 20 s: %v\n%s", what, err, e.Log())
 }
-
-// FreePort returns a TCP port that was free on the loopback address a moment ago.
-func FreePort(t testing.TB, address string) int {
-	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", net.JoinHostPort(address, "0"))
-	if err != nil {
-		t.Fatalf("find a free port: %v", err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
-}

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pilot-lite/pilot-lite/internal/envoytest"
+	"github.com/pilot-lite/pilot-lite/internal/porttest"
 )
 
 func errorf(format string, args ...any) error { return fmt.Errorf(format, args...) }
@@ -169,7 +169,7 @@ func (c caller) talk(t *testing.T, address netip.AddrPort, say string, want int,
 // freePort is a socket for a proxy to listen on.
 func freePort(t *testing.T) netip.AddrPort {
 	t.Helper()
-	return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(envoytest.FreePort(t, "127.0.0.1")))
+	return netip.AddrPortFrom(netip.MustParseAddr("127.79.4.1"), uint16(porttest.Free(t, "127.79.4.1")))
 }
 
 // standing is a connection that stays open.

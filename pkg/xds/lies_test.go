@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/pilot-lite/pilot-lite/internal/envoytest"
+	"github.com/pilot-lite/pilot-lite/internal/porttest"
 	"github.com/pilot-lite/pilot-lite/pkg/bootstrap"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 	"github.com/pilot-lite/pilot-lite/pkg/translate"
@@ -39,14 +40,8 @@ type proxied struct {
 func newProxied(t *testing.T, protocol bootstrap.Protocol) *proxied {
 	t.Helper()
 	const address = "127.78.0.1"
-	taken := map[int]bool{}
 	port := func() netip.AddrPort {
-		free := envoytest.FreePort(t, address)
-		for taken[free] { // nobody listens yet, so the same may come twice
-			free = envoytest.FreePort(t, address)
-		}
-		taken[free] = true
-		return netip.AddrPortFrom(netip.MustParseAddr(address), uint16(free))
+		return netip.AddrPortFrom(netip.MustParseAddr(address), uint16(porttest.Free(t, address)))
 	}
 	web, db := port(), port()
 	ix := model.NewIndex(&model.Snapshot{
@@ -435,7 +430,7 @@ func TestAListenerComesUpBesideARefusal(t *testing.T) {
 			t.Parallel()
 			p := newProxied(t, protocol)
 			r := refusedAfterGood(p, salter(true))
-			port := uint32(envoytest.FreePort(t, "127.78.0.1"))
+			port := uint32(porttest.Free(t, "127.78.0.1"))
 			state := p.state(refuse, deny)
 			for _, m := range p.base {
 				l, isListener := m.(*listenerv3.Listener)

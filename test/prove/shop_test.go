@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pilot-lite/pilot-lite/internal/envoytest"
+	"github.com/pilot-lite/pilot-lite/internal/porttest"
 )
 
 // Who calls cart: its policies name front, and nobody names the stranger.
@@ -230,7 +231,7 @@ func listen(t testing.TB) net.Listener {
 func freeSocket(t testing.TB) netip.AddrPort {
 	t.Helper()
 	const address = "127.79.1.1"
-	return netip.AddrPortFrom(netip.MustParseAddr(address), uint16(envoytest.FreePort(t, address)))
+	return netip.AddrPortFrom(netip.MustParseAddr(address), uint16(porttest.Free(t, address)))
 }
 
 // listenerStats are the counters that a policy edit must leave alone.

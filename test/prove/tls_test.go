@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/pilot-lite/pilot-lite/internal/envoytest"
+	"github.com/pilot-lite/pilot-lite/internal/porttest"
 )
 
 // Over TLS a proxy needs its own token: with it, it is served; with that of another node, of another key, or with none, it stays shut.
@@ -25,7 +26,7 @@ func TestTokensOverTLS(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, map[string]string{"a.yaml": onlyFront()})
 	const address = "127.79.2.1"
-	s.xdsAddress = net.JoinHostPort(address, fmt.Sprint(envoytest.FreePort(t, address)))
+	s.xdsAddress = net.JoinHostPort(address, fmt.Sprint(porttest.Free(t, address)))
 	cert, certKey := selfSigned(t, address)
 	key, otherKey := writeFile(t, "key", strings.Repeat("k", 32)), writeFile(t, "key", strings.Repeat("o", 32))
 	s.serve("--tls-cert", cert, "--tls-key", certKey, "--token-key", key)
@@ -74,7 +75,7 @@ func TestProxyVerifiesTheControlPlane(t *testing.T) {
 	t.Parallel()
 	s := newShop(t, map[string]string{"a.yaml": onlyFront()})
 	const address = "127.79.2.1"
-	s.xdsAddress = net.JoinHostPort(address, fmt.Sprint(envoytest.FreePort(t, address)))
+	s.xdsAddress = net.JoinHostPort(address, fmt.Sprint(porttest.Free(t, address)))
 	cert, certKey := selfSigned(t, address)
 	stranger, _ := selfSigned(t, address)
 	key := writeFile(t, "key", strings.Repeat("k", 32))

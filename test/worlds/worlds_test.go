@@ -22,6 +22,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/pilot-lite/pilot-lite/internal/envoytest"
+	"github.com/pilot-lite/pilot-lite/internal/porttest"
 	"github.com/pilot-lite/pilot-lite/internal/worldgen"
 	"github.com/pilot-lite/pilot-lite/pkg/bootstrap"
 	"github.com/pilot-lite/pilot-lite/pkg/eval"
@@ -78,7 +79,7 @@ func newMesh(t *testing.T) *mesh {
 	const address = "127.77.0.1"
 	web, echo := webApplication(t), echoApplication(t)
 	socket := func() netip.AddrPort {
-		return netip.AddrPortFrom(netip.MustParseAddr(address), uint16(envoytest.FreePort(t, address)))
+		return netip.AddrPortFrom(netip.MustParseAddr(address), uint16(porttest.Free(t, address)))
 	}
 	shut := rbac.Compile(rbac.Input{Policies: []rbac.Policy{{Action: model.Allow}}})
 	m := &mesh{

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/pilot-lite/pilot-lite/internal/envoytest"
+	"github.com/pilot-lite/pilot-lite/internal/porttest"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
@@ -101,5 +102,5 @@ func echoes(t testing.TB, from netip.Addr, to netip.AddrPort) bool {
 // socket is a free loopback socket.
 func socket(t testing.TB, address string) netip.AddrPort {
 	t.Helper()
-	return netip.AddrPortFrom(netip.MustParseAddr(address), uint16(envoytest.FreePort(t, address)))
+	return netip.AddrPortFrom(netip.MustParseAddr(address), uint16(porttest.Free(t, address)))
 }

@@ -6,7 +6,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/labels"
 
-	"github.com/pilot-lite/pilot-lite/internal/envoytest"
+	"github.com/pilot-lite/pilot-lite/internal/porttest"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
@@ -30,16 +30,11 @@ func TestCallersOverIPv6(t *testing.T) {
 	}
 	snapshot := &model.Snapshot{}
 	var callees []*callee
-	taken := map[netip.AddrPort]bool{}
 	for i, c := range cases {
 		port := firstPort + uint16(i)
 		f := newFixture(t, snapshot, c.name, port)
 		a := netip.MustParseAddr(c.listen)
-		listen := netip.AddrPortFrom(a, uint16(envoytest.FreePort(t, a.String())))
-		for taken[listen] {
-			listen = netip.AddrPortFrom(a, uint16(envoytest.FreePort(t, a.String())))
-		}
-		taken[listen] = true
+		listen := netip.AddrPortFrom(a, uint16(porttest.Free(t, a.String())))
 		snapshot.Pods[i].Proxy.Bound[0].Listen = listen
 		callees = append(callees, &callee{app: f.app, listen: map[uint16]netip.AddrPort{port: listen}})
 		block := &model.IPBlock{CIDR: netip.MustParsePrefix(c.block)}

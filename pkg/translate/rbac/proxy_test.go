@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/pilot-lite/pilot-lite/internal/envoytest"
+	"github.com/pilot-lite/pilot-lite/internal/porttest"
 	"github.com/pilot-lite/pilot-lite/pkg/bootstrap"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 	"github.com/pilot-lite/pilot-lite/pkg/translate"
@@ -72,7 +73,7 @@ func ownSocket(t testing.TB, suite, n int) netip.AddrPort {
 	t.Helper()
 	const perOctet = 250
 	a := netip.AddrFrom4([4]byte{127, byte(suite), byte(n / perOctet), byte(n%perOctet + 1)})
-	return netip.AddrPortFrom(a, uint16(envoytest.FreePort(t, a.String())))
+	return netip.AddrPortFrom(a, uint16(porttest.Free(t, a.String())))
 }
 
 // fillSlots replaces every subscription of a listener by its content.

@@ -23,6 +23,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/pilot-lite/pilot-lite/internal/envoytest"
+	"github.com/pilot-lite/pilot-lite/internal/porttest"
 	"github.com/pilot-lite/pilot-lite/pkg/eval/envoy/hcm"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
@@ -31,7 +32,7 @@ import (
 func free(t testing.TB, i int) netip.AddrPort {
 	t.Helper()
 	a := netip.AddrFrom4([4]byte{127, 0, 5, byte(1 + i)})
-	return netip.AddrPortFrom(a, uint16(envoytest.FreePort(t, a.String())))
+	return netip.AddrPortFrom(a, uint16(porttest.Free(t, a.String())))
 }
 
 // told are the headers whose first value the answer tells, as filters see it.
