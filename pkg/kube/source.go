@@ -28,15 +28,18 @@ type Config struct {
 	Dynamic dynamic.Interface
 	// Namespace is the control plane's own, in which the mesh's settings stand.
 	Namespace string
-	Logger    *slog.Logger
-	Metrics   *Metrics // may be nil
+	// StaleAfter is how long a watch may show no progress before what was read from it counts as old: StaleAfter where it is zero.
+	StaleAfter time.Duration
+	Logger     *slog.Logger
+	Metrics    *Metrics // may be nil
 }
 
 // Source follows a cluster. Nothing is known before everything was listed once; from then on what cannot be watched any more stays as it was last.
 type Source struct {
-	logger  *slog.Logger
-	changed chan struct{}
-	feeds   []*feed
+	logger     *slog.Logger
+	changed    chan struct{}
+	feeds      []*feed
+	staleAfter time.Duration
 
 	namespaces      *table[model.Namespace]
 	services        *table[model.Service]
@@ -66,7 +69,13 @@ func NewSource(c Config) *Source {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Source{logger: c.Logger, changed: make(chan struct{}, 1), policyStatus: make(chan struct{}, 1), companions: make(chan struct{}, 1), defaultMesh: convert.DefaultMesh()}
+	if c.StaleAfter == 0 {
+		c.StaleAfter = StaleAfter
+	}
+	s := &Source{
+		logger: c.Logger, staleAfter: c.StaleAfter, changed: make(chan struct{}, 1), policyStatus: make(chan struct{}, 1), companions: make(chan struct{}, 1),
+		defaultMesh: convert.DefaultMesh(),
+	}
 	world := func(dirty *bool) func() {
 		return func() {
 			s.mu.Lock()
@@ -83,7 +92,7 @@ func NewSource(c Config) *Source {
 	s.networkPolicies = newTable("networkpolicies", c.Logger, convertNetworkPolicy, sameVersion, s.networkPolicyChanged)
 	s.policies = newTable("l7policies", c.Logger, convertPolicy, same[Policy], s.policyChanged)
 	s.accounts = newTable("serviceaccounts", c.Logger, convertAccount, same[string], always[string](func() {}))
-	s.feeds = feeds(c, s)
+	s.feeds = feeds(&c, s)
 	return s
 }
 
@@ -198,11 +207,11 @@ func (s *Source) Waiting() []string {
 	return out
 }
 
-// Stale are the kinds of which nothing was heard for StaleAfter, since which anything may have changed.
+// Stale are the kinds of which nothing was heard for too long (Config.StaleAfter): anything may have changed since.
 func (s *Source) Stale(now time.Time) []string {
 	var out []string
 	for _, f := range s.feeds {
-		if f.quiet(now) > StaleAfter {
+		if f.quiet(now) > s.staleAfter {
 			out = append(out, f.kind)
 		}
 	}

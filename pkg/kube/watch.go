@@ -18,9 +18,6 @@ import (
 )
 
 const (
-	// watchTimeout is how long one watch request runs. The API server ends it with a bookmark, so that even a quiet watch shows progress well within
-	// StaleAfter. Asking again from there costs one request.
-	watchTimeout = 40 * time.Second
 	// StaleAfter is how long a watch may show no progress before what was read from it counts as old.
 	StaleAfter = 60 * time.Second
 
@@ -28,6 +25,10 @@ const (
 	retryFirst   = 200 * time.Millisecond
 	retryLongest = 3 * time.Second
 )
+
+// watchTimeout is how long one watch request runs. The API server ends it with a bookmark, so that even a quiet watch shows progress well before it is stale. Asking
+// again from there costs one request.
+func watchTimeout(staleAfter time.Duration) time.Duration { return staleAfter * 2 / 3 }
 
 // api is how one kind is listed and watched.
 type api struct {
@@ -46,8 +47,9 @@ type feed struct {
 }
 
 // newFeed makes the reflector of a kind, which writes to a table.
-func newFeed[T any](a api, example runtime.Object, t *table[T], metrics *Metrics) *feed {
-	f := &feed{kind: t.kind, logger: t.logger, metrics: metrics, synced: t.hasSynced}
+func newFeed[T any](c *Config, a api, example runtime.Object, t *table[T]) *feed {
+	f := &feed{kind: t.kind, logger: t.logger, metrics: c.Metrics, synced: t.hasSynced}
+	seconds := max(1, int64(watchTimeout(c.StaleAfter)/time.Second))
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			list, err := a.list(ctx, o)
@@ -59,7 +61,6 @@ func newFeed[T any](a api, example runtime.Object, t *table[T], metrics *Metrics
 			return list, nil
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			seconds := int64(watchTimeout / time.Second)
 			o.TimeoutSeconds, o.AllowWatchBookmarks = &seconds, true
 			w, err := a.watch(ctx, o)
 			switch {
