@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -62,22 +64,14 @@ func newFeed[T any](c *Config, a api, example runtime.Object, t *table[T]) *feed
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			o.TimeoutSeconds, o.AllowWatchBookmarks = &seconds, true
+			streamed := o.SendInitialEvents != nil
 			w, err := a.watch(ctx, o)
-			switch {
-			case err != nil && o.SendInitialEvents != nil && apierrors.IsInvalid(err):
-				return nil, err // an API server that does not stream lists: it is listed instead
-			case err != nil:
-				f.failed(ctx, err)
+			if err != nil {
+				f.watchFailed(ctx, streamed, err)
 				return nil, err
 			}
 			f.heard()
-			return tap(w, func(e watch.Event) {
-				if e.Type == watch.Error {
-					f.failed(ctx, apierrors.FromObject(e.Object))
-					return
-				}
-				f.heard()
-			}), nil
+			return f.follow(ctx, w, streamed), nil
 		},
 	}
 	f.run = func(ctx context.Context) {
@@ -96,6 +90,43 @@ func (f *feed) heard() { f.progress.Store(time.Now().UnixNano()) }
 // quiet is how long nothing was heard.
 func (f *feed) quiet(now time.Time) time.Duration {
 	return now.Sub(time.Unix(0, f.progress.Load()))
+}
+
+// follow notes what a watch brings. client-go would begin a streamed list that broke off anew at once, as often as it does: as an error it is followed by a list.
+func (f *feed) follow(ctx context.Context, w watch.Interface, streamed bool) watch.Interface {
+	whole := !streamed
+	return tap(w, func(e watch.Event) {
+		if e.Type == watch.Error {
+			f.watchFailed(ctx, streamed, apierrors.FromObject(e.Object))
+			return
+		}
+		whole = whole || endsList(e)
+		f.heard()
+	}, func() []watch.Event {
+		if whole {
+			return nil
+		}
+		broken := apierrors.NewInternalError(errors.New("the streamed list broke off")).Status()
+		return []watch.Event{{Type: watch.Error, Object: &broken}}
+	})
+}
+
+// endsList: what was streamed until here is a whole list.
+func endsList(e watch.Event) bool {
+	if e.Type != watch.Bookmark {
+		return false
+	}
+	m, err := meta.Accessor(e.Object)
+	return err == nil && m.GetAnnotations()[metav1.InitialEventsAnnotationKey] == "true"
+}
+
+// watchFailed: an API server that does not stream lists says so in one of these ways (the second with an etcd before 3.5.13), and is asked for a list instead.
+func (f *feed) watchFailed(ctx context.Context, streamed bool, err error) {
+	if streamed && (apierrors.IsInvalid(err) || apierrors.IsInternalError(err)) {
+		f.logger.DebugContext(ctx, "the list is not streamed: it is asked for", "kind", f.kind, "error", err)
+		return
+	}
+	f.failed(ctx, err)
 }
 
 // failed says what it means that a kind cannot be watched. What was read before stays in force: nothing is taken for deleted.
