@@ -11,6 +11,10 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 )
 
 // KillEtcd ends etcd at once, as a crash would; the API server stays.
@@ -24,6 +28,13 @@ func (s *Server) RestartEtcd() {
 	s.t.Helper()
 	s.etcd = s.etcd.again()
 	s.waitReady()
+	// That it is ready says nothing of writes, which wait for connections to etcd of their own.
+	client := kubernetes.NewForConfigOrDie(s.admin)
+	name := metav1.ObjectMeta{GenerateName: "written-"}
+	Eventually(s.t, startTimeout, "the API server writes", func() error {
+		_, err := client.CoreV1().ConfigMaps(metav1.NamespaceDefault).Create(context.Background(), &corev1.ConfigMap{ObjectMeta: name}, metav1.CreateOptions{})
+		return err
+	})
 }
 
 // Backup copies what etcd holds, and returns what makes that the present again: the API server and etcd are started anew, and resource versions go back.

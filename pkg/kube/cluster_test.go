@@ -199,7 +199,7 @@ func (c *cluster) viewBy(t *testing.T, who *rest.Config, staleAfter time.Duratio
 	v := &view{c: c, proxy: proxy, registry: prometheus.NewRegistry(), lost: map[string]bool{}}
 	v.Source = kube.NewSource(kube.Config{
 		Client: clients.Client, Dynamic: clients.Dynamic, Namespace: system, StaleAfter: staleAfter, Metrics: kube.NewMetrics(v.registry),
-		Logger: slog.New(slog.NewTextHandler(&v.log, nil)),
+		Logger: slog.New(slog.NewTextHandler(&v.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup

@@ -18,6 +18,9 @@ func TestOnAnAPIServer(t *testing.T) {
 		t.Run("rights", c.rights)
 		t.Run("lists", c.lists)
 	})
+	t.Run("etcd away", c.etcdAway)
+	t.Run("compaction", c.compaction)
+	t.Run("a restored backup", c.restored)
 }
 
 // quiet: watches without an event show progress all the same.

@@ -54,6 +54,9 @@ func (x *podTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 	case x.p.streams && x.p.broken.Load():
 		return answer(r, http.StatusInternalServerError, "InternalError"), nil
 	}
+	if q.Get("limit") == "1" {
+		return x.RoundTripper.RoundTrip(r) // no list
+	}
 	page := int64(1)
 	if q.Get("continue") != "" {
 		page = x.p.page.Add(1)
@@ -63,7 +66,6 @@ func (x *podTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 		x.p.breaks.Add(1)
 		return answer(r, http.StatusInternalServerError, "InternalError"), nil
 	}
-	q.Del("resourceVersion") // what comes from the API server's memory comes whole
 	q.Set("limit", strconv.Itoa(pageSize))
 	asked := r.Clone(r.Context())
 	asked.URL.RawQuery = q.Encode()

@@ -42,8 +42,10 @@ func (c *cluster) rights(t *testing.T) {
 			if err := v.told(&before); err != nil {
 				t.Errorf("what was read last does not stay: %v", err)
 			}
-			grant("list")
-			v.stale(t, "when it may be listed")
+			grant("list", "watch")
+			s.next(t)
+			v.tells(t, "once it may be read again", s)
+			v.stale(t, "in the end")
 		})
 	}
 }

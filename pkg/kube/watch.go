@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
@@ -28,8 +29,7 @@ const (
 	retryLongest = 3 * time.Second
 )
 
-// watchTimeout is how long one watch request runs. The API server ends it with a bookmark, so that even a quiet watch shows progress well before it is stale. Asking
-// again from there costs one request.
+// watchTimeout is how long one watch request runs, so that even a quiet one shows progress well before it is stale: asking again costs two small requests.
 func watchTimeout(staleAfter time.Duration) time.Duration { return staleAfter * 2 / 3 }
 
 // api is how one kind is listed and watched.
@@ -54,24 +54,14 @@ func newFeed[T any](c *Config, a api, example runtime.Object, t *table[T]) *feed
 	seconds := max(1, int64(watchTimeout(c.StaleAfter)/time.Second))
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			list, err := a.list(ctx, o)
-			if err != nil {
-				f.failed(ctx, err)
-				return nil, err
-			}
-			f.heard()
-			return list, nil
+			return f.list(ctx, a, o)
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			o.TimeoutSeconds, o.AllowWatchBookmarks = &seconds, true
-			streamed := o.SendInitialEvents != nil
-			w, err := a.watch(ctx, o)
-			if err != nil {
-				f.watchFailed(ctx, streamed, err)
-				return nil, err
+			if o.SendInitialEvents != nil {
+				return f.streamList(ctx, a, o)
 			}
-			f.heard()
-			return f.follow(ctx, w, streamed), nil
+			return f.watch(ctx, a, o)
 		},
 	}
 	f.run = func(ctx context.Context) {
@@ -92,41 +82,103 @@ func (f *feed) quiet(now time.Time) time.Duration {
 	return now.Sub(time.Unix(0, f.progress.Load()))
 }
 
-// follow notes what a watch brings. client-go would begin a streamed list that broke off anew at once, as often as it does: as an error it is followed by a list.
-func (f *feed) follow(ctx context.Context, w watch.Interface, streamed bool) watch.Interface {
-	whole := !streamed
-	return tap(w, func(e watch.Event) {
-		if e.Type == watch.Error {
-			f.watchFailed(ctx, streamed, apierrors.FromObject(e.Object))
-			return
-		}
-		whole = whole || endsList(e)
+// list asks for what there is now. What an API server remembers may be older than what was read before, by this process or by another one; and asked for the version
+// that was read before, one whose store was restored from a backup says no for 40 s.
+func (f *feed) list(ctx context.Context, a api, o metav1.ListOptions) (runtime.Object, error) {
+	o.ResourceVersion, o.ResourceVersionMatch = "", ""
+	list, err := a.list(ctx, o)
+	if err != nil {
+		f.failed(ctx, err)
+		return nil, err
+	}
+	if m, err := meta.ListAccessor(list); err == nil && m.GetContinue() == "" {
 		f.heard()
+	}
+	return list, nil
+}
+
+// watch goes on from a version. Before that it asks for what the API server must ask its store for: one that has lost its store goes on serving watches from
+// memory, bookmarks and all, and one whose store was restored from a backup lets a watch from a version that is still to come wait for it, as if nothing changed.
+func (f *feed) watch(ctx context.Context, a api, o metav1.ListOptions) (watch.Interface, error) {
+	reading, cancel := context.WithTimeout(ctx, time.Duration(*o.TimeoutSeconds)*time.Second)
+	defer cancel()
+	stored, err := a.list(reading, metav1.ListOptions{Limit: 1})
+	if err != nil {
+		f.failed(ctx, err)
+		return nil, err
+	}
+	if wentBack(stored, o.ResourceVersion) {
+		f.metrics.watchFailed(f.kind)
+		f.logger.ErrorContext(ctx, "the API server has forgotten what it told: was it restored from a backup? It is listed again, and what is missing is taken for deleted",
+			"kind", f.kind, "read", o.ResourceVersion)
+		return nil, apierrors.NewResourceExpired("the API server's store has an earlier version")
+	}
+	w, err := a.watch(ctx, o)
+	if err != nil {
+		f.failed(ctx, err)
+		return nil, err
+	}
+	f.heard()
+	return tap(w, func(e watch.Event) {
+		switch e.Type {
+		case watch.Error:
+			f.failed(ctx, apierrors.FromObject(e.Object))
+		case watch.Bookmark:
+		default:
+			f.heard()
+		}
+	}, func() []watch.Event { return nil }), nil
+}
+
+// wentBack says whether a list was made from a version before another.
+func wentBack(list runtime.Object, version string) bool {
+	m, err := meta.ListAccessor(list)
+	if err != nil {
+		return false
+	}
+	order, err := resourceversion.CompareResourceVersion(m.GetResourceVersion(), version)
+	return err == nil && order < 0
+}
+
+// streamList asks for a list of what there is now as a stream, and goes on with a watch. client-go would begin one that broke off anew at once, as often as it does: as an error it is
+// followed by a list.
+func (f *feed) streamList(ctx context.Context, a api, o metav1.ListOptions) (watch.Interface, error) {
+	// An API server that does not stream says so by the first, or with an etcd before 3.5.13 by the second. A list is asked for then.
+	failed := func(err error) {
+		if !apierrors.IsInvalid(err) && !apierrors.IsInternalError(err) {
+			f.failed(ctx, err)
+		}
+	}
+	o.ResourceVersion = ""
+	w, err := a.watch(ctx, o)
+	if err != nil {
+		failed(err)
+		return nil, err
+	}
+	whole := false
+	return tap(w, func(e watch.Event) {
+		switch {
+		case e.Type == watch.Error:
+			failed(apierrors.FromObject(e.Object))
+		case e.Type != watch.Bookmark:
+			f.heard()
+		case endsList(e):
+			whole = true
+			f.heard()
+		}
 	}, func() []watch.Event {
 		if whole {
 			return nil
 		}
 		broken := apierrors.NewInternalError(errors.New("the streamed list broke off")).Status()
 		return []watch.Event{{Type: watch.Error, Object: &broken}}
-	})
+	}), nil
 }
 
-// endsList: what was streamed until here is a whole list.
+// endsList says whether a bookmark ends a streamed list.
 func endsList(e watch.Event) bool {
-	if e.Type != watch.Bookmark {
-		return false
-	}
 	m, err := meta.Accessor(e.Object)
 	return err == nil && m.GetAnnotations()[metav1.InitialEventsAnnotationKey] == "true"
-}
-
-// watchFailed: an API server that does not stream lists says so in one of these ways (the second with an etcd before 3.5.13), and is asked for a list instead.
-func (f *feed) watchFailed(ctx context.Context, streamed bool, err error) {
-	if streamed && (apierrors.IsInvalid(err) || apierrors.IsInternalError(err)) {
-		f.logger.DebugContext(ctx, "the list is not streamed: it is asked for", "kind", f.kind, "error", err)
-		return
-	}
-	f.failed(ctx, err)
 }
 
 // failed says what it means that a kind cannot be watched. What was read before stays in force: nothing is taken for deleted.
