@@ -21,6 +21,7 @@ func TestOnAnAPIServer(t *testing.T) {
 	t.Run("etcd away", c.etcdAway)
 	t.Run("compaction", c.compaction)
 	t.Run("a restored backup", c.restored)
+	t.Run("definitions", c.definitions)
 }
 
 // quiet: watches without an event show progress all the same.

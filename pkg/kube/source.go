@@ -84,20 +84,21 @@ func NewSource(c Config) *Source {
 			signal(s.changed)
 		}
 	}
-	s.namespaces = newTable("namespaces", c.Logger, convertNamespace, same[model.Namespace], always[model.Namespace](world(&s.worldDirty)))
-	s.services = newTable("services", c.Logger, convertService, same[model.Service], always[model.Service](world(&s.worldDirty)))
-	s.pods = newTable("pods", c.Logger, convertPod, same[pod], always[pod](world(&s.worldDirty)))
-	s.slices = newTable("endpointslices", c.Logger, convertSlice, same[[]convert.Endpoint], always[[]convert.Endpoint](world(&s.sliceDirty)))
-	s.mesh = newTable("configmaps", c.Logger, convertMesh, same[meshConfig], always[meshConfig](func() { signal(s.changed) }))
-	s.networkPolicies = newTable("networkpolicies", c.Logger, convertNetworkPolicy, sameVersion, s.networkPolicyChanged)
-	s.policies = newTable("l7policies", c.Logger, convertPolicy, same[Policy], s.policyChanged)
-	s.accounts = newTable("serviceaccounts", c.Logger, convertAccount, same[string], always[string](func() {}))
+	s.namespaces = newTable(&c, "namespaces", convertNamespace, same[model.Namespace], always[model.Namespace](world(&s.worldDirty)))
+	s.services = newTable(&c, "services", convertService, same[model.Service], always[model.Service](world(&s.worldDirty)))
+	s.pods = newTable(&c, "pods", convertPod, same[pod], always[pod](world(&s.worldDirty)))
+	s.slices = newTable(&c, "endpointslices", convertSlice, same[[]convert.Endpoint], always[[]convert.Endpoint](world(&s.sliceDirty)))
+	s.mesh = newTable(&c, "configmaps", convertMesh, same[meshConfig], always[meshConfig](func() { signal(s.changed) }))
+	s.networkPolicies = newTable(&c, "networkpolicies", convertNetworkPolicy, sameVersion, s.networkPolicyChanged)
+	s.policies = newTable(&c, "l7policies", convertPolicy, same[Policy], s.policyChanged)
+	s.policies.describe = func(p *Policy) string { return fmt.Sprintf("(%s, generation %d)", p.Action, p.Generation) }
+	s.accounts = newTable(&c, "serviceaccounts", convertAccount, same[string], always[string](func() {}))
 	s.feeds = feeds(&c, s)
 	return s
 }
 
-func newTable[T any](kind string, logger *slog.Logger, convert func(any) (T, bool), same func(a, b *T) bool, changed func(old, new *T)) *table[T] {
-	return &table[T]{kind: kind, logger: logger, convert: convert, same: same, strip: strip, changed: changed, rows: map[types.NamespacedName]*T{}}
+func newTable[T any](c *Config, kind string, convert func(any) (T, bool), same func(a, b *T) bool, changed func(old, new *T)) *table[T] {
+	return &table[T]{kind: kind, logger: c.Logger, metrics: c.Metrics, convert: convert, same: same, strip: strip, changed: changed, rows: map[types.NamespacedName]*T{}}
 }
 
 func always[T any](tell func()) func(old, new *T) { return func(*T, *T) { tell() } }

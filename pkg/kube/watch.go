@@ -44,13 +44,14 @@ type feed struct {
 	logger   *slog.Logger
 	metrics  *Metrics
 	synced   func() bool
+	size     func() int
 	progress atomic.Int64 // when anything was heard last, in Unix nanoseconds
 	run      func(ctx context.Context)
 }
 
 // newFeed makes the reflector of a kind, which writes to a table.
 func newFeed[T any](c *Config, a api, example runtime.Object, t *table[T]) *feed {
-	f := &feed{kind: t.kind, logger: t.logger, metrics: c.Metrics, synced: t.hasSynced}
+	f := &feed{kind: t.kind, logger: t.logger, metrics: c.Metrics, synced: t.hasSynced, size: t.size}
 	seconds := max(1, int64(watchTimeout(c.StaleAfter)/time.Second))
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
@@ -75,7 +76,10 @@ func newFeed[T any](c *Config, a api, example runtime.Object, t *table[T]) *feed
 	return f
 }
 
-func (f *feed) heard() { f.progress.Store(time.Now().UnixNano()) }
+func (f *feed) heard() {
+	f.progress.Store(time.Now().UnixNano())
+	f.metrics.defined(f.kind, true)
+}
 
 // quiet is how long nothing was heard.
 func (f *feed) quiet(now time.Time) time.Duration {
@@ -194,7 +198,11 @@ func (f *feed) failed(ctx context.Context, err error) {
 	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
 		level, remedy = slog.LevelError, fmt.Sprintf("grant list and watch of %s to the control plane's service account", f.kind)
 	case apierrors.IsNotFound(err):
+		f.metrics.defined(f.kind, false)
 		level, remedy = slog.LevelError, fmt.Sprintf("install the definition of %s (manifests/crd)", f.kind)
+		if f.synced() && f.size() == 0 {
+			remedy += "; with it everything of the kind is gone: what it isolated is open"
+		}
 	}
 	f.logger.Log(ctx, level, "watching failed: what was read last stays in force, and it is tried again", "kind", f.kind, "error", err, "remedy", remedy)
 }
