@@ -35,7 +35,7 @@ const (
 	// account has the rights that the manifests grant.
 	account = "system:serviceaccount:" + system + ":pilot-lite"
 	// staleAfter stands for the minute that production waits.
-	staleAfter = 6 * time.Second
+	staleAfter = 3 * time.Second
 	// patience is for a busy machine: nothing here is measured by it.
 	patience = 90 * time.Second
 	// marker is the name of one object of each kind, which no fault may take away; crowd is how many pods more.

@@ -40,7 +40,7 @@ func (c *cluster) compaction(t *testing.T) {
 	v, s := c.viewBy(t, who, staleAfter), c.story(t, "compaction")
 	v.tells(t, "at first", s)
 	g.shut.Store(true)
-	v.proxy.Cut()
+	v.stale(t, "when the watches have ended", kinds()...)
 	for range 3 {
 		s.next(t)
 	}
@@ -85,7 +85,7 @@ func (c *cluster) restored(t *testing.T) {
 	v.tells(t, "after the restoration", &before)
 	t.Logf("noticed after %s", time.Since(began).Round(100*time.Millisecond))
 	v.says(t, "objects are gone", "kind=l7policies", c.namespace+"/later (Allow, generation 1)")
-	v.says(t, "level=ERROR", "restored from a backup")
+	v.says(t, "level=ERROR", "restored from a backup", "kind=l7policies")
 	if v.metric(t, "pilot_lite_objects_gone_total", v1alpha1.Resource) != 1 {
 		t.Error("the metric does not tell")
 	}

@@ -244,9 +244,7 @@ func (s *Source) Snapshot() (*model.Snapshot, bool) {
 		policies = append(policies, p.Policy)
 		found = append(found, p.Diagnostics...)
 	}
-	for _, p := range s.problems {
-		found = append(found, p)
-	}
+	found = append(found, s.problems...)
 	foreign := slices.DeleteFunc(s.networkPolicies.list(), func(np *networkingv1.NetworkPolicy) bool { return !convert.ForeignNetworkPolicy(np) })
 	s.snapshot = s.world.Snapshot(policies, foreign, *s.goodMesh, found)
 	return s.snapshot, true

@@ -89,14 +89,18 @@ func (f *feed) quiet(now time.Time) time.Duration {
 // list asks for what there is now. What an API server remembers may be older than what was read before, by this process or by another one; and asked for the version
 // that was read before, one whose store was restored from a backup says no for 40 s.
 func (f *feed) list(ctx context.Context, a api, o metav1.ListOptions) (runtime.Object, error) {
+	read := o.ResourceVersion
 	o.ResourceVersion, o.ResourceVersionMatch = "", ""
 	list, err := a.list(ctx, o)
 	if err != nil {
 		f.failed(ctx, err)
 		return nil, err
 	}
-	if m, err := meta.ListAccessor(list); err == nil && m.GetContinue() == "" {
-		f.heard()
+	if m, err := meta.ListAccessor(list); err == nil {
+		f.wentBack(ctx, m.GetResourceVersion(), read)
+		if m.GetContinue() == "" {
+			f.heard()
+		}
 	}
 	return list, nil
 }
@@ -111,10 +115,7 @@ func (f *feed) watch(ctx context.Context, a api, o metav1.ListOptions) (watch.In
 		f.failed(ctx, err)
 		return nil, err
 	}
-	if wentBack(stored, o.ResourceVersion) {
-		f.metrics.watchFailed(f.kind)
-		f.logger.ErrorContext(ctx, "the API server has forgotten what it told: was it restored from a backup? It is listed again, and what is missing is taken for deleted",
-			"kind", f.kind, "read", o.ResourceVersion)
+	if m, err := meta.ListAccessor(stored); err == nil && f.wentBack(ctx, m.GetResourceVersion(), o.ResourceVersion) {
 		return nil, apierrors.NewResourceExpired("the API server's store has an earlier version")
 	}
 	w, err := a.watch(ctx, o)
@@ -134,14 +135,15 @@ func (f *feed) watch(ctx context.Context, a api, o metav1.ListOptions) (watch.In
 	}, func() []watch.Event { return nil }), nil
 }
 
-// wentBack says whether a list was made from a version before another.
-func wentBack(list runtime.Object, version string) bool {
-	m, err := meta.ListAccessor(list)
-	if err != nil {
+// wentBack says whether the API server has an earlier version than was read, and tells people what follows.
+func (f *feed) wentBack(ctx context.Context, has, read string) bool {
+	if order, err := resourceversion.CompareResourceVersion(has, read); err != nil || order >= 0 {
 		return false
 	}
-	order, err := resourceversion.CompareResourceVersion(m.GetResourceVersion(), version)
-	return err == nil && order < 0
+	f.metrics.watchFailed(f.kind)
+	f.logger.ErrorContext(ctx, "the API server has an earlier state than it had: was it restored from a backup? All is listed again, and what is missing is gone",
+		"kind", f.kind, "has", has, "read", read)
+	return true
 }
 
 // streamList asks for a list of what there is now as a stream, and goes on with a watch. client-go would begin one that broke off anew at once, as often as it does: as an error it is
@@ -153,6 +155,7 @@ func (f *feed) streamList(ctx context.Context, a api, o metav1.ListOptions) (wat
 			f.failed(ctx, err)
 		}
 	}
+	read := o.ResourceVersion
 	o.ResourceVersion = ""
 	w, err := a.watch(ctx, o)
 	if err != nil {
@@ -161,15 +164,18 @@ func (f *feed) streamList(ctx context.Context, a api, o metav1.ListOptions) (wat
 	}
 	whole := false
 	return tap(w, func(e watch.Event) {
-		switch {
-		case e.Type == watch.Error:
+		if e.Type == watch.Error {
 			failed(apierrors.FromObject(e.Object))
-		case e.Type != watch.Bookmark:
-			f.heard()
-		case endsList(e):
-			whole = true
-			f.heard()
+			return
 		}
+		if m, err := meta.Accessor(e.Object); err == nil && e.Type == watch.Bookmark {
+			if whole || m.GetAnnotations()[metav1.InitialEventsAnnotationKey] != "true" {
+				return
+			}
+			whole = true
+			f.wentBack(ctx, m.GetResourceVersion(), read)
+		}
+		f.heard()
 	}, func() []watch.Event {
 		if whole {
 			return nil
@@ -177,12 +183,6 @@ func (f *feed) streamList(ctx context.Context, a api, o metav1.ListOptions) (wat
 		broken := apierrors.NewInternalError(errors.New("the streamed list broke off")).Status()
 		return []watch.Event{{Type: watch.Error, Object: &broken}}
 	}), nil
-}
-
-// endsList says whether a bookmark ends a streamed list.
-func endsList(e watch.Event) bool {
-	m, err := meta.Accessor(e.Object)
-	return err == nil && m.GetAnnotations()[metav1.InitialEventsAnnotationKey] == "true"
 }
 
 // failed says what it means that a kind cannot be watched. What was read before stays in force: nothing is taken for deleted.
