@@ -3,10 +3,10 @@ package rbac_test
 import (
 	"fmt"
 	"net/netip"
-	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/pilot-lite/pilot-lite/internal/rbactest"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 	"github.com/pilot-lite/pilot-lite/pkg/translate/rbac"
 )
@@ -41,12 +41,12 @@ func worst(t *testing.T, m mix, n int) int {
 		p.Rules = append(p.Rules, rule)
 	}
 	http, _ := open(t, rbac.Compile(rbac.Input{Policies: []rbac.Policy{p}}))
-	in := &interpreter{t: t, regexps: map[string]*regexp.Regexp{}}
+	in := rbactest.New(t)
 	most := 0
 	for _, i := range []int{0, 1, n / 3, n / 2, n - 2, n - 1} {
-		in.request, in.steps = parse(t, m.request(i)), 0
-		in.decide(http.GetMatcher())
-		most = max(most, in.steps)
+		in.Request, in.Steps = parse(t, m.request(i)), 0
+		in.Decide(http.GetMatcher())
+		most = max(most, in.Steps)
 	}
 	return most
 }
