@@ -3,7 +3,6 @@ package manifests_test
 
 import (
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,8 +12,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/pilot-lite/pilot-lite/internal/apitest"
 )
@@ -37,7 +34,7 @@ func start(t *testing.T) *cluster {
 	kubectl := apitest.Program(t, "KUBECTL", "kubectl")
 	s := apitest.New(t)
 	c := &cluster{server: s, Interface: kubernetes.NewForConfigOrDie(s.Config())}
-	kubeconfig := c.kubeconfig(t)
+	kubeconfig := apitest.Kubeconfig(t, s.Config())
 	run := func(args ...string) {
 		t.Helper()
 		out, err := exec.CommandContext(t.Context(), kubectl, append([]string{"--kubeconfig", kubeconfig}, args...)...).CombinedOutput()
@@ -67,23 +64,6 @@ func start(t *testing.T) *cluster {
 	}
 	c.waitForPolicies(t)
 	return c
-}
-
-// kubeconfig writes one for kubectl.
-func (c *cluster) kubeconfig(t *testing.T) string {
-	t.Helper()
-	config := c.server.Config()
-	file := filepath.Join(t.TempDir(), "kubeconfig")
-	err := clientcmd.WriteToFile(clientcmdapi.Config{
-		Clusters:       map[string]*clientcmdapi.Cluster{"test": {Server: config.Host, CertificateAuthorityData: config.CAData}},
-		AuthInfos:      map[string]*clientcmdapi.AuthInfo{"admin": {ClientCertificateData: config.CertData, ClientKeyData: config.KeyData}},
-		Contexts:       map[string]*clientcmdapi.Context{"test": {Cluster: "test", AuthInfo: "admin"}},
-		CurrentContext: "test",
-	}, file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return file
 }
 
 // as is the cluster as somebody else sees it.

@@ -41,7 +41,7 @@ func TestDiffAgainstACluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Apply(t, file)
-	kubeconfig := s.Kubeconfig(t)
+	kubeconfig := apitest.Kubeconfig(t, s.Config())
 	compare := func(text string) (code int, out, err string) {
 		t.Helper()
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

@@ -40,9 +40,11 @@ type clusterOptions struct {
 	kubeconfig, namespace string
 	image, sidecarImage   string
 	webhooks, health      string
+	staleAfter            time.Duration // kube.StaleAfter; tests have less patience
 }
 
 func (o *clusterOptions) flags(f *pflag.FlagSet) {
+	o.staleAfter = kube.StaleAfter
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "cluster to serve (default: the one that this process runs in, else kubectl's)")
 	f.StringVar(&o.namespace, "namespace", envOr("POD_NAMESPACE", defaultNamespace), "the control plane's own namespace")
 	f.StringVar(&o.image, "image", "", "this program's image, for the init container that captures")
@@ -82,7 +84,8 @@ func (o *serveOptions) serveCluster(ctx context.Context, logger *slog.Logger) er
 	}
 	registry := newRegistry()
 	s := &clusterServer{options: o, clients: clients, source: kube.NewSource(kube.Config{
-		Client: clients.Client, Dynamic: clients.Dynamic, Namespace: o.cluster.namespace, Logger: logger.With("component", "kube"), Metrics: kube.NewMetrics(registry),
+		Client: clients.Client, Dynamic: clients.Dynamic, Namespace: o.cluster.namespace, StaleAfter: o.cluster.staleAfter,
+		Logger: logger.With("component", "kube"), Metrics: kube.NewMetrics(registry),
 	})}
 	if s.core, err = newCore(s.source, registry, logger); err != nil {
 		return failure{err}
@@ -145,7 +148,7 @@ func (s *clusterServer) unready() string {
 		return "not everything was listed yet: " + strings.Join(waiting, ", ")
 	}
 	if stale := s.source.Stale(time.Now()); len(stale) > 0 {
-		return fmt.Sprintf("nothing was heard of %s for %s; what was read last is in force", strings.Join(stale, ", "), kube.StaleAfter)
+		return fmt.Sprintf("nothing was heard of %s for %s; what was read last is in force", strings.Join(stale, ", "), s.options.cluster.staleAfter)
 	}
 	return ""
 }

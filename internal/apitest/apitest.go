@@ -1,6 +1,6 @@
 // Package apitest runs a real API server in tests: etcd and kube-apiserver on loopback, with certificates of their own. Input: the two programs. Output: an API
-// server that ends with the test, can be stopped, paused and started again, and clients' configurations. Entry points: Start, and New where more than a client is
-// needed. A start takes some seconds: tests of a package share one server, each in a namespace of its own.
+// server that ends with the test, can be stopped, paused and started again, as its etcd can, clients' configurations, and a proxy that fails as networks do.
+// Entry points: Start, and New where more than a client is needed. A start takes some seconds: tests of a package share one server, each in a namespace of its own.
 package apitest
 
 import (
@@ -30,12 +30,13 @@ import (
 
 // Server is an API server and its etcd.
 type Server struct {
-	t     testing.TB
-	dir   string
-	port  int
-	etcd  *process
-	certs *certificates
-	admin *rest.Config
+	t        testing.TB
+	dir      string
+	port     int
+	etcdPort int
+	etcd     *process
+	certs    *certificates
+	admin    *rest.Config
 
 	mu  sync.Mutex
 	api *process // nil while it is stopped
@@ -57,14 +58,13 @@ func Start(t testing.TB) *rest.Config {
 func New(t testing.TB) *Server {
 	t.Helper()
 	etcd, apiserver := Program(t, "ETCD", "etcd"), Program(t, "KUBE_APISERVER", "kube-apiserver")
-	s := &Server{t: t, dir: t.TempDir(), port: porttest.Free(t, loopback)}
+	s := &Server{t: t, dir: t.TempDir(), port: porttest.Free(t, loopback), etcdPort: porttest.Free(t, loopback)}
 	s.certs = newCertificates(t, s.dir)
 	s.admin = s.User("admin", "system:masters")
-	client, peer := porttest.Free(t, loopback), porttest.Free(t, loopback)
-	s.etcd = start(t, s.dir, etcd,
-		"--data-dir="+filepath.Join(s.dir, "etcd"), "--listen-client-urls="+local("http", client), "--advertise-client-urls="+local("http", client),
-		"--listen-peer-urls="+local("http", peer), "--log-level=warn", "--snapshot-count=10000")
-	t.Cleanup(s.etcd.kill)
+	client := local("http", s.etcdPort)
+	s.etcd = start(t, s.dir, etcd, "--data-dir="+s.etcdData(), "--listen-client-urls="+client, "--advertise-client-urls="+client,
+		"--listen-peer-urls="+local("http", porttest.Free(t, loopback)), "--log-level=warn", "--snapshot-count=10000")
+	t.Cleanup(func() { s.etcd.kill() })
 	t.Cleanup(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -72,14 +72,14 @@ func New(t testing.TB) *Server {
 			s.api.kill()
 		}
 	})
-	s.api = start(t, s.dir, apiserver, s.flags(client)...)
+	s.api = start(t, s.dir, apiserver, s.flags()...)
 	s.waitReady()
 	return s
 }
 
-func (s *Server) flags(etcd int) []string {
+func (s *Server) flags() []string {
 	return []string{
-		"--etcd-servers=" + local("http", etcd), "--bind-address=127.0.0.1", "--secure-port=" + strconv.Itoa(s.port), "--endpoint-reconciler-type=none",
+		"--etcd-servers=" + local("http", s.etcdPort), "--bind-address=127.0.0.1", "--secure-port=" + strconv.Itoa(s.port), "--endpoint-reconciler-type=none",
 		"--service-cluster-ip-range=10.96.0.0/16", "--authorization-mode=RBAC", "--allow-privileged", "--client-ca-file=" + s.certs.caFile,
 		"--tls-cert-file=" + s.certs.serverFile, "--tls-private-key-file=" + s.certs.serverKeyFile, "--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file=" + s.certs.accountKeyFile, "--service-account-signing-key-file=" + s.certs.accountKeyFile,
@@ -111,28 +111,27 @@ func (s *Server) Namespace(t testing.TB, prefix string, labels map[string]string
 	return ns.Name
 }
 
-// Controllers runs some of Kubernetes' own controllers until the test ends, the garbage collector, say. Without their program the test is skipped.
-func (s *Server) Controllers(t testing.TB, names ...string) {
-	t.Helper()
-	program := Program(t, "KUBE_CONTROLLER_MANAGER", "kube-controller-manager")
-	file := s.Kubeconfig(t)
-	p := start(t, s.dir, program, "--kubeconfig="+file, "--controllers="+strings.Join(names, ","), "--leader-elect=false", "--secure-port=0")
-	t.Cleanup(p.kill)
-}
-
-// Kubeconfig writes a file for programs that may do everything, and returns its path.
-func (s *Server) Kubeconfig(t testing.TB) string {
+// Kubeconfig writes a client's configuration to a file, and returns its path.
+func Kubeconfig(t testing.TB, c *rest.Config) string {
 	t.Helper()
 	config := clientcmdapi.NewConfig()
-	config.Clusters["test"] = &clientcmdapi.Cluster{Server: s.admin.Host, CertificateAuthorityData: s.admin.CAData}
-	config.AuthInfos["test"] = &clientcmdapi.AuthInfo{ClientCertificateData: s.admin.CertData, ClientKeyData: s.admin.KeyData}
+	config.Clusters["test"] = &clientcmdapi.Cluster{Server: c.Host, CertificateAuthorityData: c.CAData}
+	config.AuthInfos["test"] = &clientcmdapi.AuthInfo{ClientCertificateData: c.CertData, ClientKeyData: c.KeyData}
 	config.Contexts["test"] = &clientcmdapi.Context{Cluster: "test", AuthInfo: "test"}
 	config.CurrentContext = "test"
-	file := filepath.Join(s.dir, "kubeconfig")
+	file := filepath.Join(t.TempDir(), "kubeconfig")
 	if err := clientcmd.WriteToFile(*config, file); err != nil {
 		t.Fatal(err)
 	}
 	return file
+}
+
+// Controllers runs some of Kubernetes' own controllers until the test ends, the garbage collector, say. Without their program the test is skipped.
+func (s *Server) Controllers(t testing.TB, names ...string) {
+	t.Helper()
+	program := Program(t, "KUBE_CONTROLLER_MANAGER", "kube-controller-manager")
+	p := start(t, s.dir, program, "--kubeconfig="+Kubeconfig(t, s.admin), "--controllers="+strings.Join(names, ","), "--leader-elect=false", "--secure-port=0")
+	t.Cleanup(p.kill)
 }
 
 // Stop ends the API server at once, as a crash would; etcd stays.

@@ -27,25 +27,25 @@ func of[L runtime.Object](c client[L]) api {
 }
 
 // feeds are what a source follows.
-func feeds(c Config, s *Source) []*feed {
+func feeds(c *Config, s *Source) []*feed {
 	everywhere := metav1.NamespaceAll
 	policies := c.Dynamic.Resource(v1alpha1.SchemeGroupVersion().WithResource(v1alpha1.Resource)).Namespace(everywhere)
 	policy := &unstructured.Unstructured{}
 	policy.SetGroupVersionKind(v1alpha1.SchemeGroupVersion().WithKind(v1alpha1.Kind))
 	return []*feed{
-		newFeed(of(c.Client.CoreV1().Namespaces()), &corev1.Namespace{}, s.namespaces, c.Metrics),
-		newFeed(of(c.Client.CoreV1().Services(everywhere)), &corev1.Service{}, s.services, c.Metrics),
-		newFeed(of(c.Client.DiscoveryV1().EndpointSlices(everywhere)), &discoveryv1.EndpointSlice{}, s.slices, c.Metrics),
-		newFeed(of(c.Client.CoreV1().Pods(everywhere)), &corev1.Pod{}, s.pods, c.Metrics),
-		newFeed(of(c.Client.CoreV1().ServiceAccounts(everywhere)), &corev1.ServiceAccount{}, s.accounts, c.Metrics),
-		newFeed(of(c.Client.NetworkingV1().NetworkPolicies(everywhere)), &networkingv1.NetworkPolicy{}, s.networkPolicies, c.Metrics),
-		newFeed(named(of(c.Client.CoreV1().ConfigMaps(c.Namespace)), convert.MeshConfigMap), &corev1.ConfigMap{}, s.mesh, c.Metrics),
-		newFeed(api{
+		newFeed(c, of(c.Client.CoreV1().Namespaces()), &corev1.Namespace{}, s.namespaces),
+		newFeed(c, of(c.Client.CoreV1().Services(everywhere)), &corev1.Service{}, s.services),
+		newFeed(c, of(c.Client.DiscoveryV1().EndpointSlices(everywhere)), &discoveryv1.EndpointSlice{}, s.slices),
+		newFeed(c, of(c.Client.CoreV1().Pods(everywhere)), &corev1.Pod{}, s.pods),
+		newFeed(c, of(c.Client.CoreV1().ServiceAccounts(everywhere)), &corev1.ServiceAccount{}, s.accounts),
+		newFeed(c, of(c.Client.NetworkingV1().NetworkPolicies(everywhere)), &networkingv1.NetworkPolicy{}, s.networkPolicies),
+		newFeed(c, named(of(c.Client.CoreV1().ConfigMaps(c.Namespace)), convert.MeshConfigMap), &corev1.ConfigMap{}, s.mesh),
+		newFeed(c, api{
 			list: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return policies.List(ctx, o) },
 			watch: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 				return policies.Watch(ctx, o)
 			},
-		}, policy, s.policies, c.Metrics),
+		}, policy, s.policies),
 	}
 }
 

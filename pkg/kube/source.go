@@ -28,15 +28,18 @@ type Config struct {
 	Dynamic dynamic.Interface
 	// Namespace is the control plane's own, in which the mesh's settings stand.
 	Namespace string
-	Logger    *slog.Logger
-	Metrics   *Metrics // may be nil
+	// StaleAfter is how long a watch may show no progress before what was read from it counts as old: StaleAfter where it is zero.
+	StaleAfter time.Duration
+	Logger     *slog.Logger
+	Metrics    *Metrics // may be nil
 }
 
 // Source follows a cluster. Nothing is known before everything was listed once; from then on what cannot be watched any more stays as it was last.
 type Source struct {
-	logger  *slog.Logger
-	changed chan struct{}
-	feeds   []*feed
+	logger     *slog.Logger
+	changed    chan struct{}
+	feeds      []*feed
+	staleAfter time.Duration
 
 	namespaces      *table[model.Namespace]
 	services        *table[model.Service]
@@ -66,7 +69,13 @@ func NewSource(c Config) *Source {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Source{logger: c.Logger, changed: make(chan struct{}, 1), policyStatus: make(chan struct{}, 1), companions: make(chan struct{}, 1), defaultMesh: convert.DefaultMesh()}
+	if c.StaleAfter == 0 {
+		c.StaleAfter = StaleAfter
+	}
+	s := &Source{
+		logger: c.Logger, staleAfter: c.StaleAfter, changed: make(chan struct{}, 1), policyStatus: make(chan struct{}, 1), companions: make(chan struct{}, 1),
+		defaultMesh: convert.DefaultMesh(),
+	}
 	world := func(dirty *bool) func() {
 		return func() {
 			s.mu.Lock()
@@ -75,20 +84,21 @@ func NewSource(c Config) *Source {
 			signal(s.changed)
 		}
 	}
-	s.namespaces = newTable("namespaces", c.Logger, convertNamespace, same[model.Namespace], always[model.Namespace](world(&s.worldDirty)))
-	s.services = newTable("services", c.Logger, convertService, same[model.Service], always[model.Service](world(&s.worldDirty)))
-	s.pods = newTable("pods", c.Logger, convertPod, same[pod], always[pod](world(&s.worldDirty)))
-	s.slices = newTable("endpointslices", c.Logger, convertSlice, same[[]convert.Endpoint], always[[]convert.Endpoint](world(&s.sliceDirty)))
-	s.mesh = newTable("configmaps", c.Logger, convertMesh, same[meshConfig], always[meshConfig](func() { signal(s.changed) }))
-	s.networkPolicies = newTable("networkpolicies", c.Logger, convertNetworkPolicy, sameVersion, s.networkPolicyChanged)
-	s.policies = newTable("l7policies", c.Logger, convertPolicy, same[Policy], s.policyChanged)
-	s.accounts = newTable("serviceaccounts", c.Logger, convertAccount, same[string], s.accountsChanged)
-	s.feeds = feeds(c, s)
+	s.namespaces = newTable(&c, "namespaces", convertNamespace, same[model.Namespace], always[model.Namespace](world(&s.worldDirty)))
+	s.services = newTable(&c, "services", convertService, same[model.Service], always[model.Service](world(&s.worldDirty)))
+	s.pods = newTable(&c, "pods", convertPod, same[pod], always[pod](world(&s.worldDirty)))
+	s.slices = newTable(&c, "endpointslices", convertSlice, same[[]convert.Endpoint], always[[]convert.Endpoint](world(&s.sliceDirty)))
+	s.mesh = newTable(&c, "configmaps", convertMesh, same[meshConfig], always[meshConfig](func() { signal(s.changed) }))
+	s.networkPolicies = newTable(&c, "networkpolicies", convertNetworkPolicy, sameVersion, s.networkPolicyChanged)
+	s.policies = newTable(&c, "l7policies", convertPolicy, same[Policy], s.policyChanged)
+	s.policies.describe = func(p *Policy) string { return fmt.Sprintf("(%s, generation %d)", p.Action, p.Generation) }
+	s.accounts = newTable(&c, "serviceaccounts", convertAccount, same[string], s.accountsChanged)
+	s.feeds = feeds(&c, s)
 	return s
 }
 
-func newTable[T any](kind string, logger *slog.Logger, convert func(any) (T, bool), same func(a, b *T) bool, changed func(old, new *T)) *table[T] {
-	return &table[T]{kind: kind, logger: logger, convert: convert, same: same, strip: strip, changed: changed, rows: map[types.NamespacedName]*T{}}
+func newTable[T any](c *Config, kind string, convert func(any) (T, bool), same func(a, b *T) bool, changed func(old, new *T)) *table[T] {
+	return &table[T]{kind: kind, logger: c.Logger, metrics: c.Metrics, convert: convert, same: same, strip: strip, changed: changed, rows: map[types.NamespacedName]*T{}}
 }
 
 func always[T any](tell func()) func(old, new *T) { return func(*T, *T) { tell() } }
@@ -205,11 +215,11 @@ func (s *Source) Waiting() []string {
 	return out
 }
 
-// Stale are the kinds of which nothing was heard for StaleAfter, since which anything may have changed.
+// Stale are the kinds of which nothing was heard for too long (Config.StaleAfter): anything may have changed since.
 func (s *Source) Stale(now time.Time) []string {
 	var out []string
 	for _, f := range s.feeds {
-		if f.quiet(now) > StaleAfter {
+		if f.quiet(now) > s.staleAfter {
 			out = append(out, f.kind)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -14,8 +15,9 @@ import (
 // table holds the converted objects of one kind. It is what a reflector writes to: an object is converted as it arrives, and its original is dropped,
 // so that nothing is held twice and nothing that is not used. A list replaces the table at once: there is no state between two lists.
 type table[T any] struct {
-	kind   string
-	logger *slog.Logger
+	kind    string
+	logger  *slog.Logger
+	metrics *Metrics
 	// convert keeps what is used of an object; keep is false where that is nothing.
 	convert func(object any) (value T, keep bool)
 	// same says whether two values mean the same to everybody, so that the event is dropped.
@@ -24,6 +26,8 @@ type table[T any] struct {
 	strip cache.TransformFunc
 	// changed is called, outside the table's lock, after a row did: old is nil for a new one, new for one that is gone, and both after a list.
 	changed func(old, new *T)
+	// describe says of a row that is gone what people should know; nil where its name says it all.
+	describe func(*T) string
 
 	mu     sync.Mutex
 	rows   map[types.NamespacedName]*T
@@ -123,11 +127,12 @@ func (t *table[T]) Replace(objects []any, _ string) error {
 func (t *table[T]) replace(next map[types.NamespacedName]*T) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	changed, gone := !t.synced, 0
+	changed := !t.synced
+	gone := map[types.NamespacedName]*T{}
 	for name, old := range t.rows {
 		switch r := next[name]; {
 		case r == nil:
-			gone++
+			gone[name] = old
 		case t.same(old, r):
 			next[name] = old
 			continue
@@ -135,12 +140,35 @@ func (t *table[T]) replace(next map[types.NamespacedName]*T) bool {
 		changed = true
 	}
 	changed = changed || len(next) != len(t.rows)
-	if gone > 0 {
-		// Either they were deleted while nobody watched, or the API server was restored from a backup: people should know.
-		t.logger.Warn("objects are gone since the last list", "kind", t.kind, "gone", gone, "listed", len(next))
-	}
+	t.tellGone(gone, len(next))
 	t.rows, t.synced = next, true
 	return changed
+}
+
+// tellGone: either they were deleted while nobody watched, or the API server was restored from a backup. People should know.
+func (t *table[T]) tellGone(gone map[types.NamespacedName]*T, listed int) {
+	if len(gone) == 0 {
+		return
+	}
+	t.metrics.vanished(t.kind, len(gone))
+	const most = 20 // names in a line
+	var names []string
+	for name, r := range gone {
+		if t.describe != nil {
+			names = append(names, name.String()+" "+t.describe(r))
+		} else {
+			names = append(names, name.String())
+		}
+	}
+	slices.Sort(names)
+	t.logger.Warn("objects are gone since the last list", "kind", t.kind, "gone", len(gone), "listed", listed, "names", names[:min(most, len(names))])
+}
+
+// size is how many rows there are.
+func (t *table[T]) size() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.rows)
 }
 
 // hasSynced says whether a complete list has arrived.

@@ -55,7 +55,7 @@ func TestStrippingChangesNoConversion(t *testing.T) {
 type recorder struct{ changes int }
 
 func podTable(r *recorder) *table[pod] {
-	return newTable("pods", slog.New(slog.DiscardHandler), convertPod, same[pod], always[pod](func() { r.changes++ }))
+	return newTable(&Config{Logger: slog.New(slog.DiscardHandler)}, "pods", convertPod, same[pod], always[pod](func() { r.changes++ }))
 }
 
 // An event that changes nothing that is used is dropped: pods' heartbeats and conditions must not cost a rebuild.

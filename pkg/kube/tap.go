@@ -16,21 +16,39 @@ type tapped struct {
 
 var _ watch.Interface = (*tapped)(nil)
 
-// tap has each event of a watch looked at before it is passed on.
-func tap(source watch.Interface, look func(watch.Event)) *tapped {
+// tap has each event of a watch looked at before it is passed on. After the last one, if nobody stopped the watch, comes what ended returns.
+func tap(source watch.Interface, look func(watch.Event), ended func() []watch.Event) *tapped {
 	t := &tapped{source: source, events: make(chan watch.Event), stopped: make(chan struct{})}
 	go func() {
 		defer close(t.events)
 		for e := range source.ResultChan() {
-			look(e)
 			select {
-			case t.events <- e:
-			case <-t.stopped:
+			case <-t.stopped: // that it was stopped can come as an error, which is none
+				return
+			default:
+			}
+			look(e)
+			if !t.pass(e) {
+				return
+			}
+		}
+		for _, e := range ended() {
+			if !t.pass(e) {
 				return
 			}
 		}
 	}()
 	return t
+}
+
+// pass passes an event on; false where the watch was stopped instead.
+func (t *tapped) pass(e watch.Event) bool {
+	select {
+	case t.events <- e:
+		return true
+	case <-t.stopped:
+		return false
+	}
 }
 
 // Stop ends the watch.

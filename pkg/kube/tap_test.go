@@ -15,7 +15,7 @@ func TestATapThatIsStopped(t *testing.T) {
 		source.Add(nil)
 		source.Modify(nil)
 		looked := 0
-		w := tap(source, func(watch.Event) { looked++ })
+		w := tap(source, func(watch.Event) { looked++ }, nothing)
 		if e := <-w.ResultChan(); e.Type != watch.Added {
 			t.Errorf("got %s", e.Type)
 		}
@@ -39,10 +39,12 @@ func TestATapThatEnds(t *testing.T) {
 	source.Delete(nil)
 	source.Stop()
 	n := 0
-	for range tap(source, func(watch.Event) {}).ResultChan() {
+	for range tap(source, func(watch.Event) {}, nothing).ResultChan() {
 		n++
 	}
 	if n != 2 {
 		t.Errorf("got %d events", n)
 	}
 }
+
+func nothing() []watch.Event { return nil }

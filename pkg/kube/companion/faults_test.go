@@ -162,9 +162,12 @@ func decided(all []networkingv1.NetworkPolicy) []*networkingv1.NetworkPolicy {
 
 // outages: an API server that is stopped or does not answer changes nothing that stands, and what changed meanwhile is written soon after.
 func (w *world) outages(t *testing.T) {
+	var drained func()
 	for name, outage := range map[string]struct{ begin, end func() }{
-		"no answer": {w.Pause, w.Resume},
-		"stopped":   {w.Stop, w.Restart},
+		"no answer":    {w.Pause, w.Resume},
+		"stopped":      {w.Stop, w.Restart},
+		"etcd away":    {w.KillEtcd, w.RestartEtcd},
+		"etcd is full": {func() { drained = w.Full(t) }, func() { drained() }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := w.plane(t, w.Namespace(t, "outages", nil))
