@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
 
+	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
+	"k8s.io/klog/v2"
 )
 
 // version is set by the linker (make build).
@@ -18,7 +21,7 @@ var version = "dev"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr})
+	code := run(ctx, os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr, clientGo: logClientGo})
 	stop()
 	os.Exit(code)
 }
@@ -27,7 +30,11 @@ func main() {
 type streams struct {
 	in       io.Reader
 	out, err io.Writer
+	// clientGo has client-go log to a logger. It logs to one for the whole process, so only main sets it; nil leaves it as it is.
+	clientGo func(*slog.Logger)
 }
+
+func logClientGo(l *slog.Logger) { klog.SetLogger(logr.FromSlogHandler(l.Handler())) }
 
 // Exit codes.
 const (

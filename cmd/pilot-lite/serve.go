@@ -140,6 +140,9 @@ func (o *serveOptions) run(ctx context.Context, s streams) error {
 		return err
 	}
 	if len(o.paths) == 0 {
+		if s.clientGo != nil {
+			s.clientGo(logger.With("component", "client-go"))
+		}
 		return o.serveCluster(ctx, logger)
 	}
 	return o.serveFiles(ctx, logger)

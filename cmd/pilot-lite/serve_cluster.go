@@ -10,10 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-logr/logr"
 	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
-	"k8s.io/klog/v2"
 
 	"github.com/pilot-lite/pilot-lite/pkg/convert"
 	"github.com/pilot-lite/pilot-lite/pkg/identity"
@@ -77,7 +75,6 @@ type clusterServer struct {
 
 // serveCluster serves a cluster.
 func (o *serveOptions) serveCluster(ctx context.Context, logger *slog.Logger) error {
-	klog.SetLogger(logr.FromSlogHandler(logger.With("component", "client-go").Handler()))
 	clients, err := kube.Connect(o.cluster.kubeconfig, "pilot-lite/"+version)
 	if err != nil {
 		return failure{err}
