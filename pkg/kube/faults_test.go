@@ -83,6 +83,7 @@ func (c *cluster) networks(t *testing.T) {
 		v.proxy.Cut()
 		s.next(t)
 		v.tells(t, "over a new connection", s)
+		v.proxy.Heal() // a second each way is much of the three after which a kind counts as stale here
 		v.stale(t, "then")
 	})
 }
@@ -99,5 +100,6 @@ func (c *cluster) halfOpen(t *testing.T) (noticed func(t *testing.T)) {
 		t.Helper()
 		v.tells(t, "over another connection", s)
 		v.stale(t, "then")
+		v.stop() // what happens from here on is not its story
 	}
 }
