@@ -67,7 +67,18 @@ func newSuite(t *testing.T) *suite {
 		env("E2E_IMAGE", "pilot-lite/pilot-lite:dev"), env("E2E_SIDECAR_IMAGE", "envoyproxy/envoy:distroless-v1.40.0"), env("E2E_BOOKINFO_IMAGE", "pilot-lite/bookinfo:dev"),
 	}}
 	s.copyRepository(t)
+	s.build(t)
 	return s
+}
+
+// build makes the program that the documentation's commands name, as make build does.
+func (s *suite) build(t *testing.T) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(s.dir, "bin", "pilot-lite"), "./cmd/pilot-lite")
+	cmd.Dir, cmd.Env = filepath.Join("..", ".."), append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
 }
 
 // copyRepository copies what the documentation's commands name.
