@@ -91,7 +91,7 @@ func (p *tracked) agrees() metav1.Condition {
 // text is "a, b, c and 5 more".
 func (n *names) text() string {
 	text := strings.Join(n.first, ", ")
-	if more := n.count - int32(len(n.first)); more > 0 { //nolint:gosec // at most three
+	if more := n.count - int32(len(n.first)); more > 0 {
 		text += fmt.Sprintf(" and %d more", more)
 	}
 	return text
