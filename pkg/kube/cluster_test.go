@@ -179,6 +179,7 @@ type view struct {
 	proxy    *apitest.Proxy
 	registry *prometheus.Registry
 	log      journal
+	stop     func()
 
 	mu        sync.Mutex
 	lost      map[string]bool // markers that are let go
@@ -205,10 +206,13 @@ func (c *cluster) viewBy(t *testing.T, who *rest.Config, staleAfter time.Duratio
 	var running sync.WaitGroup
 	running.Go(func() { _ = v.Run(ctx) })
 	running.Go(func() { v.guard(t, ctx) })
-	t.Cleanup(func() {
+	v.stop = func() {
 		proxy.Heal()
 		cancel()
 		running.Wait()
+	}
+	t.Cleanup(func() {
+		v.stop()
 		if t.Failed() {
 			t.Logf("what the source told:\n%s", v.log.String())
 		}

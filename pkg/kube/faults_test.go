@@ -99,5 +99,6 @@ func (c *cluster) halfOpen(t *testing.T) (noticed func(t *testing.T)) {
 		t.Helper()
 		v.tells(t, "over another connection", s)
 		v.stale(t, "then")
+		v.stop()
 	}
 }
