@@ -60,15 +60,15 @@ func metaOf(m *metav1.ObjectMeta) metav1.ObjectMeta {
 	return out
 }
 
-// strip takes out of listed objects what is not used, so that a list of thousands of pods does not stand in memory whole before it is converted.
+// strip takes out of an object what is not used, so that a list of thousands of pods does not stand in memory whole before it is converted.
 func strip(object any) (any, error) {
 	switch o := object.(type) {
 	case *corev1.Pod:
-		return &corev1.Pod{ObjectMeta: metaOf(&o.ObjectMeta), Spec: podSpec(&o.Spec), Status: corev1.PodStatus{
+		*o = corev1.Pod{ObjectMeta: metaOf(&o.ObjectMeta), Spec: podSpec(&o.Spec), Status: corev1.PodStatus{
 			Phase: o.Status.Phase, PodIP: o.Status.PodIP, PodIPs: o.Status.PodIPs,
-		}}, nil
+		}}
 	case *corev1.ServiceAccount:
-		return &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: o.Name, Namespace: o.Namespace, UID: o.UID, ResourceVersion: o.ResourceVersion}}, nil
+		*o = corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: o.Name, Namespace: o.Namespace, UID: o.UID, ResourceVersion: o.ResourceVersion}}
 	case *corev1.Namespace:
 		o.ObjectMeta = metaOf(&o.ObjectMeta)
 	case *corev1.Service:
@@ -110,6 +110,16 @@ func convertService(object any) (model.Service, bool) {
 		return model.Service{}, false
 	}
 	return convert.Service(o), true
+}
+
+// convertPods converts pods, which share their labels: those of a workload differ in nothing else.
+func convertPods() func(object any) (pod, bool) {
+	var known sharedLabels
+	return func(object any) (pod, bool) {
+		p, ok := convertPod(object)
+		p.Labels = known.of(p.Labels)
+		return p, ok
+	}
 }
 
 func convertPod(object any) (pod, bool) {

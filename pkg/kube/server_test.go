@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -81,9 +80,7 @@ func (c *cluster) restored(t *testing.T) {
 	}
 	v.tells(t, "at first", s)
 	restore()
-	began := time.Now()
 	v.tells(t, "after the restoration", &before)
-	t.Logf("noticed after %s", time.Since(began).Round(100*time.Millisecond))
 	v.says(t, "objects are gone", "kind=l7policies", c.namespace+"/later (Allow, generation 1)")
 	v.says(t, "level=ERROR", "restored from a backup", "kind=l7policies")
 	if v.metric(t, "pilot_lite_objects_gone_total", v1alpha1.Resource) != 1 {

@@ -86,7 +86,7 @@ func NewSource(c Config) *Source {
 	}
 	s.namespaces = newTable(&c, "namespaces", convertNamespace, same[model.Namespace], always[model.Namespace](world(&s.worldDirty)))
 	s.services = newTable(&c, "services", convertService, same[model.Service], always[model.Service](world(&s.worldDirty)))
-	s.pods = newTable(&c, "pods", convertPod, same[pod], always[pod](world(&s.worldDirty)))
+	s.pods = newTable(&c, "pods", convertPods(), same[pod], always[pod](world(&s.worldDirty)))
 	s.slices = newTable(&c, "endpointslices", convertSlice, same[[]convert.Endpoint], always[[]convert.Endpoint](world(&s.sliceDirty)))
 	s.mesh = newTable(&c, "configmaps", convertMesh, same[meshConfig], always[meshConfig](func() { signal(s.changed) }))
 	s.networkPolicies = newTable(&c, "networkpolicies", convertNetworkPolicy, sameVersion, s.networkPolicyChanged)
@@ -297,8 +297,9 @@ func (s *Source) readWorld() {
 	// What changes from here on makes it dirty again, so it is read once more.
 	onlySlices := s.world != nil && !s.worldDirty
 	s.worldDirty, s.sliceDirty = false, false
-	parts := convert.Parts{Namespaces: s.namespaces.list(), Services: s.services.list()}
-	for _, p := range s.pods.list() {
+	pods := s.pods.list()
+	parts := convert.Parts{Namespaces: s.namespaces.list(), Services: s.services.list(), Pods: make([]model.Pod, 0, len(pods))}
+	for _, p := range pods {
 		parts.Pods = append(parts.Pods, p.Pod)
 		parts.Diagnostics = append(parts.Diagnostics, p.found...)
 	}

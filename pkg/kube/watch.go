@@ -96,6 +96,13 @@ func (f *feed) list(ctx context.Context, a api, o metav1.ListOptions) (runtime.O
 		f.failed(ctx, err)
 		return nil, err
 	}
+	// Pages are collected before they are converted: each is stripped as it comes.
+	if err := meta.EachListItem(list, func(o runtime.Object) error {
+		_, err := strip(o)
+		return err
+	}); err != nil {
+		return nil, err
+	}
 	if m, err := meta.ListAccessor(list); err == nil {
 		f.wentBack(ctx, m.GetResourceVersion(), read)
 		if m.GetContinue() == "" {

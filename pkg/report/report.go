@@ -64,8 +64,8 @@ type source struct {
 
 // proxy is what is known of one.
 type proxy struct {
-	connected map[string]xds.ProxyStatus // by the replica that says so
-	rest      xds.ProxyStatus            // what was said last of one that is connected to none
+	connected map[string]*xds.ProxyStatus // by the replica that says so; pointers, since a map keeps room for eight of what it holds
+	rest      xds.ProxyStatus             // what was said last of one that is connected to none
 }
 
 // New returns a collector; Run starts it.
@@ -232,12 +232,16 @@ func (c *Collector) take(from string, changed []xds.ProxyStatus, complete bool) 
 func (c *Collector) takeOne(from string, said *xds.ProxyStatus) {
 	p := c.proxies[said.Node]
 	if p == nil {
-		p = &proxy{connected: map[string]xds.ProxyStatus{}}
+		p = &proxy{}
 		c.proxies[said.Node] = p
 	}
 	c.dirty[said.Node] = struct{}{}
+	said = kept(said)
 	if said.Connected {
-		p.connected[from] = *said
+		if p.connected == nil {
+			p.connected = map[string]*xds.ProxyStatus{}
+		}
+		p.connected[from] = said
 		return
 	}
 	_, was := p.connected[from]
@@ -255,6 +259,24 @@ func (c *Collector) takeOne(from string, said *xds.ProxyStatus) {
 	}
 }
 
+// kept is what is kept of a report: there are as many proxies as pods, and nobody asks for what no policy is in.
+func kept(said *xds.ProxyStatus) *xds.ProxyStatus {
+	out := *said
+	n := 0
+	for i := range said.Resources {
+		if len(said.Resources[i].Policies) > 0 {
+			n++
+		}
+	}
+	out.Resources = make([]xds.ResourceStatus, 0, n)
+	for i := range said.Resources {
+		if len(said.Resources[i].Policies) > 0 {
+			out.Resources = append(out.Resources, said.Resources[i])
+		}
+	}
+	return &out
+}
+
 // lose says of a source's proxies that they are not connected: it cannot be asked.
 func (c *Collector) lose(address string) {
 	now := time.Now()
@@ -264,8 +286,8 @@ func (c *Collector) lose(address string) {
 			continue
 		}
 		delete(p.connected, address)
-		said.Connected, said.Since = false, now
-		p.rest = said
+		p.rest = *said
+		p.rest.Connected, p.rest.Since = false, now
 		c.dirty[node] = struct{}{}
 	}
 	c.tell()
@@ -315,7 +337,7 @@ func (p *proxy) status() xds.ProxyStatus {
 	newest := p.rest
 	for _, address := range slices.Sorted(maps.Keys(p.connected)) {
 		if said := p.connected[address]; !newest.Connected || said.Since.After(newest.Since) {
-			newest = said
+			newest = *said
 		}
 	}
 	return newest

@@ -65,7 +65,7 @@ func (t *Tracker) countPod(p *tracked, pod *model.Pod, now time.Time, c *counts)
 		t.countUnseen(p, pod, now, c)
 		return
 	}
-	is := x.standing[p.Ref.UID]
+	is := x.of(p.Ref.UID)
 	runs := is.running == p.Ref.Generation
 	switch {
 	case !x.Connected && x.Lost.IsZero():

@@ -30,14 +30,15 @@ type tracked struct {
 // proxy is what matters of a Proxy, by policy.
 type proxy struct {
 	Proxy
-	standing    map[string]standing // by the policy's UID
-	behindSince time.Time           // since when it does not run all that it should; zero where it does
+	standing    []standing // by the policy's UID; no map, since there are as many proxies as pods
+	behindSince time.Time  // since when it does not run all that it should; zero where it does
 }
 
 // standing is one policy at one proxy, over all its slots.
 type standing struct {
-	running int64 // the oldest generation that runs in a slot; 0 where one does not run it at all
-	current bool  // every slot runs its present content
+	policy  string // its UID
+	running int64  // the oldest generation that runs in a slot; 0 where one does not run it at all
+	current bool   // every slot runs its present content
 	refused string
 }
 
@@ -116,22 +117,18 @@ func (t *Tracker) touch(node string) {
 }
 
 func newProxy(said *Proxy, old *proxy, now time.Time) *proxy {
-	p := &proxy{Proxy: *said, standing: make(map[string]standing, len(said.Slots))}
+	p := &proxy{Proxy: *said}
+	p.Slots = nil // standing says all that is used of them
 	current := said.Connected
+	var all []standing
 	for i := range said.Slots {
 		s := &said.Slots[i]
 		current = current && s.Current
 		for _, ref := range s.Desired {
-			is := standing{running: generationIn(s.Running, ref.UID), current: s.Current, refused: s.Refused}
-			if was, more := p.standing[ref.UID]; more {
-				is.running, is.current = min(is.running, was.running), is.current && was.current
-				if was.refused != "" {
-					is.refused = was.refused
-				}
-			}
-			p.standing[ref.UID] = is
+			all = append(all, standing{policy: ref.UID, running: generationIn(s.Running, ref.UID), current: s.Current, refused: s.Refused})
 		}
 	}
+	p.standing = overSlots(all)
 	switch {
 	case current:
 	case old != nil && !old.behindSince.IsZero() && old.UID == said.UID:
@@ -140,6 +137,33 @@ func newProxy(said *Proxy, old *proxy, now time.Time) *proxy {
 		p.behindSince = now
 	}
 	return p
+}
+
+// overSlots makes one of what stands of a policy in each slot.
+func overSlots(all []standing) []standing {
+	slices.SortStableFunc(all, func(a, b standing) int { return strings.Compare(a.policy, b.policy) })
+	n := 0
+	for _, is := range all {
+		if n == 0 || all[n-1].policy != is.policy {
+			all[n] = is
+			n++
+			continue
+		}
+		was := &all[n-1]
+		was.running, was.current = min(was.running, is.running), was.current && is.current
+		if was.refused == "" {
+			was.refused = is.refused
+		}
+	}
+	return slices.Clone(all[:n])
+}
+
+// of is how a policy stands; the zero value where nothing is known of it.
+func (p *proxy) of(policyUID string) standing {
+	if i, found := slices.BinarySearchFunc(p.standing, policyUID, func(s standing, uid string) int { return strings.Compare(s.policy, uid) }); found {
+		return p.standing[i]
+	}
+	return standing{}
 }
 
 func generationIn(refs []model.PolicyRef, uid string) int64 {

@@ -60,6 +60,7 @@ func (c *Cache) proxyStatus(id string) ProxyStatus {
 	if w == nil {
 		return p
 	}
+	p.Resources = make([]ResourceStatus, 0, len(w.source))
 	for _, r := range w.source {
 		status := ResourceStatus{Type: r.Type, Name: r.Name, State: StatePending, Desired: r.Version, Policies: r.Policies}
 		if h := s.holding(r); h != nil {
