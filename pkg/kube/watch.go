@@ -45,13 +45,14 @@ type feed struct {
 	metrics  *Metrics
 	synced   func() bool
 	size     func() int
-	progress atomic.Int64 // when anything was heard last, in Unix nanoseconds
+	started  time.Time
+	progress atomic.Int64 // when anything was heard last, in nanoseconds after started: a monotonic time, whatever is done to the clock
 	run      func(ctx context.Context)
 }
 
 // newFeed makes the reflector of a kind, which writes to a table.
 func newFeed[T any](c *Config, a api, example runtime.Object, t *table[T]) *feed {
-	f := &feed{kind: t.kind, logger: t.logger, metrics: c.Metrics, synced: t.hasSynced, size: t.size}
+	f := &feed{kind: t.kind, logger: t.logger, metrics: c.Metrics, synced: t.hasSynced, size: t.size, started: time.Now()}
 	seconds := max(1, int64(watchTimeout(c.StaleAfter)/time.Second))
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
@@ -77,13 +78,13 @@ func newFeed[T any](c *Config, a api, example runtime.Object, t *table[T]) *feed
 }
 
 func (f *feed) heard() {
-	f.progress.Store(time.Now().UnixNano())
+	f.progress.Store(int64(time.Since(f.started)))
 	f.metrics.defined(f.kind, true)
 }
 
 // quiet is how long nothing was heard.
 func (f *feed) quiet(now time.Time) time.Duration {
-	return now.Sub(time.Unix(0, f.progress.Load()))
+	return now.Sub(f.started) - time.Duration(f.progress.Load())
 }
 
 // list asks for what there is now. What an API server remembers may be older than what was read before, by this process or by another one; and asked for the version

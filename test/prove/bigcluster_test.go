@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -90,19 +89,8 @@ func (s *stage) serveCluster(api *apitest.Server) {
 	defer func() { _ = log.Close() }()
 	cmd := exec.Command(os.Getenv(binaryVariable), "serve", "--kubeconfig", apitest.Kubeconfig(s.t, api.User("system:serviceaccount:pilot-lite-system:pilot-lite", "system:authenticated")),
 		"--xds-address", "127.0.0.1:0", "--admin-address", s.adminAddress(), "--health-address", "127.0.0.1:0", "--webhook-address", "127.0.0.1:0")
-	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = append(os.Environ(), "POD_NAME=pilot-lite-0", "GOGC=30", "GOMEMLIMIT=512MiB") // as manifests/deployment.yaml has it
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	srv := &server{cmd: cmd, done: make(chan struct{})}
-	go func() { _ = cmd.Wait(); close(srv.done) }()
-	s.server = srv
-	s.t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		<-srv.done
-	})
+	s.launch(cmd, log)
 }
 
 // settled waits until check returns nil, asking seldom: asking costs what is measured.

@@ -1,7 +1,12 @@
 package prove_test
 
 import (
+	"errors"
 	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -116,4 +121,71 @@ func TestGracefulStop(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	s.wantVerdicts("after the stop", frontOnly)
+}
+
+// Killed at any moment of a push, the server leaves the proxy at the policy before or at the one after, whole; and the next server brings it on.
+func TestKilledWhileItPushes(t *testing.T) {
+	t.Parallel()
+	reads, writes := policy("cart", "ingress: [{http: [{methods: [GET]}]}]"), policy("cart", "ingress: [{http: [{methods: [POST]}]}]")
+	const mayRead, mayWrite = "front GET 200, stranger GET 200", "front POST 200, stranger POST 200"
+	s := newShop(t, map[string]string{"a.yaml": reads})
+	s.serve()
+	proxy := s.envoy("shop/cart")
+	s.eventuallyVerdicts("the policy holds", mayRead)
+	seen := map[string]int{}
+	const rounds = 40
+	for range rounds {
+		s.replace("a.yaml", writes)
+		time.Sleep(time.Duration(rand.IntN(4000)) * time.Microsecond) // about as long as an edit takes
+		s.kill()
+		proxy.Eventually("the proxy notices", func() error {
+			if proxy.Stat("control_plane.connected_state") != 0 {
+				return fmt.Errorf("still connected")
+			}
+			return nil
+		})
+		got := s.verdicts()
+		if seen[got]++; got != mayRead && got != mayWrite {
+			t.Fatalf("allowed: %q, which is neither policy", got)
+		}
+		s.replace("a.yaml", reads)
+		s.serve()
+		s.eventuallyVerdicts("the next server's policy", mayRead)
+	}
+	t.Logf("left at: %v", seen)
+}
+
+// A log that cannot be written, and files that cannot be opened, stop nothing: what is in force stays, and what was edited meanwhile follows.
+func TestWithoutLogAndFiles(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, map[string]string{"a.yaml": onlyFront()})
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer func() { _ = full.Close() }()
+	const files = 48
+	limited := append([]string{"-c", fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, files), os.Getenv(binaryVariable)}, s.serveArgs()...)
+	s.launch(exec.Command("sh", limited...), full)
+	s.envoy("shop/cart")
+	s.eventuallyVerdicts("the policy holds", frontOnly)
+	s.eventuallyEnforced("shop/cart")
+	var idle []net.Conn
+	for range 3 * files {
+		if c, err := (&net.Dialer{}).DialContext(t.Context(), "unix", strings.TrimPrefix(s.xdsAddress, "unix:")); err == nil {
+			idle = append(idle, c)
+		}
+	}
+	s.eventually("the server can open nothing more", func() error {
+		if _, _, err := s.admin("/healthz"); err == nil {
+			return errors.New("it answers")
+		}
+		return nil
+	})
+	s.replace("a.yaml", policy("cart", "ingress: []"))
+	s.wantVerdicts("without files", frontOnly)
+	for _, c := range idle {
+		_ = c.Close()
+	}
+	s.eventuallyVerdicts("when there are files again", nothing)
 }

@@ -117,8 +117,16 @@ func (s *stage) serve(args ...string) {
 		s.t.Fatal(err)
 	}
 	defer func() { _ = log.Close() }()
-	args = append([]string{"serve", "--from", s.dir, "--xds-address", s.xdsAddress, "--admin-address", s.adminAddress()}, args...)
-	cmd := exec.Command(os.Getenv(binaryVariable), args...)
+	s.launch(exec.Command(os.Getenv(binaryVariable), append(s.serveArgs(), args...)...), log)
+}
+
+func (s *stage) serveArgs() []string {
+	return []string{"serve", "--from", s.dir, "--xds-address", s.xdsAddress, "--admin-address", s.adminAddress()}
+}
+
+// launch starts a command that becomes the server, and returns when its admin interface answers.
+func (s *stage) launch(cmd *exec.Cmd, log *os.File) {
+	s.t.Helper()
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {

@@ -8,7 +8,7 @@ import "k8s.io/apimachinery/pkg/util/intstr"
 // LabelSelector selects objects by their labels: all of it must hold, and an empty selector selects everything. It is one value to server-side apply, as the original is:
 // else who applies an empty one where labels stood is told that it is null.
 //
-// +structType=atomic.
+// +structType=atomic
 type LabelSelector struct {
 	// MatchLabels lists labels that must have these values.
 	//
