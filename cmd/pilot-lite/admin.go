@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"strings"
 	"time"
 
@@ -32,7 +33,7 @@ type adminParts struct {
 	registry *prometheus.Registry
 }
 
-// admin serves health, metrics and the status service on one address, which only this machine can reach: it shows every proxy's state.
+// admin serves health, metrics, profiles and the status service on one address, which only this machine can reach: it shows every proxy's state.
 type admin struct {
 	listener net.Listener
 	server   *http.Server
@@ -56,6 +57,10 @@ func newAdmin(ctx context.Context, address string, parts adminParts) (*admin, er
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", parts.ready)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(parts.registry, promhttp.HandlerOpts{}))
+	// Where the time and the memory go: what a profile shows is of the program, not of its input.
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true) // gRPC in clear text, on a socket that stays on this machine

@@ -49,7 +49,7 @@ With --from it reads the YAML that kubectl apply takes. A file that turns bad ke
 runs in, or that of a kubeconfig: it also injects sidecars, applies the companion NetworkPolicies and writes the policies' status.
 
 With --from and without a certificate the xDS address must be a loopback address or a UNIX socket. With one, every proxy needs the token that "pilot-lite bootstrap" writes.
-The admin address has /healthz, /readyz, /metrics and the status service, and is never open to the network.`,
+The admin address has /healthz, /readyz, /metrics, /debug/pprof/ and the status service, and is never open to the network.`,
 		Example: "  pilot-lite serve --from policies/\n  pilot-lite serve --from policies/ --xds-address 0.0.0.0:15012 --tls-cert cert.pem --tls-key key.pem --token-key token.key",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context(), s) },

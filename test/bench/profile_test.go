@@ -1,0 +1,77 @@
+package bench_test
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/google/pprof/profile"
+)
+
+// parts are what the control plane's processor time goes to, by the functions that are on the stack; the first that is found counts.
+func parts() []struct{ name, function string } {
+	const own = "github.com/pilot-lite/pilot-lite/pkg/"
+	return []struct{ name, function string }{
+		{"profile", "runtime/pprof."}, {"profile", "net/http/pprof."}, {"profile", "prometheus/promhttp"},
+		{"companions", own + "kube/companion."}, {"companions", own + "translate/netpol."}, {"companions", "writers"},
+		{"status", own + "kube/policystatus."}, {"status", own + "status."}, {"status", own + "report."}, {"status", own + "eval"}, {"status", "clusterServer).tell"},
+		{"status", own + "xds.(*Follower"}, {"status", own + "xds.(*reports"},
+		{"leader", own + "kube/leader."},
+		{"xds", own + "xds."}, {"xds", "google.golang.org/grpc"}, {"xds", "go-control-plane"},
+		{"rebuild", own + "controlplane."}, {"rebuild", own + "translate"}, {"rebuild", own + "model."},
+		{"watch", own + "kube."}, {"watch", own + "convert."}, {"watch", "client-go/tools/cache."}, {"watch", "apimachinery/pkg/watch."},
+		{"api-client", "net/http"}, {"api-client", "client-go"}, {"api-client", "golang.org/x/net/http2"},
+		{"collector", "runtime.gcBgMarkWorker"}, {"collector", "runtime.bgsweep"}, {"collector", "runtime.bgscavenge"},
+	}
+}
+
+// profileSeconds is how long a profile is taken: as long as most scenarios run.
+const profileSeconds = 4
+
+// startProfile profiles the server from now on; the returned function waits for the end, and tells each part's share.
+func (s *server) startProfile() func() map[string]float64 {
+	s.t.Helper()
+	text, failed := "", error(nil)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, text, failed = s.ask(fmt.Sprintf("/debug/pprof/profile?seconds=%d", profileSeconds))
+	}()
+	return func() map[string]float64 {
+		s.t.Helper()
+		<-done
+		if failed != nil {
+			s.t.Fatal(failed)
+		}
+		p, err := profile.Parse(strings.NewReader(text))
+		if err != nil {
+			s.t.Fatalf("read the profile: %v", err)
+		}
+		return shares(p)
+	}
+}
+
+func shares(p *profile.Profile) map[string]float64 {
+	out, sum := map[string]float64{}, 0.0
+	for _, sample := range p.Sample {
+		weight := float64(sample.Value[len(sample.Value)-1])
+		sum += weight
+		out[partOf(sample)] += weight
+	}
+	for name := range out {
+		out[name] /= sum
+	}
+	return out
+}
+
+func partOf(sample *profile.Sample) string {
+	for _, part := range parts() {
+		for _, location := range sample.Location {
+			for _, line := range location.Line {
+				if strings.Contains(line.Function.Name, part.function) {
+					return part.name
+				}
+			}
+		}
+	}
+	return "scheduler"
+}
