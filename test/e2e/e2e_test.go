@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -76,9 +78,17 @@ func (s *suite) dump(t *testing.T) {
 		{"-n", bookinfo, "get", "l7p", "-o", "wide"},
 		{"-n", system, "logs", "-l", "app.kubernetes.io/name=pilot-lite", "--tail=40", "--prefix"},
 		{"get", "events", "-A", "--field-selector=type=Warning"},
+		{"get", "endpointslices", "-A"},
 	} {
 		out, err := s.try(ctx, "", args...)
 		t.Logf("$ kubectl %s\n%s%s", strings.Join(args, " "), tail(out), failed(err))
+	}
+	if s.lab == "" {
+		return
+	}
+	for _, name := range []string{"kube-controller-manager", "kube-proxy"} { // whose faults look like ours
+		text, err := os.ReadFile(filepath.Join(s.lab, "log", name+".log"))
+		t.Logf("the end of %s's log:\n%s%s", name, tail(string(text)), failed(err))
 	}
 }
 

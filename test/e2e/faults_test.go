@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -136,6 +138,7 @@ func (s *suite) apiServerAway(t *testing.T, ctx context.Context) {
 	})
 	began := time.Now()
 	s.waitReady(t, ctx, system, controlPlanePods, 2)
+	s.servicesFollow(t, ctx)
 	for name, n := range s.restarts(t, ctx, system) {
 		// The leader ends when its lease does: it could not know whether another one leads.
 		if n > before[name]+1 {
@@ -144,6 +147,36 @@ func (s *suite) apiServerAway(t *testing.T, ctx context.Context) {
 	}
 	s.measured(t, "after a minute without API server both replicas are ready after %s, and the first edit is enforced after %s", time.Since(began).Round(100*time.Millisecond), round(s.flipped(t, ctx)))
 	s.holds(t, ctx, byBothLayers)
+}
+
+// servicesFollow waits until a new Service leads to its pods from this node: Kubernetes' own controllers, which were cut off as well, and take longer to come back than
+// ours do, follow the API server again.
+func (s *suite) servicesFollow(t *testing.T, ctx context.Context) {
+	t.Helper()
+	const name = "pilot-lite-e2e-follow"
+	service, err := s.CoreV1().Services(system).Create(ctx, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: corev1.ServiceSpec{
+		Selector: map[string]string{"app.kubernetes.io/name": "pilot-lite"}, Ports: []corev1.ServicePort{{Port: 15020}},
+	}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.CoreV1().Services(system).Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
+			t.Error(err)
+		}
+	}()
+	client := http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	eventually(t, ctx, "a new Service leads to its pods", func() error {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(service.Spec.ClusterIP, "15020")+"/readyz", http.NoBody)
+		if err != nil {
+			return err
+		}
+		resp, err := client.Do(r)
+		if err != nil {
+			return err
+		}
+		return resp.Body.Close()
+	})
 }
 
 // stopAPIServer kills the API server, and returns what starts it again as it was.
