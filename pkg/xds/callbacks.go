@@ -2,7 +2,7 @@ package xds
 
 import (
 	"context"
-	"regexp"
+	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -19,9 +19,24 @@ type callbacks struct {
 
 // validNodeID accepts "NAMESPACE/POD", both DNS names (RFC 1123) as Kubernetes has them.
 func validNodeID(id string) bool {
-	const name = `[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?`
-	matched, err := regexp.MatchString(`\A`+name+`/`+name+`\z`, id)
-	return err == nil && matched
+	namespace, pod, found := strings.Cut(id, "/")
+	return found && validName(namespace) && validName(pod)
+}
+
+// validName is asked of every stream, so it compiles no expression.
+func validName(name string) bool {
+	const longest = 253
+	if name == "" || len(name) > longest {
+		return false
+	}
+	for i := range len(name) {
+		c := name[i]
+		inner := i > 0 && i < len(name)-1
+		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || inner && (c == '-' || c == '.')) {
+			return false
+		}
+	}
+	return true
 }
 
 // maxStreams bounds the streams of all proxies together.

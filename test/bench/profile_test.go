@@ -1,8 +1,12 @@
 package bench_test
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/google/pprof/profile"
 )
@@ -27,26 +31,31 @@ func parts() []struct{ name, function string } {
 // profileSeconds is how long a profile is taken: as long as most scenarios run.
 const profileSeconds = 4
 
-// startProfile profiles the server from now on; the returned function waits for the end, and tells each part's share.
-func (s *server) startProfile() func() map[string]float64 {
+// startProfile profiles the server from now on; the returned function waits for the end, keeps the profiles of time and memory with the results, and tells each part's
+// share of the time.
+func (s *server) startProfile(name string) func() map[string]float64 {
 	s.t.Helper()
-	text, failed := "", error(nil)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_, text, failed = s.ask(fmt.Sprintf("/debug/pprof/profile?seconds=%d", profileSeconds))
-	}()
+	dir := resultsFolder(s.t)
+	kinds := []string{"profile", "allocs"}
+	failed := make([]error, len(kinds))
+	var parsed *profile.Profile
+	var both sync.WaitGroup
+	for i, kind := range kinds {
+		both.Go(func() {
+			_, text, err := s.ask(fmt.Sprintf("/debug/pprof/%s?seconds=%d", kind, profileSeconds))
+			if err == nil && kind == "profile" {
+				parsed, err = profile.Parse(strings.NewReader(text))
+			}
+			failed[i] = errors.Join(err, os.WriteFile(filepath.Join(dir, name+"."+kind), []byte(text), 0o600))
+		})
+	}
 	return func() map[string]float64 {
 		s.t.Helper()
-		<-done
-		if failed != nil {
-			s.t.Fatal(failed)
+		both.Wait()
+		if err := errors.Join(failed...); err != nil {
+			s.t.Fatal(err)
 		}
-		p, err := profile.Parse(strings.NewReader(text))
-		if err != nil {
-			s.t.Fatalf("read the profile: %v", err)
-		}
-		return shares(p)
+		return shares(parsed)
 	}
 }
 

@@ -33,14 +33,8 @@ type run struct {
 // write prints the tables, and keeps them and the samples in the folder of results.
 func (r *results) write(t testing.TB) {
 	t.Helper()
-	dir := os.Getenv(resultsVariable)
-	if dir == "" {
-		dir = filepath.Join("..", "..", "bin", "bench")
-	}
+	dir := resultsFolder(t)
 	text, err := json.MarshalIndent(run{time.Now().UTC().Format(time.RFC3339), runtime.NumCPU(), runtime.Version(), *r}, "", " ")
-	if err == nil {
-		err = os.MkdirAll(dir, 0o750)
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,6 +45,16 @@ func (r *results) write(t testing.TB) {
 		}
 	}
 	fmt.Print("\n" + tables)
+}
+
+// resultsFolder is where results are kept; it is made.
+func resultsFolder(t testing.TB) string {
+	t.Helper()
+	dir := cmp.Or(os.Getenv(resultsVariable), filepath.Join("..", "..", "bin", "bench"))
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // column is a value of the table: how it is shown, and that a ratio to the floor is of interest.

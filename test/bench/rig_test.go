@@ -199,7 +199,7 @@ func (r *rig) measure(sc scenario) {
 	messages, bytes, in, out, cpu := f.messages.Load(), f.bytes.Load(), f.wireIn.Load(), f.wireOut.Load(), s.cpu()
 	profile := func() map[string]float64 { return nil }
 	if sc.profile && s.profiles {
-		profile = s.startProfile()
+		profile = s.startProfile(fmt.Sprintf("%s-%d", sc.name, len(f.sidecars)))
 	}
 	sc.run(r, m)
 	time.Sleep(statusDelay)
@@ -227,6 +227,11 @@ func (r *rig) measure(sc scenario) {
 		set("allocated-bytes", after["go_memstats_alloc_bytes_total"]-before["go_memstats_alloc_bytes_total"])
 	}
 	m.values["rss"] = s.memory("VmRSS")
+	for name, metric := range map[string]string{"heap": "go_memstats_heap_inuse_bytes", "stacks": "go_memstats_stack_inuse_bytes", "goroutines": "go_goroutines"} {
+		if v, there := s.metrics(metric)[metric]; there {
+			m.values[name] = v
+		}
+	}
 	if len(m.last) > 0 {
 		m.values["first"], m.values["median"], m.values["last"] = medianTime(m.first), medianTime(m.median), medianTime(m.last)
 		m.values["last-max"] = slices.Max(m.last).Seconds()
