@@ -52,6 +52,8 @@ func (s *server) startProfile(name string) func() map[string]float64 {
 	return func() map[string]float64 {
 		s.t.Helper()
 		both.Wait()
+		_, heap, err := s.ask("/debug/pprof/heap?gc=1")
+		failed = append(failed, err, os.WriteFile(filepath.Join(dir, name+".heap"), []byte(heap), 0o600))
 		if err := errors.Join(failed...); err != nil {
 			s.t.Fatal(err)
 		}
