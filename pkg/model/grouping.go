@@ -158,7 +158,7 @@ func (ns *namespace) has(pods []Pod) bool {
 		return false
 	}
 	for i := range pods {
-		if !samePod(ns.pods[i].pod, &pods[i]) {
+		if !SamePod(ns.pods[i].pod, &pods[i]) {
 			return false
 		}
 	}
@@ -184,7 +184,7 @@ func (ns *namespace) regroup(set labels.Set, services []Service, pods []Pod, nam
 	members := make(map[string][]*Pod, len(ns.bySignature))
 	for i := range pods {
 		var g grouped
-		if old := known[pods[i].Name]; old != nil && samePod(old.pod, &pods[i]) {
+		if old := known[pods[i].Name]; old != nil && SamePod(old.pod, &pods[i]) {
 			g = *old
 		} else {
 			pod := pods[i]

@@ -34,7 +34,8 @@ func sameSelector(a, b labels.Selector) bool {
 	return x.Type() == y.Type() && a.String() == b.String()
 }
 
-func samePod(a, b *Pod) bool {
+// SamePod says whether two pods say the same.
+func SamePod(a, b *Pod) bool {
 	return a.Namespace == b.Namespace && a.Name == b.Name && a.UID == b.UID && sameMap(a.Labels, b.Labels) && a.ServiceAccount == b.ServiceAccount &&
 		a.Owner == b.Owner && slices.Equal(a.Addresses, b.Addresses) && a.AwaitsAddress == b.AwaitsAddress && slices.Equal(a.Ports, b.Ports) &&
 		a.Template == b.Template && a.Expected == b.Expected && a.Ended == b.Ended && a.HostNetwork == b.HostNetwork && a.Created.Equal(b.Created) &&
