@@ -220,6 +220,22 @@ func (r *Report) Of(key string) *Workload { return r.byKey[key] }
 
 // Policy says whether the layers agree about the workloads that a policy governs.
 func (r *Report) Policy(ref model.PolicyRef) Agreement {
+	out := r.Verdict(ref)
+	if out.State == NotEvaluated {
+		return out
+	}
+	if p := r.policies[name{ref.Namespace, ref.Name}]; p.source.IsolatesIngress {
+		for _, c := range p.selected {
+			if w := r.byKey[c.ref.Key]; w != nil {
+				out.Wider = append(out.Wider, w.Wider...)
+			}
+		}
+	}
+	return out
+}
+
+// Verdict is what Policy says, without what is wider.
+func (r *Report) Verdict(ref model.PolicyRef) Agreement {
 	p := r.policies[name{ref.Namespace, ref.Name}]
 	switch {
 	case p == nil || p.source.PolicyRef != ref:
@@ -244,7 +260,6 @@ func (r *Report) Policy(ref model.PolicyRef) Agreement {
 				out.Shut = append(out.Shut, s)
 			}
 		}
-		out.Wider = append(out.Wider, w.Wider...)
 	}
 	var errors []Shut
 	for _, s := range out.Shut {
