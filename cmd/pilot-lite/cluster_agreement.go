@@ -70,7 +70,7 @@ func agreementOf(report *agree.Report, p model.PolicyRef) status.Agreement {
 	if report == nil {
 		return status.Agreement{}
 	}
-	found := report.Policy(p)
+	found := report.Verdict(p)
 	out := status.Agreement{Status: metav1.ConditionUnknown, Reason: found.Reason, Message: found.Text}
 	switch found.State {
 	case agree.Agrees:

@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 	"github.com/pilot-lite/pilot-lite/pkg/translate"
 	"github.com/pilot-lite/pilot-lite/pkg/xds"
@@ -44,9 +42,7 @@ type Loop struct {
 
 	indexer    model.Indexer
 	translator translate.Translator
-	resources  map[proto.Message]*xds.Resource
-	grouping   []*model.Workload // that nodes were listed from
-	nodes      map[string]xds.Node
+	state      state
 
 	mu       sync.Mutex
 	sequence int64
@@ -63,7 +59,7 @@ type Built struct {
 
 // New returns a loop; Run starts it.
 func New(source Source, sink Sink, logger *slog.Logger, metrics *Metrics) *Loop {
-	return &Loop{source: source, sink: sink, logger: logger, metrics: metrics, resources: map[proto.Message]*xds.Resource{}, moved: make(chan struct{})}
+	return &Loop{source: source, sink: sink, logger: logger, metrics: metrics, moved: make(chan struct{})}
 }
 
 // Run rebuilds until ctx is done.
@@ -80,7 +76,7 @@ func (l *Loop) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-l.source.Changed():
-			l.rebuild()
+			l.Rebuild()
 		}
 		pause.Reset(minInterval)
 	}
@@ -117,8 +113,8 @@ func (l *Loop) WaitFor(ctx context.Context, n int64) int64 {
 	}
 }
 
-// rebuild is one round: everything, from the present snapshot.
-func (l *Loop) rebuild() {
+// Rebuild is one round: everything, from the present snapshot. Run does it after each change; it is exported to be measured, and not safe beside Run.
+func (l *Loop) Rebuild() {
 	start := time.Now()
 	built, err := l.build()
 	output := built.Output
@@ -146,7 +142,7 @@ func (l *Loop) build() (built Built, err error) {
 		if p := recover(); p != nil {
 			built, err = Built{}, fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 			// What was half built must not be taken for built.
-			l.translator, l.indexer, l.nodes = translate.Translator{}, model.Indexer{}, nil
+			l.translator, l.indexer, l.state = translate.Translator{}, model.Indexer{}, state{}
 		}
 	}()
 	snapshot, complete := l.source.Snapshot()
@@ -155,63 +151,10 @@ func (l *Loop) build() (built Built, err error) {
 	}
 	index := l.indexer.Index(snapshot)
 	output := l.translator.Translate(index)
-	update, err := l.update(output)
+	update, err := l.state.update(index.Grouping, output)
 	if err != nil {
 		return Built{}, err
 	}
-	update.Nodes = l.nodesOf(index.Workloads)
 	l.sink.Set(update)
 	return Built{index, output}, nil
-}
-
-// nodesOf lists the proxies of workloads. While the pods stay as they are grouped, the list is the same map: a policy edit does no work per pod.
-func (l *Loop) nodesOf(workloads []*model.Workload) map[string]xds.Node {
-	if l.nodes != nil && len(l.grouping) == len(workloads) && (len(workloads) == 0 || &l.grouping[0] == &workloads[0]) {
-		return l.nodes
-	}
-	l.grouping, l.nodes = workloads, make(map[string]xds.Node, len(l.nodes))
-	for _, w := range workloads {
-		for _, p := range w.Pods {
-			id := p.Namespace + "/" + p.Name
-			l.nodes[id] = xds.Node{ID: id, UID: p.UID, Workload: w.Key, Unaddressed: p.AwaitsAddress}
-		}
-	}
-	return l.nodes
-}
-
-// update makes resources of an output's messages. A message that was there before is the same resource, which is marshalled already.
-func (l *Loop) update(output *translate.Output) (xds.Update, error) {
-	u := xds.Update{Workloads: make(map[string][]*xds.Resource, len(output.Workloads))}
-	next := make(map[proto.Message]*xds.Resource, len(l.resources))
-	for _, w := range output.Workloads {
-		resources := make([]*xds.Resource, 0, len(w.Resources))
-		for _, r := range w.Resources {
-			resource, err := l.resource(next, r)
-			if err != nil {
-				return u, fmt.Errorf("workload %s: %w", w.Workload.Key, err)
-			}
-			resources = append(resources, resource)
-		}
-		u.Workloads[w.Workload.Key] = resources
-	}
-	l.resources = next
-	return u, nil
-}
-
-// resource: workloads share messages, whose policies may differ; the marshalled form is the message's.
-func (l *Loop) resource(next map[proto.Message]*xds.Resource, r translate.Resource) (*xds.Resource, error) {
-	for _, known := range []*xds.Resource{next[r.Message], l.resources[r.Message]} {
-		if known == nil {
-			continue
-		}
-		resource := known.WithPolicies(r.Policies)
-		next[r.Message] = resource
-		return resource, nil
-	}
-	resource, err := xds.NewResource(r.Message, r.Policies)
-	if err != nil {
-		return nil, err
-	}
-	next[r.Message] = resource
-	return resource, nil
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/pilot-lite/pilot-lite/pkg/model"
 	"github.com/pilot-lite/pilot-lite/pkg/translate"
 )
 
@@ -14,6 +15,7 @@ type Metrics struct {
 	failures    prometheus.Counter
 	degraded    prometheus.Gauge
 	diagnostics *prometheus.GaugeVec
+	listed      []model.Diagnostic // that are counted there
 }
 
 // NewMetrics registers the metrics.
@@ -44,6 +46,10 @@ func (m *Metrics) rebuilt(took time.Duration, output *translate.Output, err erro
 		return
 	}
 	m.seconds.Observe(took.Seconds())
+	if m.listed != nil && sameSlice(m.listed, output.Diagnostics) {
+		return // the very same list
+	}
+	m.listed = output.Diagnostics
 	m.diagnostics.Reset()
 	for _, d := range output.Diagnostics {
 		m.diagnostics.WithLabelValues(d.Code).Inc()

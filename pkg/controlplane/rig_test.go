@@ -55,9 +55,14 @@ type rig struct {
 
 func start(t *testing.T) *rig {
 	t.Helper()
+	return startWith(t, translate.Salt)
+}
+
+func startWith(t *testing.T, salter xds.Salter) *rig {
+	t.Helper()
 	r := &rig{
 		gate: &gate{source: &source{changed: make(chan struct{}, 1)}}, t: t, registry: prometheus.NewRegistry(),
-		cache: xds.NewCache(xds.Config{Salter: translate.Salt}), path: "unix:" + filepath.Join(filepath.Dir(envoytest.AdminSocket(t)), "xds"),
+		cache: xds.NewCache(xds.Config{Salter: salter}), path: "unix:" + filepath.Join(filepath.Dir(envoytest.AdminSocket(t)), "xds"),
 	}
 	r.loop = controlplane.New(r.gate, r.cache, slog.New(slog.DiscardHandler), controlplane.NewMetrics(r.registry))
 	server, err := xds.NewServer(r.cache, xds.ServerConfig{})

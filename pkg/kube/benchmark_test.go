@@ -10,16 +10,17 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	dynamicfake "k8s.io/client-go/dynamic/fake"
 	"k8s.io/client-go/kubernetes/fake"
 )
 
-// bigCluster is 1,000 Services, 10 pods and a policy each, in 50 namespaces, read as from lists.
-func bigCluster(b *testing.B) *Source {
+// bigCluster is 20 Services in each of some namespaces, with 10 pods and a policy each, read as from lists.
+func bigCluster(b testing.TB, inhabited int) *Source {
 	b.Helper()
 	s := NewSource(Config{Logger: slog.New(slog.DiscardHandler), Client: fake.NewClientset(), Dynamic: dynamicfake.NewSimpleDynamicClient(runtime.NewScheme())})
 	var namespaces, services, pods, policies []any
-	for n := range 50 {
+	for n := range inhabited {
 		namespace := fmt.Sprintf("ns-%02d", n)
 		namespaces = append(namespaces, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})
 		for a := range 20 {
@@ -49,7 +50,7 @@ func bigCluster(b *testing.B) *Source {
 
 func bigPod(namespace, app, address string, n int) *corev1.Pod {
 	return newPod(fmt.Sprintf("%s-%d", app, n), func(p *corev1.Pod) {
-		p.Namespace, p.Labels["app"], p.Status.PodIP, p.Status.PodIPs = namespace, app, address, nil
+		p.Namespace, p.Labels["app"], p.OwnerReferences[0].Name, p.Status.PodIP, p.Status.PodIPs = namespace, app, app+"-abc", address, nil
 	})
 }
 
@@ -63,7 +64,7 @@ func bigPolicy(namespace, app string, generation int64) *unstructured.Unstructur
 	})
 	o.SetNamespace(namespace)
 	o.SetName(app)
-	o.SetUID("u")
+	o.SetUID(types.UID(namespace + "/" + app))
 	o.SetGeneration(generation)
 	return o
 }
@@ -71,7 +72,7 @@ func bigPolicy(namespace, app string, generation int64) *unstructured.Unstructur
 // BenchmarkSnapshot measures what an event costs until the snapshot stands: its conversion, and joining it with all the rest.
 func BenchmarkSnapshot(b *testing.B) {
 	b.Run("one policy edited", func(b *testing.B) {
-		s := bigCluster(b)
+		s := bigCluster(b, 50)
 		s.Snapshot()
 		for i := 0; b.Loop(); i++ {
 			if err := s.policies.Update(bigPolicy("ns-25", "app-03", int64(i+2))); err != nil {
@@ -81,7 +82,7 @@ func BenchmarkSnapshot(b *testing.B) {
 		}
 	})
 	b.Run("one pod added", func(b *testing.B) {
-		s := bigCluster(b)
+		s := bigCluster(b, 50)
 		s.Snapshot()
 		for i := 0; b.Loop(); i++ {
 			if err := s.pods.Update(bigPod("ns-25", "app-03", fmt.Sprintf("10.200.%d.%d", i/250%250, i%250), 10)); err != nil {
@@ -95,7 +96,7 @@ func BenchmarkSnapshot(b *testing.B) {
 			var before, after goruntime.MemStats
 			goruntime.GC()
 			goruntime.ReadMemStats(&before)
-			s := bigCluster(b)
+			s := bigCluster(b, 50)
 			s.Snapshot()
 			goruntime.GC()
 			goruntime.ReadMemStats(&after)

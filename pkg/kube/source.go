@@ -14,7 +14,6 @@ import (
 	"time"
 
 	networkingv1 "k8s.io/api/networking/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 
@@ -57,6 +56,9 @@ type Source struct {
 	worldDirty bool // pods, services or namespaces
 	sliceDirty bool // endpoint slices, which seldom say anything that pods do not
 	world      *convert.World
+	// The services that the world was made from, as rows and as values.
+	serviceRows []*model.Service
+	serviceList []model.Service
 	// One default for all snapshots: what did not change is the same in each.
 	defaultMesh model.Mesh
 	goodMesh    *model.Mesh
@@ -91,6 +93,7 @@ func NewSource(c Config) *Source {
 	s.mesh = newTable(&c, "configmaps", convertMesh, same[meshConfig], always[meshConfig](func() { signal(s.changed) }))
 	s.networkPolicies = newTable(&c, "networkpolicies", convertNetworkPolicy, sameVersion, s.networkPolicyChanged)
 	s.policies = newTable(&c, "l7policies", convertPolicy, same[Policy], s.policyChanged)
+	s.policies.keep = keepMeaning
 	s.policies.describe = func(p *Policy) string { return fmt.Sprintf("(%s, generation %d)", p.Action, p.Generation) }
 	s.accounts = newTable(&c, "serviceaccounts", convertAccount, same[string], s.accountsChanged)
 	s.feeds = feeds(&c, s)
@@ -98,7 +101,7 @@ func NewSource(c Config) *Source {
 }
 
 func newTable[T any](c *Config, kind string, convert func(any) (T, bool), same func(a, b *T) bool, changed func(old, new *T)) *table[T] {
-	return &table[T]{kind: kind, logger: c.Logger, metrics: c.Metrics, convert: convert, same: same, strip: strip, changed: changed, rows: map[types.NamespacedName]*T{}}
+	return &table[T]{kind: kind, logger: c.Logger, metrics: c.Metrics, convert: convert, same: same, strip: strip, changed: changed}
 }
 
 func always[T any](tell func()) func(old, new *T) { return func(*T, *T) { tell() } }
@@ -121,6 +124,13 @@ func (s *Source) networkPolicyChanged(old, next **networkingv1.NetworkPolicy) {
 	foreign := func(np **networkingv1.NetworkPolicy) bool { return np != nil && convert.ForeignNetworkPolicy(*np) }
 	if old == nil && next == nil || foreign(old) || foreign(next) {
 		signal(s.changed)
+	}
+}
+
+// keepMeaning: each write of a status makes a new row, which means what the old one did.
+func keepMeaning(old, next *Policy) {
+	if same(&old.Policy, &next.Policy) {
+		next.Policy = old.Policy
 	}
 }
 
@@ -245,14 +255,20 @@ func (s *Source) Snapshot() (*model.Snapshot, bool) {
 		return nil, false
 	}
 	s.readWorld()
-	var policies []model.Policy
+	rows := s.policies.all()
+	policies := make([]model.Policy, 0, len(rows))
 	var found []model.Diagnostic
-	for _, p := range s.policies.list() {
+	for _, p := range rows {
 		policies = append(policies, p.Policy)
 		found = append(found, p.Diagnostics...)
 	}
 	found = append(found, s.problems...)
-	foreign := slices.DeleteFunc(s.networkPolicies.list(), func(np *networkingv1.NetworkPolicy) bool { return !convert.ForeignNetworkPolicy(np) })
+	var foreign []*networkingv1.NetworkPolicy
+	for _, np := range s.networkPolicies.all() {
+		if convert.ForeignNetworkPolicy(*np) {
+			foreign = append(foreign, *np)
+		}
+	}
 	s.snapshot = s.world.Snapshot(policies, foreign, *s.goodMesh, found)
 	return s.snapshot, true
 }
@@ -291,24 +307,28 @@ func (s *Source) readMesh() {
 
 // readWorld joins everything but the policies, if any of it changed.
 func (s *Source) readWorld() {
-	if s.world != nil && !s.worldDirty && !s.sliceDirty {
+	// What changes from here on makes it dirty again, so it is read once more.
+	worldDirty, sliceDirty := s.worldDirty, s.sliceDirty
+	s.worldDirty, s.sliceDirty = false, false
+	if s.world != nil && !worldDirty && (!sliceDirty || !s.world.LacksAddresses()) {
 		return
 	}
-	// What changes from here on makes it dirty again, so it is read once more.
-	onlySlices := s.world != nil && !s.worldDirty
-	s.worldDirty, s.sliceDirty = false, false
-	pods := s.pods.list()
-	parts := convert.Parts{Namespaces: s.namespaces.list(), Services: s.services.list(), Pods: make([]model.Pod, 0, len(pods))}
+	services := s.services.all()
+	if !slices.Equal(services, s.serviceRows) {
+		s.serviceRows, s.serviceList = services, s.services.list()
+	}
+	pods := s.pods.all()
+	parts := convert.Parts{Namespaces: s.namespaces.list(), Services: s.serviceList, Pods: make([]model.Pod, 0, len(pods))}
 	for _, p := range pods {
 		parts.Pods = append(parts.Pods, p.Pod)
 		parts.Diagnostics = append(parts.Diagnostics, p.found...)
 	}
-	for _, endpoints := range s.slices.list() {
-		parts.Endpoints = append(parts.Endpoints, endpoints...)
+	for _, endpoints := range s.slices.all() {
+		parts.Endpoints = append(parts.Endpoints, *endpoints...)
 	}
 	slices.SortFunc(parts.Diagnostics, func(a, b model.Diagnostic) int { return cmp.Compare(a.String(), b.String()) })
-	world := convert.NewWorld(parts)
-	if onlySlices && world.Equal(s.world) {
+	world := s.world.Next(parts)
+	if s.world != nil && !worldDirty && world.Equal(s.world) {
 		return
 	}
 	s.world = world

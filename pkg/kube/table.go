@@ -1,10 +1,12 @@
 package kube
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -29,8 +31,13 @@ type table[T any] struct {
 	// describe says of a row that is gone what people should know; nil where its name says it all.
 	describe func(*T) string
 
+	// keep takes over of an old row what did not change in a new one, so that it stays the same and not only equal; nil where there is nothing.
+	keep func(old, next *T)
+
 	mu     sync.Mutex
-	rows   map[types.NamespacedName]*T
+	names  []types.NamespacedName // sorted
+	rows   []*T                   // in that order
+	lent   bool                   // somebody has rows: it is not changed any more
 	synced bool
 }
 
@@ -89,20 +96,48 @@ func (t *table[T]) Delete(object any) error {
 
 // set puts a row into its place, or takes it out, and tells of it if that changed anything.
 func (t *table[T]) set(name types.NamespacedName, next *T) {
-	t.mu.Lock()
-	old := t.rows[name]
-	changed := old != nil || next != nil
-	switch {
-	case next == nil:
-		delete(t.rows, name)
-	case old != nil && t.same(old, next):
-		changed = false
-	default:
-		t.rows[name] = next
-	}
-	t.mu.Unlock()
+	old, changed := t.exchange(name, next)
 	if changed {
 		t.changed(old, next)
+	}
+}
+
+func (t *table[T]) exchange(name types.NamespacedName, next *T) (old *T, changed bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	i, known := t.find(name)
+	if known {
+		old = t.rows[i]
+	}
+	if old == nil && next == nil || old != nil && next != nil && t.same(old, next) {
+		return old, false
+	}
+	if t.lent {
+		t.rows, t.lent = slices.Clone(t.rows), false
+	}
+	switch {
+	case next == nil:
+		t.names, t.rows = slices.Delete(t.names, i, i+1), slices.Delete(t.rows, i, i+1)
+	case known:
+		t.replaces(old, next)
+		t.rows[i] = next
+	default:
+		t.names, t.rows = slices.Insert(t.names, i, name), slices.Insert(t.rows, i, next)
+	}
+	return old, true
+}
+
+func (t *table[T]) find(name types.NamespacedName) (int, bool) {
+	return slices.BinarySearchFunc(t.names, name, compareNames)
+}
+
+func compareNames(a, b types.NamespacedName) int {
+	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+}
+
+func (t *table[T]) replaces(old, next *T) {
+	if t.keep != nil {
+		t.keep(old, next)
 	}
 }
 
@@ -127,22 +162,32 @@ func (t *table[T]) Replace(objects []any, _ string) error {
 func (t *table[T]) replace(next map[types.NamespacedName]*T) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	changed := !t.synced
+	changed := !t.synced || len(next) != len(t.rows)
 	gone := map[types.NamespacedName]*T{}
-	for name, old := range t.rows {
+	for i, name := range t.names {
+		old := t.rows[i]
 		switch r := next[name]; {
 		case r == nil:
 			gone[name] = old
 		case t.same(old, r):
 			next[name] = old
 			continue
+		default:
+			t.replaces(old, r)
 		}
 		changed = true
 	}
-	changed = changed || len(next) != len(t.rows)
 	t.tellGone(gone, len(next))
-	t.rows, t.synced = next, true
-	return changed
+	t.synced = true
+	if !changed {
+		return false
+	}
+	t.names = slices.SortedFunc(maps.Keys(next), compareNames)
+	t.rows, t.lent = make([]*T, 0, len(next)), false
+	for _, name := range t.names {
+		t.rows = append(t.rows, next[name])
+	}
+	return true
 }
 
 // tellGone: either they were deleted while nobody watched, or the API server was restored from a backup. People should know.
@@ -178,12 +223,19 @@ func (t *table[T]) hasSynced() bool {
 	return t.synced
 }
 
-// list returns the values, in any order.
-func (t *table[T]) list() []T {
+// all are the rows by name, which nobody changes: the same slice while nothing changed.
+func (t *table[T]) all() []*T {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	out := make([]T, 0, len(t.rows))
-	for r := range maps.Values(t.rows) {
+	t.lent = true
+	return t.rows
+}
+
+// list returns the values by name.
+func (t *table[T]) list() []T {
+	rows := t.all()
+	out := make([]T, 0, len(rows))
+	for _, r := range rows {
 		out = append(out, *r)
 	}
 	return out
@@ -192,8 +244,8 @@ func (t *table[T]) list() []T {
 func (t *table[T]) get(namespace, name string) (T, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if r := t.rows[types.NamespacedName{Namespace: namespace, Name: name}]; r != nil {
-		return *r, true
+	if i, known := t.find(types.NamespacedName{Namespace: namespace, Name: name}); known {
+		return *t.rows[i], true
 	}
 	var none T
 	return none, false

@@ -127,41 +127,6 @@ func namedPerPodLabels(s *Snapshot) map[string]bool {
 	return named
 }
 
-// group builds the workloads of a snapshot, sorted by key.
-func group(s *Snapshot, named map[string]bool) []*Workload {
-	services := map[string][]*Service{}
-	for i := range s.Services {
-		if svc := &s.Services[i]; len(svc.Selector) > 0 {
-			services[svc.Namespace] = append(services[svc.Namespace], svc)
-		}
-	}
-	bySignature := map[string]*Workload{}
-	for i := range s.Pods {
-		pod := &s.Pods[i]
-		shared := sharedLabels(pod.Labels, named)
-		ports := podPorts(pod, services[pod.Namespace])
-		sig := signature(pod, shared, ports)
-		w := bySignature[sig]
-		if w == nil {
-			w = &Workload{
-				Namespace: pod.Namespace, Name: displayName(pod), ServiceAccount: pod.ServiceAccount, Labels: shared,
-				Proxy: pod.Proxy, HostNetwork: pod.HostNetwork, Ports: ports,
-			}
-			sum := sha256.Sum256([]byte(sig))
-			w.Key = pod.Namespace + "/" + w.Name + "/" + hex.EncodeToString(sum[:8])
-			bySignature[sig] = w
-		}
-		w.Pods = append(w.Pods, pod)
-		w.Addresses = append(w.Addresses, pod.Addresses...)
-	}
-	out := slices.SortedFunc(maps.Values(bySignature), func(a, b *Workload) int { return cmp.Compare(a.Key, b.Key) })
-	for _, w := range out {
-		slices.SortFunc(w.Addresses, netip.Addr.Compare)
-		w.Addresses = slices.Compact(w.Addresses)
-	}
-	return out
-}
-
 func displayName(p *Pod) string {
 	if p.Owner != "" {
 		return p.Owner
@@ -216,7 +181,7 @@ func selects(selector, set map[string]string) bool {
 }
 
 // podPorts lists the TCP ports of a pod with their protocols: those that containers declare and those that Services target.
-func podPorts(p *Pod, services []*Service) []WorkloadPort {
+func podPorts(p *Pod, services []Service) []WorkloadPort {
 	ports := map[uint16]WorkloadPort{}
 	byName := map[string]uint16{}
 	for _, c := range p.Ports {
@@ -228,7 +193,8 @@ func podPorts(p *Pod, services []*Service) []WorkloadPort {
 			byName[c.Name] = c.Number
 		}
 	}
-	for _, svc := range services {
+	for i := range services {
+		svc := &services[i]
 		if !selects(svc.Selector, p.Labels) {
 			continue
 		}

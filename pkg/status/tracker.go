@@ -49,24 +49,33 @@ func NewTracker(now time.Time) *Tracker {
 
 // SetPolicies takes over the policies of a snapshot: those that are not among them are gone.
 func (t *Tracker) SetPolicies(index *model.Index, policies []Policy) {
-	next := make(map[string]*tracked, len(policies))
-	selected := make(map[*model.Workload][]*tracked, len(t.selected))
+	t.index = index
+	anew := false // whether any came, or selects others than before
 	for i := range policies {
 		p := &policies[i]
 		known := t.policies[p.Ref.UID]
 		switch {
 		case known == nil:
-			known = &tracked{Policy: *p, dirty: true}
+			known, anew = &tracked{Policy: *p, dirty: true}, true
+			t.policies[p.Ref.UID] = known
 		case !known.same(p):
-			known.Enforced = p.Enforced
+			anew = anew || !slices.Equal(known.Selected, p.Selected)
 			known.Policy, known.dirty = *p, true
 		}
-		next[p.Ref.UID] = known
-		for _, w := range p.Selected {
-			selected[w] = append(selected[w], known)
+	}
+	if !anew && len(t.policies) == len(policies) {
+		return
+	}
+	next := make(map[string]*tracked, len(policies))
+	t.selected = make(map[*model.Workload][]*tracked, len(t.selected))
+	for i := range policies {
+		known := t.policies[policies[i].Ref.UID]
+		next[policies[i].Ref.UID] = known
+		for _, w := range policies[i].Selected {
+			t.selected[w] = append(t.selected[w], known)
 		}
 	}
-	t.index, t.policies, t.selected = index, next, selected
+	t.policies = next
 }
 
 func (p *tracked) same(other *Policy) bool {

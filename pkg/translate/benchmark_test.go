@@ -3,6 +3,7 @@ package translate_test
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/pilot-lite/pilot-lite/pkg/model"
@@ -50,14 +51,29 @@ func bigWorld() *model.Snapshot {
 	return s
 }
 
-// BenchmarkTranslate measures a rebuild from nothing, and one after a single policy was edited, each with and without building the index.
+// edited is a snapshot in which one policy is another.
+func edited(s *model.Snapshot, i int) *model.Snapshot {
+	next := *s
+	next.Policies = slices.Clone(s.Policies)
+	p := &next.Policies[500]
+	p.Generation += int64(i + 1)
+	p.Ingress = slices.Clone(p.Ingress)
+	p.Ingress[0].HTTP = []model.HTTPMatch{{Methods: []string{[]string{"GET", "PUT"}[i%2]}}}
+	return &next
+}
+
+// scaled is a snapshot in which one workload has a pod more.
+func scaled(s *model.Snapshot, i int) *model.Snapshot {
+	next := *s
+	p := s.Pods[5000]
+	p.Name, p.Addresses = fmt.Sprintf("%s-more-%d", p.Name, i), []netip.Addr{netip.AddrFrom4([4]byte{10, 200, byte(i >> 8), byte(i)})}
+	next.Pods = slices.Insert(slices.Clone(s.Pods), 5001, p)
+	return &next
+}
+
+// BenchmarkTranslate measures a rebuild from nothing, and one after a single edit, with the index; what is measured begins with the snapshot.
 func BenchmarkTranslate(b *testing.B) {
 	s := bigWorld()
-	edit := func(i int) {
-		p := &s.Policies[500]
-		p.Generation++
-		p.Ingress[0].HTTP[0].Methods = []string{[]string{"GET", "PUT"}[i%2]}
-	}
 	b.Run("index", func(b *testing.B) {
 		for b.Loop() {
 			model.NewIndex(s)
@@ -69,21 +85,17 @@ func BenchmarkTranslate(b *testing.B) {
 			translate.Translate(ix)
 		}
 	})
-	b.Run("one edit", func(b *testing.B) {
-		tr := new(translate.Translator)
-		ix := model.NewIndex(s)
-		tr.Translate(ix)
-		for i := 0; b.Loop(); i++ {
-			edit(i)
-			tr.Translate(ix)
-		}
-	})
-	b.Run("one edit with index", func(b *testing.B) {
-		tr, indexer := new(translate.Translator), new(model.Indexer)
-		tr.Translate(indexer.Index(s))
-		for i := 0; b.Loop(); i++ {
-			edit(i)
+	for name, edit := range map[string]func(*model.Snapshot, int) *model.Snapshot{"policy": edited, "pod": scaled} {
+		b.Run("one "+name, func(b *testing.B) {
+			tr, indexer := new(translate.Translator), new(model.Indexer)
 			tr.Translate(indexer.Index(s))
-		}
-	})
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				b.StopTimer()
+				next := edit(s, i)
+				b.StartTimer()
+				tr.Translate(indexer.Index(next))
+			}
+		})
+	}
 }

@@ -24,30 +24,6 @@ type resolvedRule struct {
 	sources *rbac.Sources // nil: anyone
 }
 
-// governing resolves each policy that governs ingress once, and lists per workload those that select it, in the snapshot's order; and per policy whom it selects.
-func (r *run) governing() (out map[*model.Workload][]*resolvedPolicy, selections [][]*model.Workload) {
-	out = make(map[*model.Workload][]*resolvedPolicy, len(r.ix.Workloads))
-	selections = make([][]*model.Workload, 0, len(r.ix.Snapshot.Policies))
-	for i := range r.ix.Snapshot.Policies {
-		p := &r.ix.Snapshot.Policies[i]
-		selected := r.ix.Selected(p)
-		selections = append(selections, selected)
-		if len(selected) == 0 {
-			d := onPolicy(p, "policy-selects-nothing", model.SeverityNotice, "spec.podSelector")
-			d.Consequence = "no pod is selected: the policy has no effect now"
-			r.findings.Add(d)
-		}
-		if !p.IsolatesIngress || len(selected) == 0 {
-			continue
-		}
-		resolved := r.resolve(p)
-		for _, w := range selected {
-			out[w] = append(out[w], resolved)
-		}
-	}
-	return out, selections
-}
-
 // resolve turns peers into addresses. A rule whose peers mean nobody now is left out: in an Allow it admits nobody, and the policy isolates all
 // the same; in a Deny there is nobody to refuse. An empty list of sources would mean anyone.
 func (r *run) resolve(p *model.Policy) *resolvedPolicy {
@@ -60,7 +36,7 @@ func (r *run) resolve(p *model.Policy) *resolvedPolicy {
 			d := onPolicy(p, "peers-mean-nobody", model.SeverityNotice, ruleField(i)+".from")
 			d.Consequence = "no pod that runs now is meant, so the rule matches nothing"
 			d.Remedy = "check the selectors, and that the callers carry a sidecar where accounts are named"
-			r.findings.Add(d)
+			r.findings.add(d)
 			continue
 		}
 		named = named || slices.ContainsFunc(rule.Ports, func(pr model.PortRange) bool { return pr.Name != "" })
@@ -157,7 +133,8 @@ func namedPorts(w *model.Workload, name string) []model.PortRange {
 }
 
 // slots compiles the policies of a workload, or finds what was compiled from the same.
-func (r *run) slots(policies []*resolvedPolicy, w *model.Workload) rbac.Slots {
+func (r *run) slots(s *workloadState, w *model.Workload) rbac.Slots {
+	policies := s.governing
 	var maps []rbac.PortMap
 	for _, b := range r.inbound.Bound {
 		maps = append(maps, rbac.PortMap{Policy: b.Port, Socket: b.Listen.Port()})
@@ -176,8 +153,8 @@ func (r *run) slots(policies []*resolvedPolicy, w *model.Workload) rbac.Slots {
 		}
 		r.slotKey = append(r.slotKey, key[:]...)
 	}
-	key := r.slotKey.digest()
-	slots, found := r.translator.slots.lookup(key)
+	s.slots = r.slotKey.digest()
+	slots, found := r.translator.slots.lookup(s.slots)
 	if found {
 		return slots
 	}
@@ -188,7 +165,7 @@ func (r *run) slots(policies []*resolvedPolicy, w *model.Workload) rbac.Slots {
 		}
 	}
 	slots = rbac.Compile(in)
-	r.translator.slots.store(key, slots)
+	r.translator.slots.store(s.slots, slots)
 	return slots
 }
 

@@ -32,7 +32,7 @@ func (r *run) reportSettings(w *model.Workload, governed bool) {
 	about := model.ObjectRef{Kind: "Workload", Namespace: w.Namespace, Name: w.Name}
 	for _, p := range w.Ports {
 		if p.Conflict {
-			r.findings.Add(model.Diagnostic{
+			r.findings.add(model.Diagnostic{
 				Code: "port-protocol-conflict", Severity: model.SeverityWarning,
 				Object: model.ObjectRef{Kind: "Service", Namespace: w.Namespace, Name: p.Service},
 				Consequence: "another Service gives port " + portText(p.Number) + " of workload " + w.Name +
@@ -41,7 +41,7 @@ func (r *run) reportSettings(w *model.Workload, governed bool) {
 			})
 		}
 		if len(w.Proxy.Bound) == 0 && reserved(p.Number) {
-			r.findings.Add(model.Diagnostic{
+			r.findings.add(model.Diagnostic{
 				Code: "reserved-port", Severity: model.SeverityWarning, Object: about,
 				Consequence: "port " + portText(p.Number) + " belongs to the sidecar: nobody can reach the application there",
 				Remedy:      "move the application to a port outside 15000-15099",
@@ -60,11 +60,11 @@ func (r *run) reportSettings(w *model.Workload, governed bool) {
 		default:
 			continue
 		}
-		r.findings.Add(d)
+		r.findings.add(d)
 	}
 	for i, b := range w.Proxy.Bound {
 		if clashesWithEarlier(w.Proxy.Bound, i) {
-			r.findings.Add(model.Diagnostic{
+			r.findings.add(model.Diagnostic{
 				Code: "bound-port-clash", Severity: model.SeverityError, Object: about, Field: "metadata.annotations[" + v1alpha1.AnnotationBound + "]",
 				Consequence: "the entry of port " + portText(b.Port) + " is left out, as an earlier one has the same port or listens on the same port number " +
 					portText(b.Listen.Port()),
@@ -88,7 +88,7 @@ func (r *run) reportEveryPort(w *model.Workload, p *model.Policy, rule int) {
 	default:
 		return
 	}
-	r.findings.Of(w, d)
+	r.findings.of(w, d)
 }
 
 const howToSpeakHTTP = "have a Service name the port with appProtocol: http"
@@ -100,7 +100,7 @@ func (r *run) reportHTTPRule(w *model.Workload, p *model.Policy, rule int, numbe
 		d.Consequence = "port " + portText(number) +
 			" is excluded from capture, so the sidecar decides nothing there, and the NetworkPolicy cannot tell requests apart"
 		d.Remedy = "take the port out of " + v1alpha1.AnnotationExcludeInboundPorts
-		r.findings.Of(w, d)
+		r.findings.of(w, d)
 		return
 	}
 	port, declared := w.Port(number)
@@ -121,7 +121,7 @@ func (r *run) reportHTTPRule(w *model.Workload, p *model.Policy, rule int, numbe
 	d := onPolicy(p, "http-rule-on-tcp-port", model.SeverityWarning, ruleField(rule)+".ports")
 	d.Consequence = "port " + portText(number) + why + effect
 	d.Remedy = howToSpeakHTTP
-	r.findings.Of(w, d)
+	r.findings.of(w, d)
 }
 
 // reportUnknownPort: a rule names a port that no container of the workload declares.
@@ -132,7 +132,7 @@ func (r *run) reportUnknownPort(w *model.Workload, p *model.Policy, rule int, na
 		d.Consequence = "no container declares a TCP port named " + strconv.Quote(name) + ", so the rule refuses on every port"
 	}
 	d.Remedy = "declare the port, or write its number"
-	r.findings.Of(w, d)
+	r.findings.of(w, d)
 }
 
 // httpRulePorts are the ports that a rule surely means: those it names one by one, and those of its ranges that the workload has.

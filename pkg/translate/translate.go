@@ -40,34 +40,42 @@ type Resource struct {
 // Translate is a Translator's first Translate.
 func Translate(ix *model.Index) *Output { return new(Translator).Translate(ix) }
 
-// Translator remembers what it built, by the exact argument it built it from. The zero value is ready. Not safe for concurrent use.
+// Translator remembers what it built, by the exact argument it built it from, and which workloads nothing changed for, so that those cost a look. The zero value is ready.
+// Not safe for concurrent use.
 type Translator struct {
 	slots     memo[digest, rbac.Slots]
 	listeners memo[digest, resources]
 	connects  memo[connectInput, *corev3.TypedExtensionConfig]
 	netpol    netpol.Builder
+
+	selections model.Selections
+	grouping   *model.Grouping // of the snapshot before
+	policies   map[*model.Policy]*policyState
+	workloads  map[*model.Workload]*workloadState
+	reported   reported
+	round      uint64
 }
 
 // Translate builds the output of a snapshot.
 func (t *Translator) Translate(ix *model.Index) *Output {
-	r := &run{translator: t, ix: ix, findings: model.Findings{}}
-	governing, selected := r.governing()
-	out := &Output{Selected: selected, Workloads: make([]WorkloadOutput, 0, len(ix.Workloads))}
+	t.round++
+	r := &run{translator: t, ix: ix}
+	selections := t.selections.Of(ix)
+	out := &Output{
+		Workloads: make([]WorkloadOutput, 0, len(ix.Workloads)), Policies: make([]model.PolicyRef, 0, len(selections)), Selected: make([][]*model.Workload, 0, len(selections)),
+	}
+	r.readPolicies(selections)
+	for _, s := range selections {
+		out.Policies, out.Selected = append(out.Policies, s.PolicyRef), append(out.Selected, s.Workloads)
+	}
 	for _, w := range ix.Workloads {
-		out.Workloads = append(out.Workloads, WorkloadOutput{Workload: w, Resources: r.workload(w, governing[w])})
+		out.Workloads = append(out.Workloads, r.output(w))
 	}
-	t.slots.sweep()
-	t.listeners.sweep()
-	t.connects.sweep()
-	companions, found := t.netpol.Build(ix)
+	companions, found := t.netpol.BuildFor(ix, selections)
 	out.Companions = companions
-	out.Policies = make([]model.PolicyRef, 0, len(ix.Snapshot.Policies))
-	for i := range ix.Snapshot.Policies {
-		out.Policies = append(out.Policies, ix.Snapshot.Policies[i].PolicyRef)
-	}
-	r.findings.Add(ix.Snapshot.Diagnostics...)
-	r.findings.Add(found...)
-	out.Diagnostics = r.findings.Sorted()
+	out.Diagnostics = t.reported.sorted(slices.Concat(ix.Snapshot.Diagnostics, found), r.parts)
+	t.grouping = ix.Grouping
+	t.sweep(len(selections), len(ix.Workloads))
 	return out
 }
 
@@ -78,30 +86,33 @@ type resources []proto.Message
 type run struct {
 	translator *Translator
 	ix         *model.Index
-	findings   model.Findings
-	// Scratch, kept from one workload to the next: a workload that did not change then costs its key and little more.
+	findings   findings   // of the policy or workload that is looked at
+	parts      []findings // of all that have any
+	// Scratch, kept from one workload to the next.
 	inbound      inbound
 	key, slotKey encoder
 }
 
-// workload returns the resources of one workload, which the given policies govern.
-func (r *run) workload(w *model.Workload, policies []*resolvedPolicy) []Resource {
-	r.inbound.describe(w, r.ix.Snapshot.Mesh.HTTP)
+// build makes the resources of a workload.
+func (r *run) build(s *workloadState, w *model.Workload) []Resource {
+	policies := s.governing
+	r.inbound.describe(w, s.http)
 	r.reportPorts(w, policies)
-	listeners := r.listeners()
-	slots, refs := r.slots(policies, w), refsOf(policies)
-	r.findings.Add(slots.Diagnostics...)
+	listeners := r.listeners(s)
+	slots, refs := r.slots(s, w), refsOf(policies)
+	r.findings.add(slots.Diagnostics...)
 
 	out := make([]Resource, 0, len(listeners)+max(1, len(r.inbound.Bound))+2)
 	for _, m := range listeners {
 		out = append(out, Resource{Message: m})
 	}
+	s.connects = s.connects[:0]
 	if isGoverned(policies) {
-		out = r.appendConnects(out, connectOnFirstByte, refs)
+		out = r.appendConnects(out, s, connectOnFirstByte, refs)
 		return r.appendRBAC(out, slots, refs)
 	}
 	out = r.appendRBAC(out, slots, refs)
-	return r.appendConnects(out, connectAtOnce, refs)
+	return r.appendConnects(out, s, connectAtOnce, refs)
 }
 
 // appendRBAC adds the slots that a chain holds. No proxy would ask for another, and its enforcement would be waited for without end.
@@ -120,21 +131,22 @@ func isGoverned(policies []*resolvedPolicy) bool {
 	return slices.ContainsFunc(policies, func(p *resolvedPolicy) bool { return !p.policy.DryRun })
 }
 
-func (r *run) listeners() resources {
+func (r *run) listeners(s *workloadState) resources {
 	r.key = r.key[:0]
 	r.key.inbound(&r.inbound)
-	key := r.key.digest()
-	built, found := r.translator.listeners.lookup(key)
+	s.listeners = r.key.digest()
+	built, found := r.translator.listeners.lookup(s.listeners)
 	if !found {
 		built = r.inbound.build()
-		r.translator.listeners.store(key, built)
+		r.translator.listeners.store(s.listeners, built)
 	}
 	return built
 }
 
-func (r *run) appendConnects(out []Resource, mode connectMode, refs []model.PolicyRef) []Resource {
+func (r *run) appendConnects(out []Resource, s *workloadState, mode connectMode, refs []model.PolicyRef) []Resource {
 	for name, cluster := range r.inbound.connectSlots() {
 		key := connectInput{slot: name, cluster: cluster, mode: mode}
+		s.connects = append(s.connects, key)
 		built, found := r.translator.connects.lookup(key)
 		if !found {
 			built = connectSlot(key)

@@ -30,11 +30,22 @@ type Checker struct {
 	order    []*caller          // those of the present grouping, in the index's order
 	sets     map[string]*set    // by what the peer says
 	swept    int                // how many there were when they were last looked through
-	policies map[string]*policy // by "namespace/name"
-	objects  map[string]*object // by whose they are, and "namespace/name"
+	policies map[name]*policy
+	objects  map[objectName]*object
+	moves    []model.Moved // the workloads by which the present grouping differs from the one before, where there are few
+	few      bool
 	metrics  readers
 	inputs   inputs // scratch
 	cuts     serviceCuts
+}
+
+// name is an object's.
+type name struct{ namespace, name string }
+
+// objectName is a NetworkPolicy's, and whose it is.
+type objectName struct {
+	ours bool
+	name
 }
 
 // Check compares the layers. The snapshot's NetworkPolicies count beside the companions.
@@ -181,7 +192,7 @@ type Report struct {
 	Workloads []*Workload // all but those on the host's network, in the index's order
 
 	byKey    map[string]*Workload
-	policies map[string]*policy
+	policies map[name]*policy
 	others   map[string][]Shut // by policies that do not govern the callee: those of callers' egress
 }
 
@@ -209,7 +220,23 @@ func (r *Report) Of(key string) *Workload { return r.byKey[key] }
 
 // Policy says whether the layers agree about the workloads that a policy governs.
 func (r *Report) Policy(ref model.PolicyRef) Agreement {
-	p := r.policies[ref.Namespace+"/"+ref.Name]
+	out := r.Verdict(ref)
+	if out.State == NotEvaluated {
+		return out
+	}
+	if p := r.policies[name{ref.Namespace, ref.Name}]; p.source.IsolatesIngress {
+		for _, c := range p.selected {
+			if w := r.byKey[c.ref.Key]; w != nil {
+				out.Wider = append(out.Wider, w.Wider...)
+			}
+		}
+	}
+	return out
+}
+
+// Verdict is what Policy says, without what is wider.
+func (r *Report) Verdict(ref model.PolicyRef) Agreement {
+	p := r.policies[name{ref.Namespace, ref.Name}]
 	switch {
 	case p == nil || p.source.PolicyRef != ref:
 		return Agreement{State: NotEvaluated, Reason: "Unknown", Text: "this generation of the policy has not been looked at"}
@@ -233,7 +260,6 @@ func (r *Report) Policy(ref model.PolicyRef) Agreement {
 				out.Shut = append(out.Shut, s)
 			}
 		}
-		out.Wider = append(out.Wider, w.Wider...)
 	}
 	var errors []Shut
 	for _, s := range out.Shut {

@@ -40,6 +40,7 @@ type addresses struct {
 
 // set is whom a peer means, the same pointer while it means the same workloads.
 type set struct {
+	asked     question
 	callers   []*caller // by key
 	refs      []Caller
 	addresses *[]*addresses // the callers'; the same pointer while they are the same
@@ -77,17 +78,24 @@ type object struct {
 // regroup follows the grouping of pods into workloads. Without a change of pods, namespaces and Services it is the same list.
 func (x *Checker) regroup(ix *model.Index) {
 	same := x.ix != nil && sameSlice(x.ix.Workloads, ix.Workloads)
+	before := x.ix
 	x.ix = ix
 	if same {
 		return
 	}
 	x.round++
+	x.move(before)
 	next := make(map[string]*caller, len(ix.Workloads))
 	x.order = make([]*caller, 0, len(ix.Workloads))
 	for _, w := range ix.Workloads {
 		c := x.callers[w.Key]
 		if c == nil {
 			c = &caller{ref: Caller{w.Key, w.Namespace, w.Name}}
+		}
+		next[w.Key] = c
+		x.order = append(x.order, c)
+		if c.workload == w {
+			continue
 		}
 		c.workload = w
 		a := addresses{known: w.Addresses, unknown: slices.ContainsFunc(w.Pods, func(p *model.Pod) bool { return len(p.Addresses) == 0 })}
@@ -97,10 +105,37 @@ func (x *Checker) regroup(ix *model.Index) {
 		if faces := otherPorts(w); c.faces == nil || !slices.Equal(*c.faces, faces) {
 			c.faces = &faces
 		}
-		next[w.Key] = c
-		x.order = append(x.order, c)
 	}
 	x.callers = next
+}
+
+// move finds whom the present grouping of pods concerns, where few workloads came, went or changed. Who is not concerned has the answers of the grouping before.
+func (x *Checker) move(before *model.Index) {
+	x.moves, x.few = nil, false
+	if before == nil {
+		return
+	}
+	gone, come := x.ix.Since(before.Grouping)
+	if len(gone)+len(come) > model.FewMoved {
+		return
+	}
+	x.moves, x.few = slices.Concat(gone, come), true
+	for _, s := range x.sets {
+		if s.round == x.round-1 && !slices.ContainsFunc(x.moves, s.asked.meant) {
+			s.round = x.round
+		}
+	}
+}
+
+// stands says whether what was read in a round still holds: what selects pods of a namespace, and names sets of callers.
+func (x *Checker) stands(round uint64, namespace string, selects func(labels.Set) bool, named []*set) bool {
+	if round == x.round {
+		return true
+	}
+	if !x.few || round != x.round-1 || slices.ContainsFunc(named, func(s *set) bool { return s.round != x.round }) {
+		return false
+	}
+	return !slices.ContainsFunc(x.moves, func(m model.Moved) bool { return m.Namespace == namespace && selects(m.Labels) })
 }
 
 // sweep forgets the sets that nothing asks for any more, when they may be half of all.
@@ -132,15 +167,16 @@ func (x *Checker) readPolicies() []*policy {
 	for _, c := range x.order {
 		c.policies, c.egress, c.objects, c.objectsOut = c.policies[:0], c.egress[:0], c.objects[:0], c.objectsOut[:0]
 	}
-	next := make(map[string]*policy, len(x.ix.Snapshot.Policies))
+	next := make(map[name]*policy, len(x.ix.Snapshot.Policies))
 	out := make([]*policy, 0, len(x.ix.Snapshot.Policies))
 	for i := range x.ix.Snapshot.Policies {
 		source := &x.ix.Snapshot.Policies[i]
-		key := source.Namespace + "/" + source.Name
+		key := name{source.Namespace, source.Name}
 		p := x.policies[key]
-		if p == nil || p.round != x.round || !samePolicy(p.source, source) {
+		if p == nil || !model.SamePolicy(p.source, source) || !x.stands(p.round, source.Namespace, matches(source.Selector), p.sets) {
 			p = x.readPolicy(source, p)
 		}
+		p.round = x.round
 		next[key] = p
 		out = append(out, p)
 		if source.DryRun {
@@ -159,25 +195,14 @@ func (x *Checker) readPolicies() []*policy {
 	return out
 }
 
-// samePolicy compares by identity, not by content: snapshots share what did not change, and nothing in them is changed after they are built.
-func samePolicy(a, b *model.Policy) bool {
-	return a.PolicyRef == b.PolicyRef && a.Action == b.Action && a.DryRun == b.DryRun && a.IsolatesIngress == b.IsolatesIngress &&
-		a.IsolatesEgress == b.IsolatesEgress && sameSlice(a.Ingress, b.Ingress) && sameSlice(a.Egress, b.Egress) && sameSelector(a.Selector, b.Selector)
-}
-
-// sameSelector: a parsed selector is a list of requirements; any other is compared by its words.
-func sameSelector(a, b labels.Selector) bool {
-	x, y := reflect.ValueOf(a), reflect.ValueOf(b)
-	if x.Kind() == reflect.Slice && y.Kind() == reflect.Slice {
-		return x.Len() == y.Len() && (x.Len() == 0 || x.Pointer() == y.Pointer())
-	}
-	return x.Type() == y.Type() && a.String() == b.String()
+func matches(s labels.Selector) func(labels.Set) bool {
+	return func(set labels.Set) bool { return s.Matches(set) }
 }
 
 // readPolicy finds the workloads that a policy means.
 func (x *Checker) readPolicy(source *model.Policy, old *policy) *policy {
 	p := &policy{meaning: &meaning{}, round: x.round}
-	if old != nil && samePolicy(old.source, source) {
+	if old != nil && model.SamePolicy(old.source, source) {
 		p.source = old.source
 	} else {
 		c := *source
@@ -252,13 +277,14 @@ func masked(list []netip.Prefix) []netip.Prefix {
 
 // readObjects reads the NetworkPolicies, and lists for each workload those that isolate it.
 func (x *Checker) readObjects(companions []Companion) {
-	next := make(map[string]*object, len(companions)+len(x.ix.Snapshot.NetworkPolicies))
+	next := make(map[objectName]*object, len(companions)+len(x.ix.Snapshot.NetworkPolicies))
 	add := func(np *networkingv1.NetworkPolicy, ours bool) {
-		key := strconv.FormatBool(ours) + np.Namespace + "/" + np.Name
+		key := objectName{ours, name{np.Namespace, np.Name}}
 		o := x.objects[key]
-		if o == nil || o.round != x.round || o.source != np {
+		if o == nil || o.source != np || !x.stands(o.round, np.Namespace, o.selects, o.sets) {
 			o = x.readObject(np, ours, o)
 		}
+		o.round = x.round
 		next[key] = o
 		for _, c := range o.selected {
 			if o.parsed.Governs(networkingv1.PolicyTypeIngress) {
@@ -278,6 +304,8 @@ func (x *Checker) readObjects(companions []Companion) {
 	x.objects = next
 }
 
+func (o *object) selects(set labels.Set) bool { return o.parsed.Selects(o.parsed.Namespace(), set) }
+
 func (x *Checker) readObject(np *networkingv1.NetworkPolicy, ours bool, old *object) *object {
 	o := &object{source: np, ours: ours, round: x.round}
 	unchanged := old != nil && (old.source == np || reflect.DeepEqual(old.source.Spec, np.Spec))
@@ -288,7 +316,7 @@ func (x *Checker) readObject(np *networkingv1.NetworkPolicy, ours bool, old *obj
 	}
 	namespace := o.parsed.Namespace()
 	for _, w := range x.ix.InNamespace(namespace) {
-		if !w.HostNetwork && o.parsed.Selects(namespace, labels.Set(w.Labels)) {
+		if !w.HostNetwork && o.selects(labels.Set(w.Labels)) {
 			o.selected = append(o.selected, x.callers[w.Key])
 		}
 	}
@@ -337,7 +365,7 @@ func (x *Checker) set(q question) *set {
 	if old != nil && old.round == x.round {
 		return old
 	}
-	s := &set{round: x.round}
+	s := &set{asked: q, round: x.round}
 	add := func(ws []*model.Workload) {
 		for _, w := range ws {
 			if !w.HostNetwork && q.means(w.Labels) {
@@ -380,6 +408,14 @@ func (x *Checker) set(q question) *set {
 	}
 	x.sets[key] = s
 	return s
+}
+
+// meant says whether a workload that came or went is meant.
+func (q question) meant(m model.Moved) bool {
+	if q.namespaces == nil && m.Namespace != q.namespace || q.namespaces != nil && !q.namespaces.Matches(m.NamespaceLabels) {
+		return false
+	}
+	return q.means(m.Labels)
 }
 
 func (q question) means(set map[string]string) bool {

@@ -51,7 +51,7 @@ func (b *builder) allBut(p *model.Policy, d direction, pods conj) []entry {
 // notIsolated are the governed pods that no enforced Allow selects in a direction, as a union, and whether that could be said within bounds.
 func (b *builder) notIsolated(p *model.Policy, d direction) ([]conj, bool) {
 	out := []conj{conjOf(p.Selector)}
-	for _, a := range b.byNamespace[p.Namespace] {
+	for _, a := range *b.enforced {
 		if a.Action != model.Allow || !d.governedBy(a) {
 			continue
 		}

@@ -3,7 +3,6 @@
 package netpol
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -32,37 +31,14 @@ const maxEntries = 256
 // Build is a Builder's first Build.
 func Build(ix *model.Index) ([]Companion, []model.Diagnostic) { return new(Builder).Build(ix) }
 
-// Build returns the companions of every policy, sorted by namespace and name.
-func (x *Builder) Build(ix *model.Index) ([]Companion, []model.Diagnostic) {
-	b := &builder{ix: ix, byNamespace: map[string][]*model.Policy{}}
-	for i := range ix.Snapshot.Policies {
-		p := &ix.Snapshot.Policies[i]
-		if !p.DryRun {
-			b.byNamespace[p.Namespace] = append(b.byNamespace[p.Namespace], p)
-		}
-	}
-	next := make(map[string]*kept, len(ix.Snapshot.Policies))
-	var companions []Companion
-	var found []model.Diagnostic
-	for i := range ix.Snapshot.Policies {
-		p := &ix.Snapshot.Policies[i]
-		k := x.build(b, p)
-		next[p.Namespace+"/"+p.Name] = k
-		companions, found = append(companions, k.companions...), append(found, k.found...)
-	}
-	x.kept = next
-	slices.SortStableFunc(companions, func(x, y Companion) int {
-		return cmp.Or(strings.Compare(x.NetworkPolicy.Namespace, y.NetworkPolicy.Namespace), strings.Compare(x.NetworkPolicy.Name, y.NetworkPolicy.Name))
-	})
-	return companions, found
-}
-
+// builder builds the companions of one policy.
 type builder struct {
-	ix          *model.Index
-	byNamespace map[string][]*model.Policy // the enforced ones
-	opened      map[direction][]entry      // plumbing, for no pods in particular; nil until it is asked for
-	companions  []Companion                // of the policy that is being built
-	found       []model.Diagnostic
+	from
+
+	ix         *model.Index
+	companions []Companion
+	found      []model.Diagnostic
+	everybody  bool // what comes out depends on workloads that no policy that it is built from selects
 }
 
 // direction is one of the two that a policy can govern.
@@ -199,10 +175,11 @@ const nameLabel = "kubernetes.io/metadata.name"
 func own(namespace string) conj { return conj{{nameLabel, selection.In, namespace}} }
 
 // denials are what the enforced Deny policies of a namespace refuse in a direction, as far as L4 can know it: rules without http.
-func (b *builder) denials(namespace string, d direction) []entry {
+func (b *builder) denials(d direction) []entry {
 	var out []entry
-	for _, p := range b.byNamespace[namespace] {
-		if p.Action != model.Deny || !d.governedBy(p) {
+	for _, s := range *b.denies {
+		p := s.Policy
+		if !d.governedBy(p) {
 			continue
 		}
 		for i, r := range d.rules(p) {
@@ -222,7 +199,7 @@ func (b *builder) denials(namespace string, d direction) []entry {
 // subtract takes the denials out of a policy's entries. Where that cannot be said exactly, ingress stays wider, since L7 denies there as well; egress
 // has no L7 and is cut back.
 func (b *builder) subtract(p *model.Policy, d direction, entries []entry) []entry {
-	for _, denied := range b.denials(p.Namespace, d) {
+	for _, denied := range b.denials(d) {
 		var next []entry
 		inexact := false
 		for _, e := range entries {
@@ -259,6 +236,7 @@ func unique(entries []entry) []entry {
 
 // holds says whether a pod that is selected has an address in a block.
 func (b *builder) holds(pods, block peer) bool {
+	b.everybody = true
 	return slices.ContainsFunc(b.ix.Workloads, func(w *model.Workload) bool {
 		if !pods.namespaces.matches(b.ix.NamespaceLabels(w.Namespace)) || !pods.pods.matches(labels.Set(w.Labels)) {
 			return false

@@ -1,6 +1,7 @@
 package netpol
 
 import (
+	"reflect"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/labels"
@@ -10,18 +11,36 @@ import (
 
 // plumbing is what an isolated pod needs to live at all: names and the control plane to call, and whoever may read its metrics. No Deny takes it away.
 func (b *builder) plumbing(d direction, pods conj) []entry {
-	if b.opened == nil {
-		b.opened = map[direction][]entry{ingress: b.plumbingIn(), egress: b.plumbingOut()}
-	}
 	var out []entry
-	for _, e := range b.opened[d] {
+	for _, e := range b.opened.entries[d] {
 		out = append(out, entry{pods, e.peer, e.ports})
 	}
 	return out
 }
 
-func (b *builder) plumbingIn() []entry {
-	mesh := &b.ix.Snapshot.Mesh
+// plumbing is what is opened, for no pods in particular, and what that was made from; the same pointer while it opens the same.
+type plumbing struct {
+	mesh     model.Mesh
+	services []model.Service
+	grouping *model.Grouping
+	entries  map[direction][]entry
+}
+
+func plumbingOf(ix *model.Index, old *plumbing) *plumbing {
+	s := ix.Snapshot
+	if old != nil && old.grouping == ix.Grouping && sameMesh(&old.mesh, &s.Mesh) && sameSlice(old.services, s.Services) {
+		return old
+	}
+	made := plumbing{s.Mesh, s.Services, ix.Grouping, map[direction][]entry{ingress: plumbingIn(ix), egress: plumbingOut(ix)}}
+	if old != nil && reflect.DeepEqual(old.entries, made.entries) {
+		*old = made
+		return old
+	}
+	return &made
+}
+
+func plumbingIn(ix *model.Index) []entry {
+	mesh := &ix.Snapshot.Mesh
 	var out []entry
 	for _, q := range plumbed(mesh.Metrics) {
 		for _, n := range mesh.MetricsPorts {
@@ -31,12 +50,12 @@ func (b *builder) plumbingIn() []entry {
 	return out
 }
 
-func (b *builder) plumbingOut() []entry {
+func plumbingOut(ix *model.Index) []entry {
 	const dns = 53
-	mesh := &b.ix.Snapshot.Mesh
+	mesh := &ix.Snapshot.Mesh
 	var out []entry
 	add := func(peers []model.Peer, protocol model.Protocol, port uint16) {
-		for _, n := range b.arriving(peers, protocol, port) {
+		for _, n := range arriving(ix, peers, protocol, port) {
 			for _, q := range plumbed(peers) {
 				out = append(out, entry{peer: q, ports: ports{protocol, n, n}})
 			}
@@ -58,16 +77,16 @@ func plumbed(peers []model.Peer) []peer {
 
 // arriving are the ports at which calls to a port of a peer arrive: that port, and those of the pods behind Services that have it. What a NetworkPolicy sees of a call to a
 // Service is a pod's address and port; DNS servers that do not run as root listen on 5353, say.
-func (b *builder) arriving(peers []model.Peer, protocol model.Protocol, port uint16) []uint16 {
+func arriving(ix *model.Index, peers []model.Peer, protocol model.Protocol, port uint16) []uint16 {
 	out := []uint16{port}
 	means := map[*model.Workload]bool{}
 	for _, p := range peers {
-		for _, w := range b.ix.PeerWorkloads("", p) {
+		for _, w := range ix.PeerWorkloads("", p) {
 			means[w] = true
 		}
 	}
-	for i := range b.ix.Snapshot.Services {
-		s := &b.ix.Snapshot.Services[i]
+	for i := range ix.Snapshot.Services {
+		s := &ix.Snapshot.Services[i]
 		if len(s.Selector) == 0 {
 			continue
 		}
@@ -76,7 +95,7 @@ func (b *builder) arriving(peers []model.Peer, protocol model.Protocol, port uin
 				continue
 			}
 			selector := labels.SelectorFromSet(s.Selector)
-			for _, w := range b.ix.InNamespace(s.Namespace) {
+			for _, w := range ix.InNamespace(s.Namespace) {
 				if means[w] && selector.Matches(labels.Set(w.Labels)) {
 					out = append(out, targets(w, q)...)
 				}

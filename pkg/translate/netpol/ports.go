@@ -125,10 +125,24 @@ func (b *builder) deniedName(p *model.Policy, field string, q model.PortRange, p
 	return out
 }
 
+// selects are the workloads that a policy selects: the one that is being built, or a Deny beside it.
+func (b *builder) selects(p *model.Policy) []*model.Workload {
+	if p == b.selection.Policy {
+		return b.selection.Workloads
+	}
+	for _, s := range *b.denies {
+		if p == s.Policy {
+			return s.Workloads
+		}
+	}
+	b.everybody = true
+	return b.ix.Selected(p)
+}
+
 // numbersOf are the numbers of a named port, with the governed workloads that have them, and those that do not have the port.
 func (b *builder) numbersOf(p *model.Policy, q model.PortRange) (byNumber map[uint16][]*model.Workload, lacking []*model.Workload) {
 	byNumber = map[uint16][]*model.Workload{}
-	for _, w := range b.ix.Selected(p) {
+	for _, w := range b.selects(p) {
 		seen := map[uint16]bool{}
 		for _, pod := range w.Pods {
 			for _, c := range pod.Ports {
@@ -233,7 +247,7 @@ func telling(byNumber map[uint16][]*model.Workload) (key string, values map[uint
 // withoutExcluded closes the ports that the capture leaves alone: traffic to them never meets the sidecar, so nobody would check the http.
 func (b *builder) withoutExcluded(p *model.Policy, field string, all []governed) []governed {
 	var excluded []uint16
-	for _, w := range b.ix.Selected(p) {
+	for _, w := range b.selects(p) {
 		excluded = append(excluded, w.Proxy.ExcludedInbound...)
 	}
 	slices.Sort(excluded)
