@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync/atomic"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -15,10 +16,34 @@ import (
 	"github.com/pilot-lite/pilot-lite/pkg/status"
 )
 
-// agreement compares the layers of each rebuild, beside everything else: nothing waits for it.
+// agreement compares the layers of rebuilds, beside everything else and after it: sidecars come first, and a storm of edits is compared now and then.
 type agreement struct {
 	report  atomic.Pointer[agree.Report]
 	changed chan struct{}
+	news    atomic.Int64 // when a proxy said something last, in Unix nanoseconds
+}
+
+const (
+	// proxiesQuiet is how long no proxy has said anything when a rebuild's edits have arrived, and proxiesWait how long that is waited for at most.
+	proxiesQuiet = 10 * time.Millisecond
+	proxiesWait  = 150 * time.Millisecond
+	// compareShare is the part of one processor that comparing may take while it is always asked for, and compareRest how long it rests at most.
+	compareShare = 10
+	compareRest  = time.Second
+)
+
+// heard notes that a proxy said something.
+func (a *agreement) heard() { a.news.Store(time.Now().UnixNano()) }
+
+// sidecarsFirst waits until proxies have answered for what a rebuild just changed.
+func (a *agreement) sidecarsFirst(ctx context.Context) {
+	began := time.Now()
+	for ctx.Err() == nil && time.Since(began) < proxiesWait {
+		time.Sleep(proxiesQuiet)
+		if time.Since(time.Unix(0, a.news.Load())) > proxiesQuiet {
+			return
+		}
+	}
 }
 
 // compareLayers follows the rebuilds until ctx is done.
@@ -31,11 +56,13 @@ func (s *clusterServer) compareLayers(ctx context.Context, a *agreement) {
 			return
 		case <-rebuilt:
 		}
+		a.sidecarsFirst(ctx)
 		built := s.loop.Built()
 		if built == last {
 			continue
 		}
 		last = built
+		began := time.Now()
 		report, err := compareOnce(checker, built)
 		if err != nil {
 			s.logger.Error("the layers could not be compared: policies say that they were not", "error", err)
@@ -45,6 +72,11 @@ func (s *clusterServer) compareLayers(ctx context.Context, a *agreement) {
 		select {
 		case a.changed <- struct{}{}:
 		default:
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(min((compareShare-1)*time.Since(began), compareRest)):
 		}
 	}
 }
@@ -78,6 +110,7 @@ func agreementOf(report *agree.Report, p model.PolicyRef) status.Agreement {
 	case agree.Disagrees:
 		out.Status = metav1.ConditionFalse
 	case agree.NotEvaluated:
+		out.Pending = found.Reason == "Unknown"
 		if out.Reason == "" || out.Reason == "Unknown" {
 			out.Reason = v1alpha1.ReasonNotEvaluated
 		}

@@ -88,6 +88,7 @@ func (s *clusterServer) judge(ctx context.Context, w *writers) {
 			return
 		case <-rebuilt:
 		case <-collector.Changed():
+			layers.heard()
 		case <-w.companions.Changed():
 		case <-layers.changed:
 		case <-next.C:
@@ -98,7 +99,7 @@ func (s *clusterServer) judge(ctx context.Context, w *writers) {
 			tracker.SetPolicies(built.Index, s.policiesOf(built))
 		}
 		if built != last.Built || compared != last.report {
-			tracker.SetAgreement(func(p model.PolicyRef) status.Agreement { return agreementOf(compared, p) })
+			tracker.SetAgreement(func(p model.PolicyRef) status.Agreement { return agreementOf(compared, p) }, now)
 		}
 		last = judged{built, compared}
 		tracker.SetCompanions(func(uid string) status.Companions { return companionsOf(w.companions.State(uid)) })
