@@ -231,6 +231,18 @@ func (c *cluster) edit(t testing.TB, name string, app int) int64 {
 	return marker
 }
 
+// rewrite writes a policy's present rules again.
+func (c *cluster) rewrite(t testing.TB, name string) {
+	t.Helper()
+	must(t, func(ctx context.Context) error {
+		p, err := c.policies.Get(ctx, name, metav1.GetOptions{})
+		if err == nil {
+			_, err = c.policies.Update(ctx, p, metav1.UpdateOptions{})
+		}
+		return err
+	})
+}
+
 func (c *cluster) patch(t testing.TB, policy string, patch map[string]any) {
 	t.Helper()
 	body, err := json.Marshal(patch)
