@@ -31,8 +31,10 @@ func validName(name string) bool {
 	}
 	for i := range len(name) {
 		c := name[i]
-		inner := i > 0 && i < len(name)-1
-		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || inner && (c == '-' || c == '.')) {
+		switch {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
+		case (c == '-' || c == '.') && i > 0 && i < len(name)-1:
+		default:
 			return false
 		}
 	}

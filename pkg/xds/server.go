@@ -69,9 +69,8 @@ func NewServer(c *Cache, config ServerConfig) (*Server, error) {
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.MaxConcurrentStreams(maxStreamsPerConn),
 		grpc.ConnectionTimeout(handshakeTimeout),
-		// Most connections are idle most of the time: a small buffer to read will do, and one to write only while something is written.
+		// Most connections are idle most of the time: a small buffer will do.
 		grpc.ReadBufferSize(readBufferBytes),
-		grpc.SharedWriteBuffer(true),
 		// A half-open connection is noticed, and a client that floods pings is dropped.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveInterval, Timeout: keepaliveTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minClientPing, PermitWithoutStream: true}),

@@ -174,7 +174,7 @@ func serveFloor(path string) error {
 	go f.watch(client, config.Host+"/apis/policy.pilot-lite.io/v1alpha1/namespaces/"+namespace+"/l7policies", f.policyChanged)
 	go f.watch(client, config.Host+"/api/v1/namespaces/"+namespace+"/pods", f.podChanged)
 	go func() {
-		_ = http.ListenAndServe(f.settings.Admin, http.HandlerFunc(f.admin)) //nolint:gosec // on loopback, for the benchmark alone
+		_ = http.ListenAndServe(f.settings.Admin, http.HandlerFunc(f.admin))
 	}()
 	l, err := net.Listen("tcp", f.settings.Address) //nolint:noctx // until the process ends
 	if err != nil {
@@ -203,7 +203,11 @@ type event struct {
 			Generation int64
 			Labels     map[string]string
 		}
-		Spec   struct{ Ingress []struct{ HTTP []struct{ Paths []struct{ Value string } } } }
+		Spec struct {
+			Ingress []struct {
+				HTTP []struct{ Paths []struct{ Value string } }
+			}
+		}
 		Status struct{ PodIP string }
 	}
 }
@@ -211,7 +215,9 @@ type event struct {
 // watch follows a list from now on, for ever.
 func (f *floor) watch(client *http.Client, url string, changed func(e *event)) {
 	for ; ; time.Sleep(100 * time.Millisecond) {
-		var list struct{ Metadata struct{ ResourceVersion string } }
+		var list struct {
+			Metadata struct{ ResourceVersion string }
+		}
 		if err := f.read(client, url, func(d *json.Decoder) error { return d.Decode(&list) }); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			continue

@@ -70,12 +70,24 @@ func columns() []column {
 	mib := func(v float64) string { return fmt.Sprintf("%.1f", v/(1<<20)) }
 	plain := func(v float64) string { return fmt.Sprintf("%.4g", v) }
 	return []column{
-		{"first", "first ms", ms, false}, {"median", "median ms", ms, false}, {"last", "last ms", ms, true},
-		{"lag-median", "lag ms", ms, true}, {"lag-99", "99% ms", ms, false}, {"lag-max", "max ms", ms, true},
-		{"cpu", "cpu ms", ms, true}, {"path-cpu", "xds path", ms, true},
-		{"cpu-companions", "companions", ms, false}, {"cpu-status", "status", ms, false},
-		{"messages", "messages", plain, true}, {"bytes", "KiB", kib, true}, {"wire-to-sidecars", "wire KiB", kib, false}, {"allocations", "allocs", plain, false},
-		{"rss", "RSS MiB", mib, false}, {"peak-rss", "peak MiB", mib, true}, {"process-to-ready", "ready ms", ms, false}, {"edits-a-second", "edits/s", plain, false},
+		{"first", "first ms", ms, false},
+		{"median", "median ms", ms, false},
+		{"last", "last ms", ms, true},
+		{"lag-median", "lag ms", ms, true},
+		{"lag-99", "99% ms", ms, false},
+		{"lag-max", "max ms", ms, true},
+		{"cpu", "cpu ms", ms, true},
+		{"path-cpu", "xds path", ms, true},
+		{"cpu-companions", "companions", ms, false},
+		{"cpu-status", "status", ms, false},
+		{"messages", "messages", plain, true},
+		{"bytes", "KiB", kib, true},
+		{"wire-to-sidecars", "wire KiB", kib, false},
+		{"allocations", "allocs", plain, false},
+		{"rss", "RSS MiB", mib, false},
+		{"peak-rss", "peak MiB", mib, true},
+		{"process-to-ready", "ready ms", ms, false},
+		{"edits-a-second", "edits/s", plain, false},
 	}
 }
 

@@ -69,11 +69,15 @@ type scenario struct {
 func states() []*state {
 	return []*state{
 		{name: "base", scenarios: []scenario{
-			{"edit-one", true, true, (*rig).editOne}, {"pod-added", true, true, (*rig).podAdded}, {"no-op", false, true, (*rig).noOp}, {"idle", false, true, (*rig).idle},
+			{"edit-one", true, true, (*rig).editOne},
+			{"pod-added", true, true, (*rig).podAdded},
+			{"no-op", false, true, (*rig).noOp},
+			{"idle", false, true, (*rig).idle},
 			{"edits-20-a-second", true, true, func(r *rig, m *meter) { r.editsAtRate(m, 20, 20*time.Second, services) }},
 			{"edits-5-a-second", true, true, func(r *rig, m *meter) { r.editsAtRate(m, 5, 20*time.Second, services) }},
 			{"storm-1000-a-second", true, true, func(r *rig, m *meter) { r.editsAtRate(m, 1000, 30*time.Second, services) }},
-			{"reconnect", true, true, (*rig).reconnect}, {"restart", false, false, (*rig).restart},
+			{"reconnect", true, true, (*rig).reconnect},
+			{"restart", false, false, (*rig).restart},
 		}},
 		{name: policyTen, selector: map[string]any{"matchLabels": map[string]any{"group": "g0"}}, scenarios: []scenario{{"edit-ten", true, true, (*rig).editTen}}},
 		{name: policyAll, selector: map[string]any{}, scenarios: []scenario{{"edit-all", true, true, (*rig).editAll}, {"edit-all-1%-stalled", false, false, (*rig).editAllStalled}}},
@@ -179,12 +183,12 @@ func (f *fleet) copy() *fleet {
 
 // meter takes what a scenario shows.
 type meter struct {
-	rig      *rig
-	values   map[string]float64
-	edits    int
-	first    []time.Duration
-	median   []time.Duration
-	last     []time.Duration
+	rig    *rig
+	values map[string]float64
+	edits  int
+	first  []time.Duration
+	median []time.Duration
+	last   []time.Duration
 }
 
 // measure runs a scenario, and notes what it cost: as it was when it ended and the writers had settled.

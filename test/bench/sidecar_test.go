@@ -33,9 +33,8 @@ type fleet struct {
 	tls      *tls.Config
 	sidecars []*sidecar
 
-	messages, bytes  atomic.Int64 // responses, and their size as messages
-	wireIn, wireOut  atomic.Int64 // bytes of the TCP connections, TLS among them
-	refused, stalled atomic.Int64
+	messages, bytes atomic.Int64 // responses, and their size as messages
+	wireIn, wireOut atomic.Int64 // bytes of the TCP connections, TLS among them
 
 	mu    sync.Mutex
 	names map[string][]string // slots that a listener refers to, by the listener's bytes
@@ -55,7 +54,6 @@ type arrivals struct {
 type sidecar struct {
 	fleet  *fleet
 	pod    *pod
-	conn   *grpc.ClientConn
 	cancel context.CancelFunc
 	done   chan struct{}
 	stall  atomic.Bool // it does not read any more
@@ -73,6 +71,7 @@ type sighting struct {
 }
 
 func newFleet(t testing.TB, c *cluster, address string, trust *tls.Config) *fleet {
+	t.Helper()
 	f := &fleet{t: t, cluster: c, address: address, tls: trust, names: map[string][]string{}}
 	for i := range c.pods {
 		f.sidecars = append(f.sidecars, &sidecar{fleet: f, pod: &c.pods[i], held: map[string]map[string]*discoveryv3.Resource{}})
@@ -184,7 +183,6 @@ func (s *sidecar) run(ctx context.Context) error {
 			return err
 		}
 		if s.stall.Load() {
-			f.stalled.Add(1)
 			<-ctx.Done()
 			return ctx.Err()
 		}
@@ -345,6 +343,7 @@ func (f *fleet) slots(listener []byte) []string {
 }
 
 func slotsOf(t testing.TB, listener []byte) []string {
+	t.Helper()
 	var l listenerv3.Listener
 	if err := proto.Unmarshal(listener, &l); err != nil {
 		t.Errorf("a listener: %v", err)
