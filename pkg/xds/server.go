@@ -21,6 +21,7 @@ const (
 	maxMessageBytes   = 4 << 20
 	maxHeaderBytes    = 16 << 10
 	readBufferBytes   = 8 << 10
+	windowBytes       = 256 << 10
 	maxStreamsPerConn = 1_000
 	maxConnections    = 20_000
 	handshakeTimeout  = 10 * time.Second
@@ -71,6 +72,9 @@ func NewServer(c *Cache, config ServerConfig) (*Server, error) {
 		grpc.ConnectionTimeout(handshakeTimeout),
 		// Most connections are idle most of the time: a small buffer will do.
 		grpc.ReadBufferSize(readBufferBytes),
+		// A window that never grows: to find out how far it should, gRPC would ping the proxy after every answer.
+		grpc.StaticStreamWindowSize(windowBytes),
+		grpc.StaticConnWindowSize(windowBytes),
 		// A half-open connection is noticed, and a client that floods pings is dropped.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveInterval, Timeout: keepaliveTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minClientPing, PermitWithoutStream: true}),
