@@ -3,6 +3,7 @@ package rulemix
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
@@ -48,7 +49,7 @@ func denies() []Mix {
 		{Name: "deny-wildcards-none", Action: model.Deny, Rule: wildcard, Request: nobody, NoRule: true},
 		{Name: "deny-headers-none", Action: model.Deny, Rule: header, Request: nobody, NoRule: true},
 		{Name: "deny-methods-none", Action: model.Deny, Rule: method, Request: nobody, NoRule: true},
-		{Name: "deny-peers-none", Action: model.Deny, Rule: peer, Request: nobody, NoRule: true},
+		{Name: "deny-peers-none", Action: model.Deny, Rule: getFrom, Request: nobody, NoRule: true},
 		{Name: "deny-mixed", Action: model.Deny, Callers: true, Rule: mixed, Request: orders, From: inGroup},
 		{Name: "deny-mixed-none", Action: model.Deny, Callers: true, Rule: mixed, Request: nobody, NoRule: true},
 		{Name: "deny-mixed-stranger", Action: model.Deny, Callers: true, Rule: mixed, Request: orders, From: stranger, NoRule: true},
@@ -70,22 +71,32 @@ func spellings() []Mix {
 
 // Expressions are what no index holds: they are tried one by one, and the limits of a policy bound their number.
 func Expressions() []Mix {
-	// rules, entries of each, and paths of each of those
-	const most = rulesPerPolicy * 16 * 16
-	long := func(i int) string { return get("/api/v1/item"+fmt.Sprint(i)+"/"+longPath(), "cart", "") }
 	return []Mix{
-		{Name: "expressions", Action: model.Allow, Rule: expression, Request: item, Most: most},
-		{Name: "expressions-none", Action: model.Allow, Rule: expression, Request: nobody, NoRule: true, Most: most},
-		{Name: "expressions-long", Action: model.Allow, Rule: expression, Request: long, Most: most},
-		{Name: "deny-expressions-none", Action: model.Deny, Rule: expression, Request: nobody, NoRule: true, Most: most},
+		{Name: "expressions", Action: model.Allow, Rule: expression, Request: item},
+		{Name: "expressions-none", Action: model.Allow, Rule: expression, Request: nobody, NoRule: true},
+		{Name: "expressions-big", Action: model.Allow, Rule: expression, Request: func(i int) string { return big(item(i)) }},
+		{Name: "deny-expressions-none", Action: model.Deny, Rule: expression, Request: nobody, NoRule: true},
+		{Name: "most-expressions", Action: model.Allow, Rule: mostExpressions, Request: func(int) string { return traced(64) }, NoRule: true, Most: rulesPerPolicy},
+		{Name: "most-expressions-big", Action: model.Allow, Rule: mostExpressions, Request: func(int) string { return traced(16 << 10) }, NoRule: true, Most: rulesPerPolicy},
 	}
 }
 
-func longPath() string {
-	const size = 4 << 10
-	b := make([]byte, size)
-	for i := range b {
-		b[i] = 'a'
+// mostExpressions is a rule with as many as one may have: each entry's paths and all headers but the last hold, so that none is left out.
+func mostExpressions(i int) model.Rule {
+	const entries, each = 16, 16
+	r := model.Rule{}
+	for e := range entries {
+		m := model.HTTPMatch{}
+		for k := range each {
+			m.Paths = append(m.Paths, model.PathMatch{Type: model.Regex, Value: fmt.Sprintf("/[a-z]+/%d-%d-%d|/t.*", i, e, k)})
+			m.Headers = append(m.Headers, model.HeaderMatch{Name: "x-trace", Type: model.Regex, Value: fmt.Sprintf("v+|%d.%d.%d", i, e, k)})
+		}
+		m.Headers[each-1].Value = fmt.Sprintf("v+[0-9]%d.%d", i, e)
+		r.HTTP = append(r.HTTP, m)
 	}
-	return string(b)
+	return r
+}
+
+func traced(size int) string {
+	return get("/traced", "cart", "x-trace: "+strings.Repeat("v", size)+"\r\n")
 }

@@ -166,6 +166,13 @@ func peer(i int) model.Rule {
 	return model.Rule{Peers: []model.Peer{block(netip.PrefixFrom(a, a.BitLen()))}}
 }
 
+// getFrom is peer with something of HTTP. Rules without any are denied by NetworkPolicies too, which is not measured here.
+func getFrom(i int) model.Rule {
+	r := peer(i)
+	r.HTTP = []model.HTTPMatch{{Methods: []string{"GET"}}}
+	return r
+}
+
 func peers100(i int) model.Rule {
 	r := prefix(i)
 	r.Peers = []model.Peer{group(i)}
@@ -207,7 +214,7 @@ func mixed(i int) model.Rule {
 
 // simple rules each tell requests apart by something else.
 func simple(i int) model.Rule {
-	kinds := []func(int) model.Rule{exact, prefix, host, header, peer}
+	kinds := []func(int) model.Rule{exact, prefix, host, header, getFrom}
 	r := kinds[i%len(kinds)](i)
 	if i%3 == 0 && r.Peers == nil {
 		r.Peers = []model.Peer{block(netip.MustParsePrefix("127.0.0.0/16"))}

@@ -3,6 +3,7 @@ package dataplane_test
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -130,7 +131,7 @@ func answer(conn net.Conn) {
 	r := bufio.NewReader(conn)
 	for {
 		line, err := r.ReadSlice('\n')
-		for err == bufio.ErrBufferFull {
+		for errors.Is(err, bufio.ErrBufferFull) {
 			line, err = r.ReadSlice('\n') // the end of a long line decides nothing
 		}
 		if err != nil {

@@ -54,7 +54,7 @@ const (
 	mostRanges = 2_000_000
 )
 
-func startProxy(b *testing.B, m rulemix.Mix, n int) *proxy {
+func startProxy(b *testing.B, m rulemix.Mix, n int, withList bool) *proxy {
 	b.Helper()
 	p := &proxy{sockets: map[kind]netip.AddrPort{}}
 	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
@@ -86,7 +86,7 @@ func startProxy(b *testing.B, m rulemix.Mix, n int) *proxy {
 	}
 	e := launch(b, delivered, 3)
 	p.envoys = map[kind]*envoytest.Envoy{none: e, refusal: e, product: e}
-	if rules != nil {
+	if withList && rules != nil {
 		p.envoys[plain] = launch(b, listed, 1)
 	}
 	return p
