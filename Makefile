@@ -92,6 +92,13 @@ planted: ## Plant bugs in the diff, one by one, and see that its tests notice ea
 bench: envoy ## Benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./pkg/...
 
+# Where figures go, and which mixes are measured, as -bench wants it.
+BENCH_OUT ?= bin/bench
+BENCH_MIX ?= .
+.PHONY: bench-dataplane
+bench-dataplane: envoy ## What a request costs beside the same Envoy without RBAC and with a plain list of rules (some minutes; BENCH_LONG=1: all sizes, half an hour)
+	BENCH_OUT='$(abspath $(BENCH_OUT))' $(GO) test -count=1 -run '^$$' -bench 'BenchmarkDataPlane/$(BENCH_MIX)' -benchtime=1x -timeout=2h ./test/bench/dataplane
+
 .PHONY: generate
 generate: ## Deepcopy functions and the CRD
 	$(CONTROLLER_GEN) object paths=./pkg/crd/... crd paths=./pkg/crd/... output:crd:dir=manifests/crd

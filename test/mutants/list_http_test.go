@@ -39,11 +39,12 @@ func httpMutants() []mutant {
 		{name: "a deny of a method looks at its case", sent: inMatchers(eachText(func(input string, s *text) {
 			if input == ":method" {
 				s.IgnoreCase = false
+				rewrite(s, func(expr string) string { return strings.ReplaceAll(expr, "(?i:", "(?:") })
 			}
 		}))},
 		{name: "an allow of a method ignores its case", sent: inMatchers(eachText(func(input string, s *text) {
-			if input == ":method" && s.GetSafeRegex() == nil {
-				s.IgnoreCase = true
+			if input == ":method" && !strings.Contains(s.GetSafeRegex().GetRegex(), "[a-z]") { // which is how odd ones are found
+				ignoreCase(s)
 			}
 		}))},
 	}
@@ -58,23 +59,37 @@ func replaced(input, from, to string) func([]proto.Message) []proto.Message {
 	}))
 }
 
+// allowedLiterals changes how the literal paths of an Allow end. The expressions of a Deny, and those that policies write, hold groups of other kinds.
+func allowedLiterals(from, to string) func([]proto.Message) []proto.Message {
+	return inMatchers(eachRegex(func(in, expr string) string {
+		rest := strings.NewReplacer(`(?:\?\C*)?`, "", `(?:[/?]\C*)?`, "").Replace(expr)
+		if in != ":path" || strings.Contains(rest, "(?") || strings.Contains(rest, "[") {
+			return expr
+		}
+		return strings.ReplaceAll(expr, from, to)
+	}))
+}
+
+func rewrite(s *text, change func(string) string) {
+	if r := s.GetSafeRegex(); r != nil {
+		r.Regex = change(r.GetRegex())
+	}
+}
+
+func ignoreCase(s *text) {
+	if s.GetSafeRegex() == nil {
+		s.IgnoreCase = true
+	}
+	rewrite(s, func(expr string) string { return "(?i:" + expr + ")" })
+}
+
 func pathMutants() []mutant {
 	return []mutant{
-		{name: "an exact path knows no query", sent: inMatchers(eachText(func(input string, s *text) {
-			if input == ":path" && strings.HasSuffix(s.GetPrefix(), "?") {
-				s.MatchPattern = &xdsmatcherv3.StringMatcher_Exact{Exact: s.GetPrefix()}
-			}
-		}))},
-		{name: "an exact path is a prefix", sent: inMatchers(eachText(func(input string, s *text) {
-			if input == ":path" && s.GetExact() != "" {
-				s.MatchPattern = &xdsmatcherv3.StringMatcher_Prefix{Prefix: s.GetExact()}
-			}
-		}))},
-		{name: "a prefix ends within a segment", sent: inMatchers(eachText(func(input string, s *text) {
-			if p := s.GetPrefix(); input == ":path" && len(p) > 1 && strings.HasSuffix(p, "/") {
-				s.MatchPattern = &xdsmatcherv3.StringMatcher_Prefix{Prefix: strings.TrimSuffix(p, "/")}
-			}
-		}))},
+		{name: "an exact path knows no query", sent: allowedLiterals(`(?:\?\C*)?`, ``)},
+		{name: "an exact path is a prefix", sent: allowedLiterals(`(?:\?\C*)?`, `\C*`)},
+		{name: "an exact path is a directory", sent: allowedLiterals(`(?:\?\C*)?`, `(?:[/?]\C*)?`)},
+		{name: "a prefix ends within a segment", sent: allowedLiterals(`(?:[/?]\C*)?`, `\C*`)},
+		{name: "a prefix knows no query", sent: allowedLiterals(`(?:[/?]\C*)?`, `(?:/\C*)?`)},
 		{name: "a denied prefix ends within a segment", sent: replaced(":path", `(?:[/?]\C*)?`, `\C*`)},
 		{name: "a prefix is exact", snapshot: eachPath(func(m *model.PathMatch) {
 			if m.Type == model.Prefix {
@@ -87,8 +102,8 @@ func pathMutants() []mutant {
 			}
 		})},
 		{name: "paths ignore case", sent: inMatchers(eachText(func(input string, s *text) {
-			if input == ":path" && s.GetSafeRegex() == nil {
-				s.IgnoreCase = true
+			if input == ":path" && !strings.Contains(s.GetSafeRegex().GetRegex(), "[^?]*") { // which is how doubtful and odd ones are found
+				ignoreCase(s)
 			}
 		}))},
 		{name: "an expression need not match the whole", snapshot: eachPath(func(m *model.PathMatch) {
@@ -129,7 +144,7 @@ func pathMutants() []mutant {
 
 func hostMutants() []mutant {
 	return []mutant{
-		{name: "hosts have case", sent: replaced(":authority", `(?i)`, ``)},
+		{name: "hosts have case", sent: replaced(":authority", `(?i:`, `(?:`)},
 		{name: "hosts have no port", sent: replaced(":authority", `(?::[0-9]*)?`, ``)},
 		{name: "hosts have no trailing dot", sent: replaced(":authority", `\.?(?::`, `(?::`)},
 		{name: "a wildcard begins anywhere", sent: replaced(":authority", `\C+\.`, `\C*`)},

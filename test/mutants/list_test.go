@@ -145,13 +145,28 @@ func peerMutants() []mutant {
 			return changeRanges(p, func(r *corev3.CidrRange) { r.PrefixLen = nil })
 		}))},
 		{name: "sources are matched where they are not", sent: inMatchers(eachPredicate(func(p *predicate) *predicate {
-			if p.GetSinglePredicate().GetCustomMatch() != nil {
+			if isSource(p) {
 				return not(p)
 			}
 			return p
 		}))},
+		{name: "an address is the beginning of others", sent: inMatchers(eachText(func(input string, s *text) {
+			if input != "source" {
+				return
+			}
+			if s.GetSafeRegex() == nil {
+				s.MatchPattern = &xdsmatcherv3.StringMatcher_Prefix{Prefix: s.GetExact()}
+			}
+			rewrite(s, func(expr string) string { return expr + `\C*` })
+		}))},
+		{name: "only the first of some addresses counts", sent: inMatchers(eachRegex(func(input, expr string) string {
+			if first, _, found := strings.Cut(expr, "|"); input == "source" && found {
+				return first + ")"
+			}
+			return expr
+		}))},
 		{name: "certificates are looked at on plaintext", sent: inMatchers(eachPredicate(func(p *predicate) *predicate {
-			if p.GetSinglePredicate().GetCustomMatch() == nil {
+			if !isSource(p) {
 				return p
 			}
 			out := matching(p, "spiffe://.*")
@@ -174,6 +189,8 @@ func notAuthenticated(m *rbacv3.RBAC) {
 		}}}},
 	}}}
 }
+
+func isSource(p *predicate) bool { return p.GetSinglePredicate() != nil && inputName(p) == "source" }
 
 func changeRanges(p *predicate, change func(*corev3.CidrRange)) *predicate {
 	custom := p.GetSinglePredicate().GetCustomMatch()

@@ -1,11 +1,11 @@
 package rbac_test
 
 import (
-	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
 
+	"github.com/pilot-lite/pilot-lite/internal/rulemix"
 	"github.com/pilot-lite/pilot-lite/pkg/eval/envoy"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 	"github.com/pilot-lite/pilot-lite/pkg/translate/rbac"
@@ -15,10 +15,14 @@ import (
 // cannot look it up: a caller must not be able to choose what it costs.
 func TestCostDoesNotGrowWithTheNumberOfRules(t *testing.T) {
 	t.Parallel()
-	const few, many, bound = 100, 10000, 200
-	for _, m := range mixes() {
-		t.Run(m.name, func(t *testing.T) {
+	const few, many, manyWithCallers, bound = 100, 10000, 1000, 200 // rules with a hundred callers each are large
+	for _, m := range rulemix.Mixes() {
+		t.Run(m.Name, func(t *testing.T) {
 			t.Parallel()
+			many := many
+			if m.Callers {
+				many = manyWithCallers
+			}
 			small, large := worst(t, m, few), worst(t, m, many)
 			t.Logf("%d looks at %d rules, %d at %d", small, few, large, many)
 			if large > bound {
@@ -29,24 +33,19 @@ func TestCostDoesNotGrowWithTheNumberOfRules(t *testing.T) {
 }
 
 // worst is the cost of the dearest of the requests that single rules decide.
-func worst(t *testing.T, m mix, n int) int {
+func worst(t *testing.T, m rulemix.Mix, n int) int {
 	t.Helper()
-	p := rbac.Policy{Ref: model.PolicyRef{Namespace: "shop", Name: "p"}, Action: m.action}
-	for i := range n {
-		r := m.rule(i)
-		rule := rbac.Rule{Name: fmt.Sprint(i), Ports: r.Ports, HTTP: r.HTTP}
-		if r.Peers != nil {
-			rule.Sources = &rbac.Sources{Blocks: []model.IPBlock{*r.Peers[0].Block}}
-		}
-		p.Rules = append(p.Rules, rule)
-	}
-	http, err := envoy.Unpack(rbac.Compile(rbac.Input{Policies: []rbac.Policy{p}}).HTTP.GetTypedConfig())
+	policies := m.Policies(n)
+	ix := model.NewIndex(&model.Snapshot{Pods: m.Pods(), Policies: policies})
+	http, err := envoy.Unpack(rbac.Compile(rbac.Input{Policies: rulemix.Resolve(ix, policies)}).HTTP.GetTypedConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
 	most := 0
 	for _, i := range []int{0, 1, n / 3, n / 2, n - 2, n - 1} {
-		most = max(most, http.Decide(parse(t, m.request(i))).Looks)
+		r := parse(t, m.Request(i))
+		r.Source = m.Source(i)
+		most = max(most, http.Decide(r).Looks)
 	}
 	return most
 }

@@ -27,7 +27,7 @@ func (in *inputs) host(h model.Host) (pattern, error) {
 	}
 	slices.Sort(names)
 	names = slices.Compact(names)
-	ps := make([]*predicate, 0, len(names))
+	exprs := make([]expr, 0, len(names))
 	for _, n := range names {
 		switch {
 		case n == "" || !validText(n):
@@ -35,16 +35,22 @@ func (in *inputs) host(h model.Host) (pattern, error) {
 		case 2*len(n)+hostTailProgram > maxProgram:
 			return pattern{}, errTooLarge
 		}
-		expr := quote(n) + hostTail
+		text := quote(n) + hostTail
 		if h.Wildcard {
-			expr = `\C+\.` + expr
+			text = `\C+\.` + text
 		}
-		ps = append(ps, where(in.authority, regex("(?i)"+expr)))
+		exprs = append(exprs, expr{text: "(?i:" + text + ")", program: 2*len(n) + hostTailProgram})
+	}
+	out := pattern{predicate: anyOf(anyExpression(in.authority, exprs)...)}
+	if len(exprs) == 1 {
+		out.expr = exprs[0]
 	}
 	if h.Wildcard {
-		return pattern{predicate: anyOf(ps...), suffix: backwards(names[0])}, nil
+		out.suffix = backwards(names[0])
+	} else {
+		out.keys, out.values = shortest(names), shortest(names)
 	}
-	return pattern{predicate: anyOf(ps...), keys: shortest(names), values: shortest(names)}, nil
+	return out, nil
 }
 
 func backwards(s string) string {

@@ -11,6 +11,7 @@ import (
 // begins with one of the keys, unless the dimension's odd predicate holds of it; without keys the index cannot hold it.
 type pattern struct {
 	predicate *predicate
+	expr      expr // what the predicate says of the dimension's input, where one expression says it
 	keys      []string
 	values    []string // what it compares with, for a radix; none where that cannot be listed
 	suffix    string   // what every value ends with, backwards, for a radix
@@ -50,14 +51,33 @@ func (in *inputs) allowedPath(m model.PathMatch) (pattern, error) {
 		}
 		matches := where(in.path, regex("(?:"+r.text+")"+anyQuery))
 		return pattern{predicate: allOf(matches, not(where(in.path, regex(hasParameters)))), keys: keysOf(r.literal)}, nil
-	case m.Type == model.Exact:
-		return pattern{predicate: anyOf(where(in.path, exactly(m.Value)), where(in.path, startsWith(m.Value+"?"))), keys: keysOf(m.Value)}, nil
-	case strings.HasSuffix(m.Value, "/"):
-		return pattern{predicate: where(in.path, startsWith(m.Value)), keys: keysOf(m.Value)}, nil
 	}
-	return pattern{predicate: anyOf(
-		where(in.path, exactly(m.Value)), where(in.path, startsWith(m.Value+"/")), where(in.path, startsWith(m.Value+"?")),
-	), keys: keysOf(m.Value)}, nil
+	return in.literalPath(m), nil
+}
+
+// literalPath is one expression where Envoy takes it: an input weighs more in a message than what it is compared with.
+func (in *inputs) literalPath(m model.PathMatch) pattern {
+	const tailProgram = 8
+	out := pattern{keys: keysOf(m.Value), expr: expr{text: quote(m.Value), program: len(m.Value) + tailProgram}}
+	directory := strings.HasSuffix(m.Value, "/")
+	switch {
+	case m.Type == model.Exact:
+		out.expr.text += anyQuery
+		out.predicate = anyOf(where(in.path, exactly(m.Value)), where(in.path, startsWith(m.Value+"?")))
+	case directory:
+		out.expr.text += `\C*`
+		out.predicate = where(in.path, startsWith(m.Value))
+	default:
+		out.expr.text += `(?:[/?]\C*)?`
+		out.predicate = anyOf(where(in.path, exactly(m.Value)), where(in.path, startsWith(m.Value+"/")), where(in.path, startsWith(m.Value+"?")))
+	}
+	switch {
+	case out.expr.program > maxProgram:
+		out.expr = expr{}
+	case m.Type == model.Exact || !directory:
+		out.predicate = where(in.path, regex(out.expr.text))
+	}
+	return out
 }
 
 func knownPathType(t model.MatchType) bool {
@@ -89,21 +109,22 @@ func (in *inputs) deniedPath(m model.PathMatch) (pattern, error) {
 		return pattern{predicate: where(in.path, regex(`\C*`))}, nil
 	}
 	out := pattern{keys: deniedKey(segments), values: []string{segmentEnd + strings.Join(segments, segmentEnd)}}
-	expr, complete := deniedSegments(segments)
+	text, complete := deniedSegments(segments)
 	switch {
 	case !complete:
-		expr += `\C*`
+		text += `\C*`
 	case len(segments) == 0:
-		expr += "/" + parameters + trailer + anyQuery
+		text += "/" + parameters + trailer + anyQuery
 	case m.Type == model.Prefix:
-		expr += `(?:[/?]\C*)?`
+		text += `(?:[/?]\C*)?`
 	default:
-		expr += trailer + anyQuery
+		text += trailer + anyQuery
 	}
-	out.predicate = where(in.path, regex(expr))
+	out.predicate = where(in.path, regex(text))
 	if !complete {
 		return out, errTooLarge
 	}
+	out.expr = expr{text: text, program: len(text)} // each part of it is written longer than its program
 	return out, nil
 }
 

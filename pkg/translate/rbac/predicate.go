@@ -1,6 +1,8 @@
 package rbac
 
 import (
+	"strings"
+
 	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
 	xdsmatcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
 	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
@@ -71,6 +73,30 @@ func regex(expr string) *text {
 	return &text{MatchPattern: &xdsmatcherv3.StringMatcher_SafeRegex{SafeRegex: &xdsmatcherv3.RegexMatcher{
 		EngineType: &xdsmatcherv3.RegexMatcher_GoogleRe2{GoogleRe2: &xdsmatcherv3.RegexMatcher_GoogleRE2{}}, Regex: expr,
 	}}}
+}
+
+// expr is an expression for a whole value, and a bound of the size of its program.
+type expr struct {
+	text    string
+	program int
+}
+
+// anyExpression says of one input what any of the expressions says, in as few predicates as Envoy takes programs for: each names its input anew.
+func anyExpression(input *extension, exprs []expr) []*predicate {
+	const alternative = 4
+	var out []*predicate
+	for len(exprs) > 0 {
+		n, program := 0, 0
+		var texts []string
+		for n < len(exprs) && (n == 0 || program+exprs[n].program+alternative <= maxProgram) {
+			program += exprs[n].program + alternative
+			texts = append(texts, exprs[n].text)
+			n++
+		}
+		out = append(out, where(input, regex(strings.Join(texts, "|"))))
+		exprs = exprs[n:]
+	}
+	return out
 }
 
 func where(input *extension, value *text) *predicate {

@@ -27,10 +27,11 @@ func (t *term) predicate(in *inputs, action model.Action) *predicate {
 	if t.sources != nil {
 		ps = append(ps, t.sources.predicate)
 	}
-	for _, patterns := range [][]pattern{t.hosts, t.paths} {
-		if patterns != nil {
-			ps = append(ps, anyPattern(patterns))
-		}
+	if t.hosts != nil {
+		ps = append(ps, anyPattern(in.authority, t.hosts))
+	}
+	if t.paths != nil {
+		ps = append(ps, anyPattern(in.path, t.paths))
 	}
 	for _, h := range t.headers {
 		ps = append(ps, h.predicate)
@@ -43,23 +44,36 @@ func (t *term) unconditional() bool {
 	return t.ports.any && t.methods == nil && t.sources == nil && t.hosts == nil && t.paths == nil && len(t.headers) == 0
 }
 
-func anyPattern(patterns []pattern) *predicate {
-	ps := make([]*predicate, 0, len(patterns))
+// anyPattern is the disjunction of what is said of one input.
+func anyPattern(input *extension, patterns []pattern) *predicate {
+	var ps []*predicate
+	var exprs []expr
 	for _, p := range patterns {
-		ps = append(ps, p.predicate)
+		if p.expr.text == "" || len(patterns) == 1 {
+			ps = append(ps, p.predicate)
+		} else {
+			exprs = append(exprs, p.expr)
+		}
 	}
-	return anyOf(ps...)
+	return anyOf(append(ps, anyExpression(input, exprs)...)...)
 }
 
 // methodPredicate: methods are case-sensitive, but applications may forgive: a Deny ignores case.
 func (in *inputs) methodPredicate(methods []string, action model.Action) *predicate {
-	ps := make([]*predicate, 0, len(methods))
-	for _, m := range methods {
-		value := exactly(m)
+	if len(methods) == 1 {
+		value := exactly(methods[0])
 		value.IgnoreCase = action == model.Deny
-		ps = append(ps, where(in.method, value))
+		return where(in.method, value)
 	}
-	return anyOf(ps...)
+	exprs := make([]expr, 0, len(methods))
+	for _, m := range methods {
+		text := quote(m)
+		if action == model.Deny {
+			text = "(?i:" + text + ")"
+		}
+		exprs = append(exprs, expr{text: text, program: 2 * len(m)})
+	}
+	return anyOf(anyExpression(in.method, exprs)...)
 }
 
 // layer says what a slot can see.

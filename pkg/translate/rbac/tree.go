@@ -42,6 +42,9 @@ func (t tree) build(terms []*term, dims []dimension, next *onMatch) *onMatch {
 	if shared, rest := t.shared(terms); len(shared) > 0 {
 		return t.bySources(shared, dims, t.build(rest, dims, next))
 	}
+	if alike := t.alike(terms); alike != nil {
+		return t.byFrames(alike, dims, next)
+	}
 	if len(terms) <= flat {
 		return t.list(terms, next)
 	}

@@ -1,0 +1,54 @@
+package rbac
+
+import (
+	"fmt"
+	"slices"
+)
+
+// frame is the terms of equal ports and methods, without those. Rules of one service often name the same few: they are written once, not under every
+// key of every rule.
+type frame struct {
+	ports   portSet
+	methods []string
+	terms   []*term
+}
+
+// alike returns terms by frames, or nil where that helps nothing. A list keeps its order, and so takes one frame only.
+func (t tree) alike(terms []*term) []*frame {
+	const few = 3 // each is met by every request
+	known := map[string]*frame{}
+	var out []*frame
+	framed := false
+	for _, x := range terms {
+		key := fmt.Sprint(x.ports.any, x.ports.spans, x.methods)
+		f := known[key]
+		if f == nil {
+			if len(out) == few || len(out) == 1 && len(terms) <= flat {
+				return nil
+			}
+			f = &frame{ports: x.ports, methods: x.methods}
+			known[key], out = f, append(out, f)
+		}
+		inner := *x
+		inner.ports, inner.methods = portSet{any: true}, nil
+		f.terms = append(f.terms, &inner)
+		framed = framed || !x.ports.any || x.methods != nil
+	}
+	if !framed || 2*len(out) > len(terms) {
+		return nil
+	}
+	return out
+}
+
+// byFrames tries each frame's terms where its ports and methods hold.
+func (t tree) byFrames(frames []*frame, dims []dimension, next *onMatch) *onMatch {
+	for _, f := range slices.Backward(frames) {
+		whole := &term{ports: f.ports, methods: f.methods}
+		if p := whole.predicate(t.in, t.action); p != nil {
+			next = inOrder(next, &field{Predicate: p, OnMatch: t.build(f.terms, dims, nil)})
+		} else {
+			next = t.build(f.terms, dims, next)
+		}
+	}
+	return next
+}
