@@ -38,6 +38,12 @@ type grouped struct {
 	signature string
 }
 
+// members are the pods of a workload. What they share is one string, and not one of each.
+type members struct {
+	signature string
+	pods      []*Pod
+}
+
 // Indexer indexes one snapshot after another. The zero value is ready. While the lists of pods, services and namespaces are the same slices and
 // no selector comes to name another per-pod label, the grouping of the snapshot before is used again: a policy edit does no work per pod. Where they are not, a workload
 // whose pods say the same as before is the same pointer. Not safe for concurrent use; what it returns is.
@@ -186,7 +192,7 @@ func (ns *namespace) regroup(set labels.Set, services []Service, pods []Pod, nam
 		known[ns.pods[i].pod.Name] = &ns.pods[i]
 	}
 	out := &namespace{labels: set, services: services, pods: make([]grouped, 0, len(pods)), bySignature: make(map[string]*Workload, len(ns.bySignature))}
-	members := make(map[string][]*Pod, len(ns.bySignature))
+	of := make(map[string]*members, len(ns.bySignature))
 	for i := range pods {
 		var g grouped
 		if old := known[pods[i].Name]; old != nil && SamePod(old.pod, &pods[i]) {
@@ -197,13 +203,18 @@ func (ns *namespace) regroup(set labels.Set, services []Service, pods []Pod, nam
 		if g.signature == "" {
 			g.signature = signature(g.pod, sharedLabels(g.pod.Labels, named), podPorts(g.pod, services))
 		}
+		m := of[g.signature]
+		if m == nil {
+			m = &members{signature: g.signature}
+			of[g.signature] = m
+		}
+		g.signature, m.pods = m.signature, append(m.pods, g.pod)
 		out.pods = append(out.pods, g)
-		members[g.signature] = append(members[g.signature], g.pod)
 	}
-	for sig, list := range members {
+	for sig, m := range of {
 		w := ns.bySignature[sig]
-		if w == nil || !slices.Equal(w.Pods, list) {
-			w = newWorkload(sig, list, services, named)
+		if w == nil || !slices.Equal(w.Pods, m.pods) {
+			w = newWorkload(sig, m.pods, services, named)
 		}
 		out.bySignature[sig] = w
 	}
