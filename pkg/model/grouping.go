@@ -24,7 +24,7 @@ type Grouping struct {
 // namespace is what a Grouping knows of one namespace: the same pointer from one Grouping of an Indexer to the next while it says the same.
 type namespace struct {
 	labels    labels.Set
-	services  []Service // those that select pods; copies, as are the pods, since a pointer would keep its whole snapshot alive
+	services  []Service // those that select pods; copies, as an Indexer's pods are, since a pointer would keep its whole snapshot alive
 	pods      []grouped // in the snapshot's order
 	workloads []*Workload
 	byPod     func() map[string]*Workload
@@ -36,6 +36,12 @@ type namespace struct {
 type grouped struct {
 	pod       *Pod
 	signature string
+}
+
+// members are the pods of a workload. What they share is one string, and not one of each.
+type members struct {
+	signature string
+	pods      []*Pod
 }
 
 // Indexer indexes one snapshot after another. The zero value is ready. While the lists of pods, services and namespaces are the same slices and
@@ -58,12 +64,17 @@ func (x *Indexer) Index(s *Snapshot) *Index {
 		x.last = &Index{s, old.Grouping}
 		return x.last
 	}
-	x.last, x.named = &Index{s, newGrouping(s, named, old)}, key
+	x.last, x.named = &Index{s, newGrouping(s, named, old, copied)}, key
 	return x.last
 }
 
-// newGrouping groups the pods of a snapshot. What is found in old, which may be nil, and says the same is used again.
-func newGrouping(s *Snapshot, named map[string]bool, old *Index) *Grouping {
+func copied(p *Pod) *Pod {
+	c := *p
+	return &c
+}
+
+// newGrouping groups the pods of a snapshot. What is found in old, which may be nil, and says the same is used again; of other pods it has what own makes of them.
+func newGrouping(s *Snapshot, named map[string]bool, old *Index, own func(*Pod) *Pod) *Grouping {
 	pods := byNamespace(s.Pods, func(p *Pod) string { return p.Namespace })
 	services := byNamespace(s.Services, func(o *Service) string { return o.Namespace })
 	g := &Grouping{namespaces: make(map[string]*namespace, max(len(pods), len(s.Namespaces)))}
@@ -75,11 +86,11 @@ func newGrouping(s *Snapshot, named map[string]bool, old *Index) *Grouping {
 	}
 	for i := range s.Namespaces {
 		ns := &s.Namespaces[i]
-		g.namespaces[ns.Name] = known(ns.Name).next(labels.Set(ns.Labels), services[ns.Name], pods[ns.Name], named)
+		g.namespaces[ns.Name] = known(ns.Name).next(labels.Set(ns.Labels), services[ns.Name], pods[ns.Name], named, own)
 	}
 	for name, list := range pods {
 		if g.namespaces[name] == nil {
-			g.namespaces[name] = known(name).next(ownName(name), services[name], list, named)
+			g.namespaces[name] = known(name).next(ownName(name), services[name], list, named, own)
 		}
 	}
 	g.join()
@@ -132,17 +143,17 @@ func (g *Grouping) join() {
 }
 
 // next is the namespace as the next snapshot has it: the same one if that says the same. The old one may be nil.
-func (ns *namespace) next(set labels.Set, services []Service, pods []Pod, named map[string]bool) *namespace {
+func (ns *namespace) next(set labels.Set, services []Service, pods []Pod, named map[string]bool, own func(*Pod) *Pod) *namespace {
 	services = slices.DeleteFunc(slices.Clone(services), func(s Service) bool { return len(s.Selector) == 0 })
 	if ns == nil {
-		return new(namespace).regroup(set, services, pods, named)
+		return new(namespace).regroup(set, services, pods, named, own)
 	}
 	sameServices := slices.EqualFunc(ns.services, services, func(a, b Service) bool { return sameService(&a, &b) })
 	if !sameServices || !ns.has(pods) {
 		if !sameServices {
 			ns = ns.withoutSignatures()
 		}
-		return ns.regroup(set, services, pods, named)
+		return ns.regroup(set, services, pods, named, own)
 	}
 	if maps.Equal(ns.labels, set) {
 		return ns
@@ -175,31 +186,35 @@ func (ns *namespace) withoutSignatures() *namespace {
 }
 
 // regroup groups the pods of a namespace. A pod that says the same as before costs a look, and a workload of the same pods is the same pointer.
-func (ns *namespace) regroup(set labels.Set, services []Service, pods []Pod, named map[string]bool) *namespace {
+func (ns *namespace) regroup(set labels.Set, services []Service, pods []Pod, named map[string]bool, own func(*Pod) *Pod) *namespace {
 	known := make(map[string]*grouped, len(ns.pods))
 	for i := range ns.pods {
 		known[ns.pods[i].pod.Name] = &ns.pods[i]
 	}
 	out := &namespace{labels: set, services: services, pods: make([]grouped, 0, len(pods)), bySignature: make(map[string]*Workload, len(ns.bySignature))}
-	members := make(map[string][]*Pod, len(ns.bySignature))
+	of := make(map[string]*members, len(ns.bySignature))
 	for i := range pods {
 		var g grouped
 		if old := known[pods[i].Name]; old != nil && SamePod(old.pod, &pods[i]) {
 			g = *old
 		} else {
-			pod := pods[i]
-			g.pod = &pod
+			g.pod = own(&pods[i])
 		}
 		if g.signature == "" {
 			g.signature = signature(g.pod, sharedLabels(g.pod.Labels, named), podPorts(g.pod, services))
 		}
+		m := of[g.signature]
+		if m == nil {
+			m = &members{signature: g.signature}
+			of[g.signature] = m
+		}
+		g.signature, m.pods = m.signature, append(m.pods, g.pod)
 		out.pods = append(out.pods, g)
-		members[g.signature] = append(members[g.signature], g.pod)
 	}
-	for sig, list := range members {
+	for sig, m := range of {
 		w := ns.bySignature[sig]
-		if w == nil || !slices.Equal(w.Pods, list) {
-			w = newWorkload(sig, list, services, named)
+		if w == nil || !slices.Equal(w.Pods, m.pods) {
+			w = newWorkload(sig, m.pods, services, named)
 		}
 		out.bySignature[sig] = w
 	}

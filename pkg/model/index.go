@@ -18,8 +18,10 @@ type Index struct {
 	*Grouping
 }
 
-// NewIndex is an Indexer's first Index.
-func NewIndex(s *Snapshot) *Index { return new(Indexer).Index(s) }
+// NewIndex is an Indexer's first Index, where there is no other.
+func NewIndex(s *Snapshot) *Index {
+	return &Index{s, newGrouping(s, namedPerPodLabels(s), nil, func(p *Pod) *Pod { return p })}
+}
 
 // WorkloadOf returns the workload of a pod, or nil.
 func (g *Grouping) WorkloadOf(namespace, pod string) *Workload {
@@ -92,13 +94,13 @@ func (g *Grouping) PeerWorkloads(namespace string, p Peer) []*Workload {
 
 // Means says whether a peer of a policy in the given namespace means a workload that moved.
 func (p Peer) Means(namespace string, m Moved) bool {
-	if p.Block != nil || m.Workload.HostNetwork {
+	if p.Block != nil || m.HostNetwork {
 		return false
 	}
-	if p.Namespaces == nil && m.Workload.Namespace != namespace || p.Namespaces != nil && !p.Namespaces.Matches(m.NamespaceLabels) {
+	if p.Namespaces == nil && m.Namespace != namespace || p.Namespaces != nil && !p.Namespaces.Matches(m.NamespaceLabels) {
 		return false
 	}
-	return p.matchesPod(m.Workload.Labels)
+	return p.matchesPod(m.Labels)
 }
 
 // matchesPod says whether the peer's pod selector and service accounts hold for a pod's labels. An account is known by the stamped label

@@ -37,17 +37,20 @@ func (x *Checker) followOutgoing(policies []*policy) {
 }
 
 func (s *set) follow() {
-	var now outgoing
+	var now []isolatedCaller
 	for _, c := range s.callers {
 		if len(c.objectsOut) > 0 {
-			now.callers = append(now.callers, isolatedCaller{c, slices.Clone(c.objectsOut), slices.Clone(c.egress), c.addresses})
+			now = append(now, isolatedCaller{c, c.objectsOut, c.egress, c.addresses})
 		}
 	}
 	switch {
-	case len(now.callers) == 0:
+	case len(now) == 0:
 		s.outgoing = nil
-	case s.outgoing == nil || !slices.EqualFunc(s.outgoing.callers, now.callers, isolatedCaller.same):
-		s.outgoing = &now
+	case s.outgoing == nil || !slices.EqualFunc(s.outgoing.callers, now, isolatedCaller.same):
+		for i := range now { // a caller's lists are filled anew with each check
+			now[i].objects, now[i].egress = slices.Clone(now[i].objects), slices.Clone(now[i].egress)
+		}
+		s.outgoing = &outgoing{now}
 	}
 }
 

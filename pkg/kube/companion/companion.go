@@ -61,6 +61,7 @@ type Controller struct {
 	poke, changed chan struct{}
 
 	records map[types.NamespacedName]*record
+	round   uint64 // counts the comparisons
 	queue   []*task
 	busy    map[string]bool // the policies that a worker is at, as "namespace/name"
 	done    chan *task

@@ -37,10 +37,9 @@ type comparison struct {
 	*Controller
 	now      time.Time
 	states   map[string]State
-	policies map[string]model.PolicyRef // by UID
-	standing map[types.NamespacedName]*networkingv1.NetworkPolicy
-	wanted   map[types.NamespacedName]bool
-	missing  map[string][]*networkingv1.NetworkPolicy // desired, by namespace, and not (yet) isolating what it should
+	policies []model.PolicyRef
+	standing map[types.NamespacedName]*networkingv1.NetworkPolicy // those that there is no record of
+	missing  map[string][]*networkingv1.NetworkPolicy             // desired, by namespace, and not (yet) isolating what it should
 	tasks    map[string]*task
 	counts   map[Phase]int
 	next     time.Time
@@ -53,30 +52,29 @@ func (c *Controller) compare(now time.Time) time.Duration {
 		c.queue = nil
 		return checkInterval
 	}
-	all := c.Standing.NetworkPolicies()
+	c.round++
 	x := &comparison{
-		Controller: c, now: now, states: statesOf(desired.Policies), policies: make(map[string]model.PolicyRef, len(desired.Policies)),
-		standing: make(map[types.NamespacedName]*networkingv1.NetworkPolicy, len(all)), wanted: make(map[types.NamespacedName]bool, len(desired.Companions)),
+		Controller: c, now: now, states: statesOf(desired.Policies), policies: desired.Policies, standing: map[types.NamespacedName]*networkingv1.NetworkPolicy{},
 		missing: map[string][]*networkingv1.NetworkPolicy{}, tasks: map[string]*task{}, counts: map[Phase]int{}, next: now.Add(checkInterval),
 	}
-	for _, p := range desired.Policies {
-		x.policies[p.UID] = p
-	}
-	for _, np := range all {
-		x.standing[nameOf(np)] = np
-	}
+	all := c.Standing.NetworkPolicies()
+	records := x.find(all)
 	for i := range desired.Companions {
 		if !desired.Companions[i].DryRun {
 			x.companion(&desired.Companions[i])
 		}
 	}
-	for name, np := range x.standing {
-		if !x.wanted[name] && orphan(np) {
-			x.orphan(name, np)
+	for i, np := range all {
+		r := records[i]
+		if r == nil {
+			r = c.records[nameOf(np)] // one that was just made
+		}
+		if (r == nil || r.wanted != c.round) && orphan(np) {
+			x.orphan(nameOf(np), np)
 		}
 	}
-	for name := range c.records {
-		if !x.wanted[name] {
+	for name, r := range c.records {
+		if r.wanted != c.round {
 			delete(c.records, name)
 		}
 	}
@@ -84,6 +82,27 @@ func (c *Controller) compare(now time.Time) time.Duration {
 	c.publish(x.states)
 	c.Metrics.counted(x.counts)
 	return max(minInterval, x.next.Sub(now))
+}
+
+// find notes with each record what stands under its name, and returns the records of what stands. Most objects have one, so that a comparison fills no map with all of them.
+func (x *comparison) find(all []*networkingv1.NetworkPolicy) []*record {
+	out := make([]*record, len(all))
+	for i, np := range all {
+		if r := x.records[nameOf(np)]; r != nil {
+			r.found, r.seen, out[i] = np, x.round, r
+		} else {
+			x.standing[nameOf(np)] = np
+		}
+	}
+	return out
+}
+
+// at is what stands under a record's name; nil where nothing does.
+func (x *comparison) at(name types.NamespacedName, r *record) *networkingv1.NetworkPolicy {
+	if r.seen == x.round {
+		return r.found
+	}
+	return x.standing[name]
 }
 
 func nameOf(np *networkingv1.NetworkPolicy) types.NamespacedName {
@@ -102,8 +121,9 @@ func (c *Controller) record(name types.NamespacedName) *record {
 // companion compares one that is desired.
 func (x *comparison) companion(d *netpol.Companion) {
 	name := nameOf(d.NetworkPolicy)
-	x.wanted[name] = true
-	r, np := x.record(name), x.standing[name]
+	r := x.record(name)
+	r.wanted = x.round
+	np := x.at(name, r)
 	equal := r.look(d.NetworkPolicy, np, x.now)
 	mine := np != nil && (equal || ours(np, d) || r.uid != "" && np.UID == r.uid)
 	if mine {
@@ -137,15 +157,15 @@ func (x *comparison) companion(d *netpol.Companion) {
 // orphan looks at a companion that is not desired any more. While something desired that may select the same pods does not stand, it stays: without it they might be
 // open, which neither what was nor what will be allows.
 func (x *comparison) orphan(name types.NamespacedName, np *networkingv1.NetworkPolicy) {
-	x.wanted[name] = true
 	r := x.record(name)
+	r.wanted = x.round
 	r.look(nil, np, x.now)
 	uid, _ := builtFrom(np)
 	policy := model.PolicyRef{Namespace: np.Namespace, Name: np.Labels[netpol.LabelPolicy], UID: uid}
 	if o := owner(np); o != nil {
 		policy.Name, policy.UID = o.Name, string(o.UID)
 	}
-	known, ok := x.policies[policy.UID]
+	known, ok := x.policy(policy.UID)
 	if r.orphaned.IsZero() {
 		r.orphaned = x.now
 	}
@@ -159,6 +179,15 @@ func (x *comparison) orphan(name types.NamespacedName, np *networkingv1.NetworkP
 		return
 	}
 	x.add(policy, r, &action{name: name, policy: policy, standing: np})
+}
+
+// policy is one of the view, by its UID.
+func (x *comparison) policy(uid string) (model.PolicyRef, bool) {
+	i := slices.IndexFunc(x.policies, func(p model.PolicyRef) bool { return p.UID == uid })
+	if i < 0 {
+		return model.PolicyRef{}, false
+	}
+	return x.policies[i], true
 }
 
 func maxTime(a, b time.Time) time.Time {

@@ -17,6 +17,9 @@ type record struct {
 	equalSince        time.Time
 	orphaned          time.Time // since when it is not desired
 
+	wanted, seen uint64                      // the comparisons in which it was last desired or an orphan, and in which something stood under its name
+	found        *networkingv1.NetworkPolicy // what did then
+
 	attempts int // since it last rested
 	last     time.Time
 	next     time.Time // not before
