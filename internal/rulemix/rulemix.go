@@ -47,7 +47,7 @@ func (m Mix) Denied() bool { return (m.Action == model.Deny) != m.NoRule }
 // Source is the address from which the request of rule i comes.
 func (m Mix) Source(i int) netip.Addr {
 	if m.From == nil {
-		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+		return outside()
 	}
 	return m.From(i)
 }
@@ -99,6 +99,9 @@ func caller(i int) netip.Addr {
 	const octet = 256
 	return netip.AddrFrom4([4]byte{127, byte(64 + i/octet/octet), byte(i / octet), byte(i)})
 }
+
+// outside is in no group: whoever sends from it is known by a block.
+func outside() netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, 1}) }
 
 func inGroup(i int) netip.Addr { return caller(i % groups * groupSize) }
 
@@ -195,7 +198,10 @@ func mixed(i int) model.Rule {
 	r := model.Rule{Peers: []model.Peer{group(i)}, Ports: []model.PortRange{tcp(Port, Port)}}
 	switch i % 3 {
 	case 1:
-		r.Peers = []model.Peer{block(netip.MustParsePrefix("127.0.0.0/16")), block(netip.MustParsePrefix("10.0.0.0/8"))}
+		r.Peers = []model.Peer{block(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i % groups), 0, 0}), 16)), block(netip.PrefixFrom(outside(), 16).Masked())}
+		if i/3%8 > 0 {
+			r.Peers = r.Peers[:1]
+		}
 		r.Ports = []model.PortRange{tcp(Port, Port), tcp(9090, 9090)}
 	case 2:
 		r.Peers = []model.Peer{group(i), group(i + 1)}

@@ -18,20 +18,21 @@ type term struct {
 	headers  []header
 }
 
-// predicate is the whole of a term; nil where it always holds. What is cheap to look at comes first.
+// predicate is the whole of a term; nil where it always holds. What tells rules apart comes first, so that most of a list's take one look each.
 func (t *term) predicate(in *inputs, action model.Action) *predicate {
-	ps := []*predicate{t.ports.predicate(in)}
-	if t.methods != nil {
-		ps = append(ps, in.methodPredicate(t.methods, action))
-	}
-	if t.sources != nil {
-		ps = append(ps, t.sources.predicate)
+	var ps []*predicate
+	if t.paths != nil {
+		ps = append(ps, anyPattern(in.path, t.paths))
 	}
 	if t.hosts != nil {
 		ps = append(ps, anyPattern(in.authority, t.hosts))
 	}
-	if t.paths != nil {
-		ps = append(ps, anyPattern(in.path, t.paths))
+	if t.methods != nil {
+		ps = append(ps, in.methodPredicate(t.methods, action))
+	}
+	ps = append(ps, t.ports.predicate(in))
+	if t.sources != nil {
+		ps = append(ps, t.sources.predicate)
 	}
 	for _, h := range t.headers {
 		ps = append(ps, h.predicate)

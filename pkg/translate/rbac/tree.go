@@ -12,7 +12,7 @@ const (
 	// spread bounds how many places an index may hold its terms in, as a multiple of their number.
 	spread = 4
 	// fanout is the number of source sets that are tried one after the other.
-	fanout = 8
+	fanout = 4
 )
 
 // tree arranges terms with one verdict so that a request meets few of them. An index over one dimension narrows the candidates, and the place
