@@ -166,12 +166,17 @@ func (c *cluster) run(t testing.TB, p *pod) {
 
 func (c *cluster) createPod(t testing.TB, p *pod) (created *corev1.Pod) {
 	t.Helper()
-	no := false
+	no, yes := false, true
 	must(t, func(ctx context.Context) (err error) {
 		created, err = c.client.CoreV1().Pods(namespace).Create(ctx, &corev1.Pod{
-			ObjectMeta: metav1.ObjectMeta{Name: p.name, Labels: map[string]string{
-				"app": appName(p.app), "group": fmt.Sprint("g", p.app/servicesOfTen), v1alpha1.LabelProxy: v1alpha1.ProxyInjected, v1alpha1.LabelServiceAccount: "default",
-			}},
+			ObjectMeta: metav1.ObjectMeta{
+				Name: p.name, Labels: map[string]string{
+					"app": appName(p.app), "group": fmt.Sprint("g", p.app/servicesOfTen), "pod-template-hash": "5d4f7c9b8d",
+					v1alpha1.LabelProxy: v1alpha1.ProxyInjected, v1alpha1.LabelServiceAccount: "default",
+				},
+				// That of one Deployment's pods: they are one workload.
+				OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: appName(p.app) + "-5d4f7c9b8d", UID: "u", Controller: &yes}},
+			},
 			Spec: corev1.PodSpec{
 				NodeName: "node-1", AutomountServiceAccountToken: &no,
 				Containers: []corev1.Container{{Name: "app", Image: "app", Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: 8080}}}},

@@ -2,10 +2,19 @@ package bench_test
 
 import (
 	"bytes"
+	"fmt"
 	"strconv"
 )
 
-var markerPrefix = []byte("/edit-")
+// markerPrefix has no character that an expression would escape: a marker stands in a slot as it is.
+var markerPrefix = []byte("/edit_")
+
+const markerDigits = 9
+
+// markerText is a path that is known again in a marshalled slot.
+func markerText(marker int64) string {
+	return fmt.Sprintf("%s%0*d", markerPrefix, markerDigits, marker)
+}
 
 // eachMarker calls do with the digits of every marker in a slot, which it may change.
 func eachMarker(slot []byte, do func(digits []byte)) {

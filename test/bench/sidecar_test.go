@@ -3,7 +3,6 @@ package bench_test
 import (
 	"context"
 	"crypto/tls"
-	"fmt"
 	"maps"
 	"net"
 	"slices"
@@ -370,8 +369,3 @@ func slotsOf(t testing.TB, listener []byte) []string {
 	}
 	return slices.Sorted(maps.Keys(found))
 }
-
-const markerDigits = 9
-
-// markerText is a path that is known again in a marshalled slot.
-func markerText(marker int64) string { return fmt.Sprintf("/edit-%0*d", markerDigits, marker) }
