@@ -107,19 +107,18 @@ bench-controlplane: apiserver ## What an edit costs with a real API server, besi
 bench-packages: envoy ## The benchmarks beside the code
 	$(GO) test -run '^$$' -bench . -benchmem ./pkg/...
 
-# The API server that the benchmark runs on: the one in PATH, or one that is built once from its Go module.
-APISERVER_VERSION := 1.37.2
-APISERVER_BUILT   := $(CACHE)/kube-apiserver-$(APISERVER_VERSION)
-KUBE_APISERVER    ?= $(or $(shell command -v kube-apiserver),$(APISERVER_BUILT))
+# The API server that the benchmark runs on: the one in PATH, or one that is built once from its Go module, whose version test/apiserver pins.
+APISERVER_BUILT := $(CACHE)/kube-apiserver-$(shell sed -n 's/^require k8s.io.kubernetes v//p' test/apiserver/go.mod)
+KUBE_APISERVER  ?= $(or $(shell command -v kube-apiserver),$(APISERVER_BUILT))
 .PHONY: apiserver
 apiserver: $(filter $(APISERVER_BUILT),$(KUBE_APISERVER))
 	@command -v etcd >/dev/null || { echo "make: etcd is needed in PATH (Debian: apt-get install etcd-server)" >&2; exit 1; }
 
 $(APISERVER_BUILT):
-	@echo "building kube-apiserver $(APISERVER_VERSION), which takes some minutes once"
-	@mkdir -p $(CACHE) && dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
-	GOBIN="$$dir" GOFLAGS= $(GO) install -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=v$(APISERVER_VERSION)" \
-	  k8s.io/kubernetes/cmd/kube-apiserver@v$(APISERVER_VERSION) && cp "$$dir/kube-apiserver" "$@.new" && mv "$@.new" "$@"
+	@echo "building kube-apiserver from its Go module, which takes some minutes once"
+	@mkdir -p $(CACHE)
+	$(GO) build -C test/apiserver -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=v$(patsubst $(CACHE)/kube-apiserver-%,%,$@)" -o $@.new k8s.io/kubernetes/cmd/kube-apiserver
+	mv $@.new $@
 
 # Which mixes are measured, as -bench wants it.
 BENCH_MIX ?= .
