@@ -171,7 +171,7 @@ func layerKinds() []Kind {
 		{"network-policy-wider", asWarning, "A NetworkPolicy of somebody else's lets pass what no policy allows", "NetworkPolicies are a union, so the kernel's fence is as wide as that. The sidecar still refuses. Narrow the NetworkPolicy."},
 		{"l4-wider", asNotice, "L3/4 lets pass what no policy allows", "NetworkPolicy cannot say it more exactly, so the sidecar alone refuses it."},
 		{"deny-not-subtractable", asError, "What a Deny refuses cannot be taken out of a companion", "In ingress the sidecar alone refuses it; egress is cut back. Name the callers by selector in both policies, or by address in both."},
-		{"too-many-entries", asError, "A companion would have too many entries", "What the Denies leave of the policy takes more than 256. Write fewer or simpler Denies for the same pods."},
+		{"too-many-entries", asError, "A companion would have too many entries", "What the Denies leave of the policy takes more than 256 entries or exceptions beyond its own, or more steps to find than are taken. Write fewer or simpler Denies for the same pods."},
 		{"network-policy-invalid", asError, "A NetworkPolicy is not understood", "The API server would have refused it; here it fails closed."},
 	}
 }

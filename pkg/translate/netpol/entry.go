@@ -185,7 +185,7 @@ func (p peer) excepting(x netip.Prefix) peer {
 		}
 	}
 	p.except = slices.DeleteFunc(slices.Clone(p.except), func(y netip.Prefix) bool { return y.Overlaps(x) })
-	p.except = append(p.except, x)
-	slices.SortFunc(p.except, func(a, b netip.Prefix) int { return strings.Compare(a.String(), b.String()) })
+	at, _ := slices.BinarySearchFunc(p.except, x, func(a, b netip.Prefix) int { return strings.Compare(a.String(), b.String()) })
+	p.except = slices.Insert(p.except, at, x)
 	return p
 }

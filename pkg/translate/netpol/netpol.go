@@ -25,8 +25,12 @@ type Companion struct {
 // Isolates says whether a companion is the one that isolates every pod that its policy governs.
 func (c *Companion) Isolates() bool { return c.NetworkPolicy.Labels[LabelRole] == string(roleIsolate) }
 
-// maxEntries bounds what subtraction may blow one policy's direction up to.
-const maxEntries = 256
+const (
+	// maxEntries bounds what subtraction may blow one policy's direction up to: entries, and exceptions of their blocks, beyond those that it had.
+	maxEntries = 256
+	// maxSubtractions bounds how often an entry is set off against a denial: who writes policies must not keep the control plane from everybody else's.
+	maxSubtractions = 1 << 17
+)
 
 // Build is a Builder's first Build.
 func Build(ix *model.Index) ([]Companion, []model.Diagnostic) { return new(Builder).Build(ix) }
@@ -199,7 +203,12 @@ func (b *builder) denials(d direction) []entry {
 // subtract takes the denials out of a policy's entries. Where that cannot be said exactly, ingress stays wider, since L7 denies there as well; egress
 // has no L7 and is cut back.
 func (b *builder) subtract(p *model.Policy, d direction, entries []entry) []entry {
+	most, subtractions := maxEntries+sizeOf(entries), 0
 	for _, denied := range b.denials(d) {
+		if subtractions += len(entries); subtractions > maxSubtractions {
+			b.reportTooMany(p, d)
+			return nil
+		}
 		var next []entry
 		inexact := false
 		for _, e := range entries {
@@ -214,15 +223,24 @@ func (b *builder) subtract(p *model.Policy, d direction, entries []entry) []entr
 			b.reportInexact(p, d)
 		}
 		entries = unique(next)
-		if len(entries) > maxEntries {
+		if sizeOf(entries) > most {
 			b.reportTooMany(p, d)
 			if d == egress {
 				return nil
 			}
-			return entries[:maxEntries]
+			return entries[:min(len(entries), maxEntries)]
 		}
 	}
 	return unique(entries)
+}
+
+// sizeOf counts entries and the exceptions of their blocks, which are as much to write, to read and to set off.
+func sizeOf(entries []entry) int {
+	n := len(entries)
+	for _, e := range entries {
+		n += len(e.peer.except)
+	}
+	return n
 }
 
 func unique(entries []entry) []entry {
@@ -268,7 +286,7 @@ func (b *builder) reportInexact(p *model.Policy, d direction) {
 }
 
 func (b *builder) reportTooMany(p *model.Policy, d direction) {
-	b.report(p, "too-many-entries", "spec."+string(d), fmt.Sprintf("what the Deny policies leave of this policy takes more than %d entries: the companion is cut short", maxEntries),
+	b.report(p, "too-many-entries", "spec."+string(d), fmt.Sprintf("what the Deny policies leave of this policy takes more than %d entries, or too many steps to find: the companion is cut short", maxEntries),
 		"write fewer or simpler Deny policies for the same pods")
 }
 

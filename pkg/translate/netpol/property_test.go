@@ -150,3 +150,42 @@ func TestADenyThatCannotBeSaidShuts(t *testing.T) {
 		t.Errorf("nobody is told: %v", found)
 	}
 }
+
+// Who writes policies cannot keep the control plane from everybody else's: what thousands of Denies leave is cut short, and said to be.
+func TestWhatDeniesLeaveIsBounded(t *testing.T) {
+	t.Parallel()
+	const policies, rules = 40, 64
+	s := &model.Snapshot{Pods: []model.Pod{{Namespace: "shop", Name: "p", Labels: map[string]string{"app": "cart"}, Addresses: []netip.Addr{netip.MustParseAddr("10.244.0.1")}}}}
+	for i := range policies {
+		p := model.Policy{PolicyRef: model.PolicyRef{Namespace: "shop", Name: fmt.Sprintf("deny%d", i)}, Action: model.Deny, IsolatesIngress: true, IsolatesEgress: true, Selector: labels.Everything()}
+		for j := range rules {
+			block := netip.PrefixFrom(netip.AddrFrom4([4]byte{203, byte(i), byte(j), 1}), 32)
+			rule := model.Rule{Name: fmt.Sprint(j), Peers: []model.Peer{{Block: &model.IPBlock{CIDR: block}}}}
+			p.Ingress, p.Egress = append(p.Ingress, rule), append(p.Egress, rule)
+		}
+		s.Policies = append(s.Policies, p)
+	}
+	companions, found := netpol.Build(model.NewIndex(s))
+	for _, field := range []string{"spec.ingress", "spec.egress"} {
+		if !slices.ContainsFunc(found, func(d model.Diagnostic) bool { return d.Code == "too-many-entries" && d.Field == field }) {
+			t.Errorf("nobody is told of %s: %v", field, found)
+		}
+	}
+	const most = 600 // two families of addresses, 256 exceptions and a few more
+	for _, c := range companions {
+		if c.NetworkPolicy.Labels[netpol.LabelRole] == "deny" && len(c.NetworkPolicy.Spec.Egress) > 0 {
+			t.Errorf("%s: what cannot be said of egress is open", c.NetworkPolicy.Name)
+		}
+		exceptions := 0
+		for _, rule := range c.NetworkPolicy.Spec.Ingress {
+			for _, peer := range rule.From {
+				if peer.IPBlock != nil {
+					exceptions += len(peer.IPBlock.Except)
+				}
+			}
+		}
+		if exceptions > most {
+			t.Errorf("%s has %d exceptions", c.NetworkPolicy.Name, exceptions)
+		}
+	}
+}
