@@ -24,9 +24,10 @@ type agreement struct {
 }
 
 const (
-	// proxiesQuiet is how long no proxy has said anything when a rebuild's edits have arrived, and proxiesWait how long that is waited for at most.
+	// proxiesQuiet is how long no proxy has said anything when a rebuild's edits have arrived, and proxiesWait how long that is waited for at most: a status waits for the
+	// comparison, too, but no longer than 200 ms.
 	proxiesQuiet = 10 * time.Millisecond
-	proxiesWait  = 150 * time.Millisecond
+	proxiesWait  = 100 * time.Millisecond
 	// compareShare is the part of one processor that comparing may take while it is always asked for, and compareRest how long it rests at most.
 	compareShare = 10
 	compareRest  = time.Second
@@ -110,7 +111,6 @@ func agreementOf(report *agree.Report, p model.PolicyRef) status.Agreement {
 	case agree.Disagrees:
 		out.Status = metav1.ConditionFalse
 	case agree.NotEvaluated:
-		out.Pending = found.Reason == "Unknown"
 		if out.Reason == "" || out.Reason == "Unknown" {
 			out.Reason = v1alpha1.ReasonNotEvaluated
 		}

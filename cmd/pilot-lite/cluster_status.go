@@ -99,7 +99,7 @@ func (s *clusterServer) judge(ctx context.Context, w *writers) {
 			tracker.SetPolicies(built.Index, s.policiesOf(built))
 		}
 		if built != last.Built || compared != last.report {
-			tracker.SetAgreement(func(p model.PolicyRef) status.Agreement { return agreementOf(compared, p) }, now)
+			tracker.SetAgreement(func(p model.PolicyRef) status.Agreement { return agreementOf(compared, p) })
 		}
 		last = judged{built, compared}
 		tracker.SetCompanions(func(uid string) status.Companions { return companionsOf(w.companions.State(uid)) })

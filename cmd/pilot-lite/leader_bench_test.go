@@ -98,7 +98,7 @@ func BenchmarkJudge(b *testing.B) {
 			judge := func(built controlplane.Built, before, after *agree.Report) int {
 				tracker.SetPolicies(built.Index, s.policiesOf(built))
 				for _, report := range []*agree.Report{before, after} {
-					tracker.SetAgreement(func(p model.PolicyRef) status.Agreement { return agreementOf(report, p) }, time.Now())
+					tracker.SetAgreement(func(p model.PolicyRef) status.Agreement { return agreementOf(report, p) })
 				}
 				tracker.SetCompanions(func(string) status.Companions { return status.Companions{} })
 				results, _ := tracker.Evaluate(time.Now())

@@ -12,8 +12,6 @@ import (
 )
 
 const (
-	// AgreementWait is how long the status of an edit waits at most for the comparison of the policy's layers, which comes after what proxies are told.
-	AgreementWait = 200 * time.Millisecond
 	// LostGrace is how long a proxy whose stream ended counts as running what it ran: it comes back to another replica within it.
 	LostGrace = 10 * time.Second
 	// BehindGrace is how long a proxy may take for content that is news to another policy before this one's condition tells of it.
@@ -60,8 +58,6 @@ type Companions struct {
 type Agreement struct {
 	Status          metav1.ConditionStatus
 	Reason, Message string
-	// Pending says that the policy's generation is yet to be compared: its status waits for that, for AgreementWait at most, so that an edit is one write.
-	Pending bool
 }
 
 // Result is the status of a policy. Its conditions have no time of transition.

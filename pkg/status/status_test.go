@@ -270,42 +270,13 @@ func TestAcceptedAndAgreement(t *testing.T) {
 	w.rebuilt()
 	w.tracker.SetAgreement(func(model.PolicyRef) status.Agreement {
 		return status.Agreement{Status: metav1.ConditionFalse, Reason: "Shut", Message: "x"}
-	}, w.now)
+	})
 	w.after(0)
 	if c := w.condition(v1alpha1.ConditionAccepted); c.Status != metav1.ConditionFalse || !strings.Contains(c.Message, "spec.ingress[0].http[0]: the rule allows nothing; write a path") {
 		t.Errorf("accepted: %+v", c)
 	}
 	if c := w.condition(v1alpha1.ConditionLayersAgree); c.Status != metav1.ConditionFalse || c.Reason != "Shut" || c.Message != "x" {
 		t.Errorf("agreement: %+v", c)
-	}
-}
-
-// The status of an edit waits for the comparison of the layers, so that it is written once; but not for ever.
-func TestAStatusWaitsForTheComparison(t *testing.T) {
-	t.Parallel()
-	compared := func(pending bool) func(model.PolicyRef) status.Agreement {
-		if pending {
-			return func(model.PolicyRef) status.Agreement {
-				return status.Agreement{Status: metav1.ConditionUnknown, Reason: "NotEvaluated", Pending: true}
-			}
-		}
-		return func(model.PolicyRef) status.Agreement {
-			return status.Agreement{Status: metav1.ConditionTrue, Reason: "Agrees"}
-		}
-	}
-	w := newWorld(t, 1).rebuilt()
-	w.tracker.SetAgreement(compared(true), w.now)
-	changed, next := w.tracker.Evaluate(w.now)
-	if len(changed) != 0 || !next.Equal(w.now.Add(status.AgreementWait)) {
-		t.Errorf("while it is compared: %v, and next at %s", changed, next)
-	}
-	w.tracker.SetAgreement(compared(false), w.now)
-	if changed, _ = w.tracker.Evaluate(w.now); len(changed) != 1 {
-		t.Errorf("when it was compared: %v", changed)
-	}
-	w.tracker.SetAgreement(compared(true), w.now)
-	if changed, _ = w.tracker.Evaluate(w.now.Add(status.AgreementWait)); len(changed) != 1 {
-		t.Errorf("when the comparison takes too long: %v", changed)
 	}
 }
 

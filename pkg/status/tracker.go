@@ -23,7 +23,6 @@ type tracked struct {
 	Policy
 	companions Companions
 	agreement  Agreement
-	pending    time.Time // since when the agreement is
 	dirty      bool
 	next       time.Time // when time alone may change its status; zero: never
 }
@@ -93,25 +92,12 @@ func (t *Tracker) SetCompanions(state func(policyUID string) Companions) {
 }
 
 // SetAgreement takes over what the evaluator says.
-func (t *Tracker) SetAgreement(state func(p model.PolicyRef) Agreement, now time.Time) {
+func (t *Tracker) SetAgreement(state func(p model.PolicyRef) Agreement) {
 	for _, p := range t.policies {
-		is := state(p.Ref)
-		if is == p.agreement {
-			continue
+		if now := state(p.Ref); now != p.agreement {
+			p.agreement, p.dirty = now, true
 		}
-		if is.Pending && !p.agreement.Pending {
-			p.pending = now
-		}
-		p.agreement, p.dirty = is, true
 	}
-}
-
-// held is until when a policy's status waits for the comparison of its layers; zero where it does not.
-func (p *tracked) held(now time.Time) time.Time {
-	if until := p.pending.Add(AgreementWait); p.agreement.Pending && now.Before(until) {
-		return until
-	}
-	return time.Time{}
 }
 
 // SetProxies takes over what changed of some proxies.
@@ -201,9 +187,7 @@ func generationIn(refs []model.PolicyRef, uid string) int64 {
 // Evaluate says what the status is of each policy that something changed for, and when time alone changes the next; zero: never.
 func (t *Tracker) Evaluate(now time.Time) (changed []Result, next time.Time) {
 	for _, p := range t.policies {
-		if until := p.held(now); p.dirty && !until.IsZero() {
-			p.next = until
-		} else if p.dirty || !p.next.IsZero() && !now.Before(p.next) {
+		if p.dirty || !p.next.IsZero() && !now.Before(p.next) {
 			p.dirty = false
 			c := t.count(p, now)
 			p.next = c.next
