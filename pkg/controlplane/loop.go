@@ -118,6 +118,7 @@ func (l *Loop) Rebuild() {
 	start := time.Now()
 	built, err := l.build()
 	output := built.Output
+	l.metrics.rebuilt(time.Since(start), output, err) // before anybody is told: who saw the rebuild finds it counted
 	l.mu.Lock()
 	l.sequence++
 	l.degraded = err != nil
@@ -127,7 +128,6 @@ func (l *Loop) Rebuild() {
 	close(l.moved)
 	l.moved = make(chan struct{})
 	l.mu.Unlock()
-	l.metrics.rebuilt(time.Since(start), output, err)
 	switch {
 	case err != nil:
 		l.logger.Error("a rebuild failed: the last good configuration stays in force", "error", err)

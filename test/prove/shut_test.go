@@ -20,18 +20,21 @@ func TestShutBeforeTheFirstSnapshot(t *testing.T) {
 		return nil
 	})
 	s.wantVerdicts("before the first snapshot", noSocket)
-	code, body, err := s.admin("/readyz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if code != http.StatusServiceUnavailable {
-		t.Errorf("readyz: %d", code)
-	}
-	for _, want := range []string{"a.yaml", "shop/cart", "ingresss"} {
-		if !strings.Contains(body, want) {
-			t.Errorf("readyz does not name %q: %s", want, body)
+	s.eventually("readyz names what is wrong", func() error { // as soon as the file was read
+		code, body, err := s.admin("/readyz")
+		if err != nil {
+			return err
 		}
-	}
+		if code != http.StatusServiceUnavailable {
+			t.Errorf("readyz: %d", code)
+		}
+		for _, want := range []string{"a.yaml", "shop/cart", "ingresss"} {
+			if !strings.Contains(body, want) {
+				return fmt.Errorf("readyz does not name %q: %s", want, body)
+			}
+		}
+		return nil
+	})
 	if n := proxy.Stat("listener_manager.lds.update_success"); n != 0 {
 		t.Errorf("%d listener updates reached the proxy", n)
 	}
