@@ -138,7 +138,6 @@ func (s *suite) apiServerAway(t *testing.T, ctx context.Context) {
 	})
 	began := time.Now()
 	s.waitReady(t, ctx, system, controlPlanePods, 2)
-	s.servicesFollow(t, ctx)
 	for name, n := range s.restarts(t, ctx, system) {
 		// The leader ends when its lease does: it could not know whether another one leads.
 		if n > before[name]+1 {
@@ -147,6 +146,8 @@ func (s *suite) apiServerAway(t *testing.T, ctx context.Context) {
 	}
 	s.measured(t, "after a minute without API server both replicas are ready after %s, and the first edit is enforced after %s", time.Since(began).Round(100*time.Millisecond), round(s.flipped(t, ctx)))
 	s.holds(t, ctx, byBothLayers)
+	s.servicesFollow(t, ctx)
+	t.Logf("Kubernetes' own controllers follow the API server again %s after it is back", time.Since(began).Round(time.Second))
 }
 
 // servicesFollow waits until a new Service leads to its pods from this node: Kubernetes' own controllers, which were cut off as well, and take longer to come back than
