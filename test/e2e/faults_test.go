@@ -31,6 +31,7 @@ func (s *suite) flipped(t *testing.T, ctx context.Context) time.Duration {
 	parts := s.parts(t, ctx)
 	page := parts["productpage-v1"].asker()
 	began := time.Now()
+	s.admits(t, ctx)
 	s.apply(t, ctx, detailsPolicy("POST"))
 	s.enforced(t, ctx, "details")
 	took := time.Since(began)
@@ -41,6 +42,15 @@ func (s *suite) flipped(t *testing.T, ctx context.Context) time.Duration {
 	s.must(t, ctx, page, readsDetails(parts), served)
 	s.must(t, ctx, page, writesDetails(parts), denied)
 	return took
+}
+
+// admits waits until the webhook can be called: a node learns of a Service's endpoints a moment after their pods are ready.
+func (s *suite) admits(t *testing.T, ctx context.Context) {
+	t.Helper()
+	eventually(t, ctx, "a policy is admitted", func() error {
+		_, err := s.try(ctx, detailsPolicy("GET"), "apply", "--dry-run=server", "-f", "-")
+		return err
+	})
 }
 
 // pairLoad is one request that productpage may send to details, and one that it may not, all the time.
