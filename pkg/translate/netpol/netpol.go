@@ -225,10 +225,10 @@ func (b *builder) subtract(p *model.Policy, d direction, entries []entry) []entr
 		entries = unique(next)
 		if sizeOf(entries) > most {
 			b.reportTooMany(p, d)
-			if d == egress {
+			if d == egress || len(entries) <= maxEntries { // the rest of many denied blocks would be open to pods without a sidecar
 				return nil
 			}
-			return entries[:min(len(entries), maxEntries)]
+			return entries[:maxEntries]
 		}
 	}
 	return unique(entries)

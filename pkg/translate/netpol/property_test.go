@@ -171,21 +171,9 @@ func TestWhatDeniesLeaveIsBounded(t *testing.T) {
 			t.Errorf("nobody is told of %s: %v", field, found)
 		}
 	}
-	const most = 600 // two families of addresses, 256 exceptions and a few more
 	for _, c := range companions {
-		if c.NetworkPolicy.Labels[netpol.LabelRole] == "deny" && len(c.NetworkPolicy.Spec.Egress) > 0 {
-			t.Errorf("%s: what cannot be said of egress is open", c.NetworkPolicy.Name)
-		}
-		exceptions := 0
-		for _, rule := range c.NetworkPolicy.Spec.Ingress {
-			for _, peer := range rule.From {
-				if peer.IPBlock != nil {
-					exceptions += len(peer.IPBlock.Except)
-				}
-			}
-		}
-		if exceptions > most {
-			t.Errorf("%s has %d exceptions", c.NetworkPolicy.Name, exceptions)
+		if n := c.NetworkPolicy; n.Labels[netpol.LabelRole] == "deny" && len(n.Spec.Ingress)+len(n.Spec.Egress) > 0 {
+			t.Errorf("%s opens what cannot be said: %d and %d rules", n.Name, len(n.Spec.Ingress), len(n.Spec.Egress))
 		}
 	}
 }
