@@ -74,7 +74,7 @@ func newSuite(t *testing.T) *suite {
 // build makes the program that the documentation's commands name, as make build does.
 func (s *suite) build(t *testing.T) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(s.dir, "bin", "pilot-lite"), "./cmd/pilot-lite")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-tags", "grpcnotrace", "-ldflags", "-s -w", "-o", filepath.Join(s.dir, "bin", "pilot-lite"), "./cmd/pilot-lite")
 	cmd.Dir, cmd.Env = filepath.Join("..", ".."), append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
