@@ -190,6 +190,7 @@ func proxiesOf(all []xds.ProxyStatus) []status.Proxy {
 		if !p.Connected {
 			said.Lost = p.Since
 		}
+		said.Slots = make([]status.Slot, 0, len(p.Resources))
 		for j := range p.Resources {
 			if r := &p.Resources[j]; len(r.Policies) > 0 {
 				slot := status.Slot{Desired: r.Policies, Running: r.Running, Current: r.State == xds.StateEnforced}

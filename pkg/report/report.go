@@ -39,6 +39,8 @@ const (
 	pingInterval = 10 * time.Second
 	pingTimeout  = 5 * time.Second
 	batch        = 200
+	// pace is that a response and its answer are one change of a proxy, in most cases.
+	pace = 20 * time.Millisecond
 )
 
 // own names this replica among the sources.
@@ -134,13 +136,18 @@ func (c *Collector) leave() {
 
 // followOwn takes over what this replica's cache says.
 func (c *Collector) followOwn(ctx context.Context) {
-	f := c.Own.Follow()
+	f := c.Own.Follow(func(r *xds.Resource) bool { return len(r.Policies) > 0 })
 	defer f.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-f.Changed():
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pace):
 		}
 		for more := true; more; {
 			var changed []xds.ProxyStatus
@@ -267,6 +274,9 @@ func kept(said *xds.ProxyStatus) *xds.ProxyStatus {
 		if len(said.Resources[i].Policies) > 0 {
 			n++
 		}
+	}
+	if n == len(out.Resources) {
+		return &out
 	}
 	out.Resources = make([]xds.ResourceStatus, 0, n)
 	for i := range said.Resources {

@@ -129,7 +129,11 @@ func newProxy(said *Proxy, old *proxy, now time.Time) *proxy {
 	p := &proxy{Proxy: *said}
 	p.Slots = nil // standing says all that is used of them
 	current := said.Connected
-	var all []standing
+	n := 0
+	for i := range said.Slots {
+		n += len(said.Slots[i].Desired)
+	}
+	all := make([]standing, 0, n)
 	for i := range said.Slots {
 		s := &said.Slots[i]
 		current = current && s.Current
@@ -164,7 +168,10 @@ func overSlots(all []standing) []standing {
 			was.refused = is.refused
 		}
 	}
-	return slices.Clone(all[:n])
+	if n == len(all) {
+		return all
+	}
+	return slices.Clone(all[:n]) // there are as many proxies as pods
 }
 
 // of is how a policy stands; the zero value where nothing is known of it.

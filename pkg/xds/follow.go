@@ -8,15 +8,16 @@ import (
 // Follower is told which proxies' status changed. It costs the cache one name per proxy at most, however slowly it is read.
 type Follower struct {
 	cache   *Cache
+	keep    func(*Resource) bool
 	changed chan struct{}
 	nodes   map[string]struct{} // guarded by the cache's lock
 }
 
-// Follow starts with every proxy that Status would list. Stop ends it.
-func (c *Cache) Follow() *Follower {
+// Follow starts with every proxy that Status would list, and tells of those resources that keep holds for; of all where it is nil. Stop ends it.
+func (c *Cache) Follow(keep func(*Resource) bool) *Follower {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	f := &Follower{cache: c, changed: make(chan struct{}, 1), nodes: c.listed()}
+	f := &Follower{cache: c, keep: keep, changed: make(chan struct{}, 1), nodes: c.listed()}
 	c.followers[f] = struct{}{}
 	f.tell()
 	return f
@@ -41,7 +42,7 @@ func (f *Follower) Take(n int) (changed []ProxyStatus, more bool) {
 			return changed, true
 		}
 		delete(f.nodes, id)
-		changed = append(changed, f.cache.proxyStatus(id))
+		changed = append(changed, f.cache.proxyStatus(id, f.keep))
 	}
 	return changed, false
 }
@@ -89,7 +90,7 @@ func (c *Cache) Status() []ProxyStatus {
 	ids := slices.Sorted(maps.Keys(c.listed()))
 	out := make([]ProxyStatus, 0, len(ids))
 	for _, id := range ids {
-		out = append(out, c.proxyStatus(id))
+		out = append(out, c.proxyStatus(id, nil))
 	}
 	return out
 }

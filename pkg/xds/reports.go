@@ -32,7 +32,7 @@ type reports struct {
 }
 
 func (r *reports) follow(stream grpc.ServerStream) error {
-	f := r.cache.Follow()
+	f := r.cache.Follow(nil)
 	defer f.Stop()
 	for listing := true; ; listing = false {
 		select {

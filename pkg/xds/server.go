@@ -20,7 +20,7 @@ import (
 const (
 	maxMessageBytes   = 4 << 20
 	maxHeaderBytes    = 16 << 10
-	readBufferBytes   = 8 << 10
+	bufferBytes       = 8 << 10
 	windowBytes       = 256 << 10
 	maxStreamsPerConn = 1_000
 	maxConnections    = 20_000
@@ -70,8 +70,8 @@ func NewServer(c *Cache, config ServerConfig) (*Server, error) {
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.MaxConcurrentStreams(maxStreamsPerConn),
 		grpc.ConnectionTimeout(handshakeTimeout),
-		// Most connections are idle most of the time: a small buffer will do.
-		grpc.ReadBufferSize(readBufferBytes),
+		// Of a size that most slots fit in: a buffer is taken from a pool for each write, and the collector empties pools.
+		grpc.WriteBufferSize(bufferBytes),
 		// A window that never grows: to find out how far it should, gRPC would ping the proxy after every answer.
 		grpc.StaticStreamWindowSize(windowBytes),
 		grpc.StaticConnWindowSize(windowBytes),
@@ -82,7 +82,10 @@ func NewServer(c *Cache, config ServerConfig) (*Server, error) {
 		grpc.UnaryInterceptor(guard.unary),
 	}
 	if config.TLS != nil {
-		options = append(options, grpc.Creds(loggedHandshakes{credentials.NewTLS(config.TLS), strangers}))
+		// TLS holds what it has decrypted of a record: another buffer would save nothing, and most connections are idle most of the time.
+		options = append(options, grpc.Creds(loggedHandshakes{credentials.NewTLS(config.TLS), strangers}), grpc.ReadBufferSize(0))
+	} else {
+		options = append(options, grpc.ReadBufferSize(bufferBytes))
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{grpc: grpc.NewServer(options...), cancel: cancel, secure: config.TLS != nil}

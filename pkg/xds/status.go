@@ -45,7 +45,8 @@ type ResourceStatus struct {
 	Changed time.Time
 }
 
-func (c *Cache) proxyStatus(id string) ProxyStatus {
+// proxyStatus tells of those resources that keep holds for; of all where it is nil.
+func (c *Cache) proxyStatus(id string, keep func(*Resource) bool) ProxyStatus {
 	n := c.nodes[id]
 	p := ProxyStatus{Node: id, UID: n.UID, Workload: n.Workload}
 	p.Problem = c.turnedAway[id]
@@ -60,8 +61,12 @@ func (c *Cache) proxyStatus(id string) ProxyStatus {
 	if w == nil {
 		return p
 	}
-	p.Resources = make([]ResourceStatus, 0, len(w.source))
-	for _, r := range w.source {
+	kept := w.source
+	if keep != nil {
+		kept = slices.DeleteFunc(slices.Clone(kept), func(r *Resource) bool { return !keep(r) })
+	}
+	p.Resources = make([]ResourceStatus, 0, len(kept))
+	for _, r := range kept {
 		status := ResourceStatus{Type: r.Type, Name: r.Name, State: StatePending, Desired: r.Version, Policies: r.Policies}
 		if h := s.holding(r); h != nil {
 			status.of(h)

@@ -181,7 +181,7 @@ func serveFloor(path string) error {
 		return err
 	}
 	tlsConfig := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{f.settings.Certificate}, PrivateKey: key}}, MinVersion: tls.VersionTLS13, SessionTicketsDisabled: true}
-	s := grpc.NewServer(grpc.Creds(credentials.NewTLS(tlsConfig)), grpc.ReadBufferSize(8<<10), grpc.StaticStreamWindowSize(256<<10), grpc.StaticConnWindowSize(256<<10))
+	s := grpc.NewServer(grpc.Creds(credentials.NewTLS(tlsConfig)), grpc.ReadBufferSize(0), grpc.WriteBufferSize(8<<10), grpc.StaticStreamWindowSize(256<<10), grpc.StaticConnWindowSize(256<<10))
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s, f)
 	return s.Serve(l)
 }
