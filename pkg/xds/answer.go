@@ -2,11 +2,13 @@ package xds
 
 import (
 	"slices"
+	"strconv"
+	"time"
 
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// serve answers what the stream's open watches may be answered with now.
+// serve sends what the stream may be told now.
 func (c *Cache) serve(s *stream) {
 	for _, typeURL := range servedTypes() {
 		if sub := s.types[typeURL]; sub != nil {
@@ -29,10 +31,10 @@ func (c *Cache) confirm(s *stream, sub *subscription) {
 	}
 }
 
-// answer sends the next response of a subscription, if there is a watch to answer and something to say. One response of a type is under way at a time, so
-// that its ACK or NACK speaks of it alone.
+// answer sends the next response of a subscription, if there is something to say. One response of a type is under way at a time, so that its ACK or NACK speaks
+// of it alone.
 func (c *Cache) answer(s *stream, sub *subscription) {
-	if sub.respond == nil || sub.flying != nil {
+	if sub.flying != nil {
 		return
 	}
 	f := c.next(s, sub)
@@ -43,10 +45,13 @@ func (c *Cache) answer(s *stream, sub *subscription) {
 		f.bodies = append(f.bodies, c.body(s.node, r))
 	}
 	sub.take(f, c.now())
+	if s.protocol == stateOfTheWorld {
+		f.version = sub.version(f)
+	}
+	s.nonces++
+	f.nonce, f.left = strconv.FormatInt(s.nonces, 10), time.Now()
 	c.metrics.pushed(sub.typeURL, f)
-	respond := sub.respond
-	sub.respond = nil
-	respond(f)
+	s.link.send(f.encode(s.protocol, sub.typeURL))
 }
 
 // next is the difference between what the stream should run and what it was told, or the part of it that may travel together; nil where there is none.
@@ -241,7 +246,7 @@ func (c *Cache) refused(s *stream, sub *subscription, f *flight, text string) {
 	})
 	if s.protocol == incremental && len(suspects) > 1 {
 		for _, r := range suspects {
-			sub.solo[r.Name] = struct{}{}
+			sub.alone(r.Name)
 			sub.at(r.Name).told = ""
 		}
 		c.logger.Debug("a proxy refused a response: its resources are sent again one by one", "node", s.node, "type", sub.typeURL, "text", text)

@@ -3,8 +3,6 @@
 package xds
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -13,8 +11,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 )
 
 // Node is a proxy that the snapshot knows.
@@ -58,9 +54,8 @@ type Cache struct {
 	workloads map[string]*workload
 	given     map[string][]*Resource // that those were made from
 	nodes     map[string]Node
-	streams   map[streamKey]*stream
+	streams   map[*stream]struct{}
 	byNode    map[string]map[*stream]struct{}
-	requests  map[any]*stream // the request that a stream's goroutine is just handing over
 	departed  map[string]departed
 	// turnedAway says why a known node's proxy was refused as it came last.
 	turnedAway map[string]string
@@ -101,12 +96,10 @@ func NewCache(c Config) *Cache {
 	}
 	return &Cache{
 		shut: shut, logger: c.Logger, metrics: c.Metrics, now: c.Now, salting: newSalting(c.Salter), workloads: map[string]*workload{}, nodes: map[string]Node{},
-		streams: map[streamKey]*stream{}, byNode: map[string]map[*stream]struct{}{}, requests: map[any]*stream{}, departed: map[string]departed{}, turnedAway: map[string]string{},
+		streams: map[*stream]struct{}{}, byNode: map[string]map[*stream]struct{}{}, departed: map[string]departed{}, turnedAway: map[string]string{},
 		refusals: newRefusals(), holds: map[string]*hold{}, holdTime: c.HoldTime, followers: map[*Follower]struct{}{},
 	}
 }
-
-var _ cache.Cache = (*Cache)(nil)
 
 // Complete says whether a first complete state was set.
 func (c *Cache) Complete() bool {
@@ -270,9 +263,4 @@ func (c *Cache) desired(s *stream, sub *subscription) *resourceSet {
 		return c.shut
 	}
 	return nil
-}
-
-// Fetch is not served: proxies stream.
-func (c *Cache) Fetch(context.Context, *cache.Request) (cache.Response, error) {
-	return nil, errors.New("fetch: only streams are served")
 }

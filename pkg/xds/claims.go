@@ -30,7 +30,7 @@ const (
 	expiredGrace = time.Minute
 )
 
-// claimKey carries a stream's claim from the interceptor to the callbacks.
+// claimKey carries a stream's claim from the interceptor to the service.
 type claimKey struct{}
 
 // check says why a claim does not stand any more.
@@ -48,7 +48,7 @@ func (c *Claim) check(now time.Time) error {
 // the new pod on: its claim is looked at only now and then, and another pod's configuration is never served.
 func (c *Cache) nodeOf(s *stream) (Node, bool) {
 	n, known := c.nodes[s.node]
-	if !known || s.uid != "" && s.uid != n.UID {
+	if !known || s.claim.UID != "" && s.claim.UID != n.UID {
 		return Node{}, false
 	}
 	return n, true

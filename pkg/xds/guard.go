@@ -15,14 +15,12 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// guard stands before every stream: it authenticates first, survives a panic, and drops a proxy that does not read or answer.
+// guard stands before every stream: it authenticates first, and survives a panic.
 type guard struct {
 	authenticator Authenticator
 	logger        *sparseLogger
 	metrics       *Metrics
 	isPeer        func(tls.ConnectionState) bool
-	sendTimeout   time.Duration
-	claimInterval time.Duration
 }
 
 func (g *guard) unary(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) {
@@ -52,7 +50,7 @@ func (g *guard) serve(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo
 		if err := g.checkPeer(ss.Context()); err != nil {
 			return err
 		}
-		return g.survive(func() error { return handler(srv, ss) }) // which is owed no answers
+		return g.survive(func() error { return handler(srv, ss) })
 	}
 	return g.run(srv, ss, handler)
 }
@@ -67,26 +65,17 @@ func (g *guard) run(srv any, ss grpc.ServerStream, handler grpc.StreamHandler) e
 		}
 		ctx = context.WithValue(ctx, claimKey{}, claim)
 	}
-	guarded := &guardedStream{ServerStream: ss, ctx: ctx, timeout: g.sendTimeout, stalled: make(chan struct{}, 1)}
-	defer guarded.stop()
-	done := make(chan error, 1)
-	go func() { done <- g.survive(func() error { return handler(srv, guarded) }) }()
-	look := time.NewTicker(g.claimInterval)
-	defer look.Stop()
-	for {
-		select {
-		case err := <-done:
-			return err
-		case <-guarded.stalled:
-			// Returning ends the stream, which frees the goroutine that is stuck in its Send.
-			return status.Errorf(codes.DeadlineExceeded, "the proxy did not read and answer for %s", g.sendTimeout)
-		case now := <-look.C:
-			if err := claim.check(now); err != nil {
-				return err
-			}
-		}
-	}
+	return g.survive(func() error { return handler(srv, provenStream{ss, ctx}) })
 }
+
+// provenStream carries what its credentials prove.
+type provenStream struct {
+	grpc.ServerStream
+	ctx context.Context //nolint:containedctx // a stream's context is the stream's
+}
+
+// Context carries the claim.
+func (s provenStream) Context() context.Context { return s.ctx }
 
 // survive makes an error of a panic.
 func (g *guard) survive(handle func() error) (err error) {
@@ -98,69 +87,6 @@ func (g *guard) survive(handle func() error) (err error) {
 		}
 	}()
 	return handle()
-}
-
-// guardedStream notices a proxy that takes too long for a response. A Send that returned proves nothing: it may have filled a buffer.
-type guardedStream struct {
-	grpc.ServerStream
-	ctx     context.Context //nolint:containedctx // a stream's context is the stream's
-	timeout time.Duration
-	stalled chan struct{}
-
-	mu         sync.Mutex
-	unanswered int
-	timer      *time.Timer // runs while there is something unanswered
-}
-
-// Context carries the node that the stream proved.
-func (s *guardedStream) Context() context.Context { return s.ctx }
-
-// SendMsg sends a response, which wants an answer.
-func (s *guardedStream) SendMsg(m any) error {
-	s.count(1)
-	return s.ServerStream.SendMsg(m)
-}
-
-// RecvMsg receives what may be an answer.
-func (s *guardedStream) RecvMsg(m any) error {
-	err := s.ServerStream.RecvMsg(m)
-	if err == nil {
-		s.count(-1)
-	}
-	return err
-}
-
-// count adds to what is unanswered, and times what is left.
-func (s *guardedStream) count(n int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	before := s.unanswered
-	s.unanswered = max(0, before+n)
-	switch {
-	case s.unanswered == 0:
-		if s.timer != nil {
-			s.timer.Stop()
-		}
-	case n > 0 && before > 0:
-		// The timer of the one before runs.
-	case s.timer == nil:
-		s.timer = time.AfterFunc(s.timeout, func() {
-			select {
-			case s.stalled <- struct{}{}:
-			default:
-			}
-		})
-	default:
-		s.timer.Reset(s.timeout)
-	}
-}
-
-func (s *guardedStream) stop() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.timer != nil {
-		s.timer.Stop()
-	}
 }
 
 // sparseLogger writes one line a second: what is logged is what strangers do, who can do it as often as they like.

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
 	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -45,6 +44,8 @@ type ServerConfig struct {
 // Server serves a cache over ADS.
 type Server struct {
 	grpc   *grpc.Server
+	patrol patrol
+	done   <-chan struct{}
 	cancel context.CancelFunc
 	secure bool
 }
@@ -64,7 +65,7 @@ func NewServer(c *Cache, config ServerConfig) (*Server, error) {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
 	strangers := &sparseLogger{logger: config.Logger, now: time.Now}
-	guard := &guard{authenticator: config.Authenticator, logger: strangers, metrics: c.metrics, isPeer: config.IsPeer, sendTimeout: config.SendTimeout, claimInterval: config.ClaimInterval}
+	guard := &guard{authenticator: config.Authenticator, logger: strangers, metrics: c.metrics, isPeer: config.IsPeer}
 	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(maxMessageBytes),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
@@ -78,6 +79,7 @@ func NewServer(c *Cache, config ServerConfig) (*Server, error) {
 		// A half-open connection is noticed, and a client that floods pings is dropped.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveInterval, Timeout: keepaliveTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minClientPing, PermitWithoutStream: true}),
+		grpc.ForceServerCodecV2(newCodec()),
 		grpc.StreamInterceptor(guard.stream),
 		grpc.UnaryInterceptor(guard.unary),
 	}
@@ -88,8 +90,8 @@ func NewServer(c *Cache, config ServerConfig) (*Server, error) {
 		options = append(options, grpc.ReadBufferSize(bufferBytes))
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &Server{grpc: grpc.NewServer(options...), cancel: cancel, secure: config.TLS != nil}
-	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s.grpc, serverv3.NewServer(ctx, c, callbacks{cache: c}))
+	s := &Server{grpc: grpc.NewServer(options...), patrol: patrol{c, config.SendTimeout, config.ClaimInterval}, done: ctx.Done(), cancel: cancel, secure: config.TLS != nil}
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s.grpc, &ads{cache: c, guard: guard, done: ctx.Done()})
 	if config.IsPeer != nil {
 		(&reports{c, ctx.Done()}).register(s.grpc)
 	}
@@ -103,6 +105,7 @@ func (s *Server) Serve(l net.Listener) error {
 			return err
 		}
 	}
+	go s.patrol.walk(s.done)
 	return s.grpc.Serve(netutil.LimitListener(l, maxConnections))
 }
 

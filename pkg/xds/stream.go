@@ -14,35 +14,29 @@ const (
 	stateOfTheWorld
 )
 
-// streamKey names a stream: the two protocols' servers count their own.
-type streamKey struct {
-	id       int64
-	protocol protocol
-}
-
 // stream is one ADS stream of a proxy. Guarded by the cache's lock.
 type stream struct {
-	streamKey
-	order  int64  // a newer stream of a node has a higher one
-	proved string // the node that its credential proves; "" where none is asked for
-	uid    string // and its pod's UID; "" where the credential does not say
-	node   string // the node that it is bound to; "" before the first request
-	build  string // what the proxy says of its version
-	since  time.Time
-	types  map[string]*subscription
-	handed any // the request that was handed over last
+	protocol protocol
+	link     *link
+	claim    Claim  // what its credentials prove; the zero value where none are asked for
+	order    int64  // a newer stream of a node has a higher one
+	node     string // the node that it is bound to; "" before the first request
+	build    string // what the proxy says of its version
+	since    time.Time
+	types    map[string]*subscription
+	nonces   int64 // of its responses
 }
 
 // subscription is what a stream wants of one type, and what its proxy holds of it.
 type subscription struct {
 	typeURL  string
-	wildcard bool
+	legacy   bool // it has never named anything, which means everything
+	wildcard bool // it wants everything
 	names    map[string]struct{}
 	held     map[string]*holding // by name
 	claim    string              // state of the world: the version that the proxy says it holds; "" once it was looked at
 	solo     map[string]struct{} // names that shared a refused response: each is sent again on its own
 	flying   *flight             // the response that was not answered yet
-	respond  func(*flight)       // the open watch; nil while there is none
 }
 
 // holding is one resource at one proxy, as far as the proxy's answers on this stream prove it.
@@ -74,9 +68,67 @@ type flight struct {
 	resources []*Resource
 	removed   []string
 	bodies    []*anypb.Any
-	version   string            // what the proxy holds once it has applied this
-	before    map[string]string // what the proxy was told before of what is in this
-	nonce     func() string
+	version   string // what the proxy holds once it has applied this
+	nonce     string
+	left      time.Time // in real time
+}
+
+// change takes what an incremental request subscribes to, and what it does not want any more.
+// https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#how-the-client-specifies-what-resources-to-return
+func (s *subscription) change(first bool, wanted, unwanted []string) error {
+	if first {
+		s.legacy, s.wildcard = len(wanted) == 0, len(wanted) == 0
+	}
+	if s.legacy && len(wanted) == 0 {
+		return nil
+	}
+	s.legacy = false
+	if s.names == nil {
+		s.names = make(map[string]struct{}, len(wanted))
+	}
+	for _, name := range wanted {
+		if name == everything {
+			s.wildcard = true
+			continue
+		}
+		s.names[name] = struct{}{}
+	}
+	for _, name := range unwanted {
+		if name == everything {
+			s.wildcard = false
+		}
+		delete(s.names, name)
+	}
+	return s.bounded()
+}
+
+// replace takes all that a state-of-the-world request subscribes to.
+func (s *subscription) replace(first bool, wanted []string) error {
+	if first {
+		s.legacy, s.wildcard = len(wanted) == 0, len(wanted) == 0
+	}
+	if s.legacy && len(wanted) == 0 {
+		return nil
+	}
+	s.legacy, s.wildcard, s.names = false, false, make(map[string]struct{}, len(wanted))
+	for _, name := range wanted {
+		if name == everything {
+			s.wildcard = true
+			continue
+		}
+		s.names[name] = struct{}{}
+	}
+	return s.bounded()
+}
+
+// everything is the name that stands for every resource.
+const everything = "*"
+
+func (s *subscription) bounded() error {
+	if len(s.names) > maxNames {
+		return tooManyNames(len(s.names), s.typeURL)
+	}
+	return nil
 }
 
 // wants says whether the stream is subscribed to a name.
@@ -86,6 +138,14 @@ func (s *subscription) wants(name string) bool {
 	}
 	_, ok := s.names[name]
 	return ok
+}
+
+// alone has a resource be sent on its own the next time.
+func (s *subscription) alone(name string) {
+	if s.solo == nil {
+		s.solo = map[string]struct{}{}
+	}
+	s.solo[name] = struct{}{}
 }
 
 func (s *subscription) at(name string) *holding {
@@ -114,35 +174,21 @@ func (s *subscription) difference(desired *resourceSet) (changed []*Resource, re
 
 // take notes that a flight leaves.
 func (s *subscription) take(f *flight, now time.Time) {
-	f.before = make(map[string]string, len(f.resources)+len(f.removed))
 	for _, r := range f.resources {
 		h := s.at(r.Name)
 		if h.standsIn(r) {
 			h.standing = false
 			continue
 		}
-		f.before[r.Name] = h.told
 		if h.told != r.Version {
 			h.told, h.changed = r.Version, now
 		}
 		delete(s.solo, r.Name)
 	}
 	for _, name := range f.removed {
-		h := s.at(name)
-		f.before[name], h.told = h.told, ""
+		s.at(name).told = ""
 	}
-	f.version = s.version(f)
 	s.flying = f
-}
-
-// untake is for a flight that never left.
-func (s *subscription) untake() {
-	for name, told := range s.flying.before {
-		if h := s.held[name]; h != nil {
-			h.told = told
-		}
-	}
-	s.flying = nil
 }
 
 // version names what the proxy holds once it has applied a flight. What it refused earlier is not in it: the version that a proxy names as it

@@ -7,7 +7,8 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -20,43 +21,56 @@ const (
 	maxNameSize = 1024 // of a name, a version or a type URL, in bytes
 )
 
-// CreateDeltaWatch takes a request of an incremental stream: what it acknowledges, what it subscribes to, and the wish to be answered.
-func (c *Cache) CreateDeltaWatch(req *cache.DeltaRequest, view cache.Subscription, out chan cache.DeltaResponse) (func(), error) {
+// requestDelta takes a request of an incremental stream: what it acknowledges, and what it subscribes to.
+func (c *Cache) requestDelta(s *stream, r *discoveryv3.DeltaDiscoveryRequest) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s, sub, first, err := c.handOver(req, req.GetTypeUrl(), view, req.GetResourceNamesSubscribe())
+	sub, first, err := c.handOver(s, r.GetNode(), r.GetTypeUrl(), r.GetResourceNamesSubscribe())
 	if err != nil {
-		return nil, err
+		return err
+	}
+	if err := sub.change(first, r.GetResourceNamesSubscribe(), r.GetResourceNamesUnsubscribe()); err != nil {
+		return err
 	}
 	if first {
-		if err := c.claimed(s, sub, req.GetInitialResourceVersions()); err != nil {
-			return nil, err
+		if err := c.claimed(s, sub, r.GetInitialResourceVersions()); err != nil {
+			return err
 		}
 	} else {
-		for _, name := range req.GetResourceNamesSubscribe() {
+		for _, name := range r.GetResourceNamesSubscribe() {
 			// A name that is subscribed to again is to be sent again, whatever the proxy was told of it.
 			delete(sub.held, name)
 		}
 	}
-	for _, name := range req.GetResourceNamesUnsubscribe() {
+	for _, name := range r.GetResourceNamesUnsubscribe() {
 		delete(sub.held, name)
 	}
-	c.answeredBy(s, sub, req.GetResponseNonce(), req.GetErrorDetail())
-	typeURL := sub.typeURL
-	sub.respond = func(f *flight) { out <- newDeltaResponse(typeURL, f) }
-	return c.open(s, sub), nil
+	c.answeredBy(s, sub, r.GetResponseNonce(), r.GetErrorDetail())
+	c.serve(s)
+	c.touch(s.node)
+	return nil
 }
 
-// CreateWatch takes a request of a state-of-the-world stream.
-func (c *Cache) CreateWatch(req *cache.Request, view cache.Subscription, out chan cache.Response) (func(), error) {
+// requestWorld takes a request of a state-of-the-world stream. One that was sent before the response under way came is not looked at: the proxy says all of it
+// again as it answers.
+func (c *Cache) requestWorld(s *stream, r *discoveryv3.DiscoveryRequest) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s, sub, first, err := c.handOver(req, req.GetTypeUrl(), view, append(req.GetResourceNames(), req.GetVersionInfo()))
+	sub, first, err := c.handOver(s, r.GetNode(), r.GetTypeUrl(), r.GetResourceNames())
 	if err != nil {
-		return nil, err
+		return err
+	}
+	if tooLong(r.GetVersionInfo()) {
+		return errTooLong()
+	}
+	if f := sub.flying; f != nil && r.GetResponseNonce() != f.nonce {
+		return nil
+	}
+	if err := sub.replace(first, r.GetResourceNames()); err != nil {
+		return err
 	}
 	if first {
-		sub.claim = req.GetVersionInfo()
+		sub.claim = r.GetVersionInfo()
 	}
 	for name := range sub.held {
 		// A name that is not asked for any more is sent again when it is.
@@ -64,41 +78,36 @@ func (c *Cache) CreateWatch(req *cache.Request, view cache.Subscription, out cha
 			delete(sub.held, name)
 		}
 	}
-	if f := sub.flying; f != nil && f.nonce() == "" {
-		// The server drops a response that it has not sent when another request comes in: it is said again.
-		sub.untake()
-	}
-	c.answeredBy(s, sub, req.GetResponseNonce(), req.GetErrorDetail())
-	typeURL := sub.typeURL
-	sub.respond = func(f *flight) { out <- newSotwResponse(typeURL, f) }
-	return c.open(s, sub), nil
+	c.answeredBy(s, sub, r.GetResponseNonce(), r.GetErrorDetail())
+	c.serve(s)
+	c.touch(s.node)
+	return nil
 }
 
-// handOver finds the stream and the subscription that a request speaks of, and takes what it subscribes to; words are what it says that is kept.
-func (c *Cache) handOver(req any, typeURL string, view cache.Subscription, words []string) (s *stream, sub *subscription, first bool, err error) {
-	s = c.requests[req]
-	delete(c.requests, req)
-	if s == nil {
-		return nil, nil, false, status.Error(codes.Internal, "a request came on no stream")
+// handOver finds the subscription that a request speaks of; words are what it says that is kept.
+func (c *Cache) handOver(s *stream, node *corev3.Node, typeURL string, words []string) (sub *subscription, first bool, err error) {
+	if err := c.isOf(s, node); err != nil {
+		return nil, false, err
 	}
-	if len(typeURL) > maxNameSize || slices.ContainsFunc(words, tooLong) {
-		return nil, nil, false, status.Errorf(codes.InvalidArgument, "a name, version or type of more than %d bytes", maxNameSize)
+	if typeURL == "" {
+		return nil, false, status.Error(codes.InvalidArgument, "a request names no type: ADS needs one")
+	}
+	if tooLong(typeURL) || slices.ContainsFunc(words, tooLong) {
+		return nil, false, errTooLong()
 	}
 	sub, known := s.types[typeURL]
 	if !known {
 		if len(s.types) >= maxTypes {
-			return nil, nil, false, status.Errorf(codes.ResourceExhausted, "a stream is served at most %d resource types", maxTypes)
+			return nil, false, status.Errorf(codes.ResourceExhausted, "a stream is served at most %d resource types", maxTypes)
 		}
-		sub = &subscription{typeURL: typeURL, held: map[string]*holding{}, solo: map[string]struct{}{}}
+		sub = &subscription{typeURL: typeURL, held: map[string]*holding{}}
 		s.types[typeURL] = sub
 	}
-	names := view.SubscribedResources()
-	if len(names) > maxNames {
-		return nil, nil, false, tooManyNames(len(names), typeURL)
-	}
-	// A copy: the server changes its own view between requests.
-	sub.wildcard, sub.names = view.IsWildcard(), maps.Clone(names)
-	return s, sub, !known, nil
+	return sub, !known, nil
+}
+
+func errTooLong() error {
+	return status.Errorf(codes.InvalidArgument, "a name, version or type of more than %d bytes", maxNameSize)
 }
 
 func tooLong(word string) bool { return len(word) > maxNameSize }
@@ -115,7 +124,7 @@ func (c *Cache) claimed(s *stream, sub *subscription, versions map[string]string
 	}
 	for name, version := range versions {
 		if tooLong(name) || tooLong(version) {
-			return status.Errorf(codes.InvalidArgument, "a name or version of more than %d bytes", maxNameSize)
+			return errTooLong()
 		}
 		if _, refused := c.refusals.seen[refusal{s.node, sub.typeURL, name, version}]; !refused {
 			sub.held[name] = &holding{told: version, enforced: version, changed: c.now()}
@@ -149,7 +158,7 @@ func (c *Cache) resume(s *stream, sub *subscription, desired *resourceSet) {
 
 // answeredBy takes the ACK or NACK in a request, if it is one of the response under way.
 func (c *Cache) answeredBy(s *stream, sub *subscription, nonce string, problem *statuspb.Status) {
-	if f := sub.flying; f != nil && nonce != "" && nonce == f.nonce() {
+	if f := sub.flying; f != nil && nonce == f.nonce {
 		c.answered(s, sub, refusalText(problem))
 		if len(c.holds) > 0 && c.upToDate(s) {
 			c.learnt(s)
@@ -164,20 +173,6 @@ func stateVersion(held map[string]string) string {
 		fmt.Fprintf(h, "%q %q\n", name, held[name])
 	}
 	return hex.EncodeToString(h.Sum(nil)[:12])
-}
-
-// open answers a new watch, now or later, and returns what cancels it. What the request acknowledged may be what another type waited for.
-func (c *Cache) open(s *stream, sub *subscription) func() {
-	c.serve(s)
-	c.touch(s.node)
-	if sub.respond == nil {
-		return nil
-	}
-	return func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		sub.respond = nil
-	}
 }
 
 // refusalText is the text of a NACK, "" for an ACK.
