@@ -37,6 +37,7 @@ func (f *Follower) Changed() <-chan struct{} { return f.changed }
 func (f *Follower) Take(n int) (changed []ProxyStatus, more bool) {
 	f.cache.mu.Lock()
 	defer f.cache.mu.Unlock()
+	changed = make([]ProxyStatus, 0, min(n, len(f.nodes)))
 	for id := range f.nodes {
 		if len(changed) == n {
 			return changed, true
