@@ -9,6 +9,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	gcpstream "github.com/envoyproxy/go-control-plane/pkg/server/stream/v3"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -29,7 +30,12 @@ func (c *Cache) requestDelta(s *stream, r *discoveryv3.DeltaDiscoveryRequest) er
 	if err != nil {
 		return err
 	}
-	if err := sub.change(first, r.GetResourceNamesSubscribe(), r.GetResourceNamesUnsubscribe()); err != nil {
+	if first {
+		sub.wanted = gcpstream.NewDeltaSubscription(r.GetResourceNamesSubscribe(), r.GetResourceNamesUnsubscribe(), nil, true)
+	} else {
+		sub.wanted.UpdateResourceSubscriptions(r.GetResourceNamesSubscribe(), r.GetResourceNamesUnsubscribe())
+	}
+	if err := sub.bounded(); err != nil {
 		return err
 	}
 	if first {
@@ -42,8 +48,11 @@ func (c *Cache) requestDelta(s *stream, r *discoveryv3.DeltaDiscoveryRequest) er
 			delete(sub.held, name)
 		}
 	}
-	for _, name := range r.GetResourceNamesUnsubscribe() {
-		delete(sub.held, name)
+	if unwanted := r.GetResourceNamesUnsubscribe(); len(unwanted) > 0 {
+		for _, name := range unwanted {
+			delete(sub.held, name)
+		}
+		sub.wanted.SetReturnedResources(map[string]string{}) // it notes there what is unsubscribed, for a cache that asks, and would for ever
 	}
 	c.answeredBy(s, sub, r.GetResponseNonce(), r.GetErrorDetail())
 	c.serve(s)
@@ -66,11 +75,13 @@ func (c *Cache) requestWorld(s *stream, r *discoveryv3.DiscoveryRequest) error {
 	if f := sub.flying; f != nil && r.GetResponseNonce() != f.nonce {
 		return nil
 	}
-	if err := sub.replace(first, r.GetResourceNames()); err != nil {
-		return err
-	}
 	if first {
-		sub.claim = r.GetVersionInfo()
+		sub.wanted, sub.claim = gcpstream.NewSotwSubscription(r.GetResourceNames(), true), r.GetVersionInfo()
+	} else {
+		sub.wanted.SetResourceSubscription(r.GetResourceNames())
+	}
+	if err := sub.bounded(); err != nil {
+		return err
 	}
 	for name := range sub.held {
 		// A name that is not asked for any more is sent again when it is.

@@ -11,6 +11,7 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
@@ -19,9 +20,9 @@ import (
 
 // Type URLs of what is served.
 const (
-	ListenerType        = "type.googleapis.com/envoy.config.listener.v3.Listener"
-	ClusterType         = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
-	ExtensionConfigType = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
+	ListenerType        = resourcev3.ListenerType
+	ClusterType         = resourcev3.ClusterType
+	ExtensionConfigType = resourcev3.ExtensionConfigType
 )
 
 // servedTypes in the order in which a proxy should learn of changes: what is referred to comes before what refers to it.

@@ -3,6 +3,7 @@ package xds
 import (
 	"time"
 
+	gcpstream "github.com/envoyproxy/go-control-plane/pkg/server/stream/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
@@ -29,14 +30,12 @@ type stream struct {
 
 // subscription is what a stream wants of one type, and what its proxy holds of it.
 type subscription struct {
-	typeURL  string
-	legacy   bool // it has never named anything, which means everything
-	wildcard bool // it wants everything
-	names    map[string]struct{}
-	held     map[string]*holding // by name
-	claim    string              // state of the world: the version that the proxy says it holds; "" once it was looked at
-	solo     map[string]struct{} // names that shared a refused response: each is sent again on its own
-	flying   *flight             // the response that was not answered yet
+	typeURL string
+	wanted  gcpstream.Subscription // by name, or all
+	held    map[string]*holding    // by name
+	claim   string                 // state of the world: the version that the proxy says it holds; "" once it was looked at
+	solo    map[string]struct{}    // names that shared a refused response: each is sent again on its own
+	flying  *flight                // the response that was not answered yet
 }
 
 // holding is one resource at one proxy, as far as the proxy's answers on this stream prove it.
@@ -73,70 +72,20 @@ type flight struct {
 	left      time.Time // in real time
 }
 
-// change takes what an incremental request subscribes to, and what it does not want any more.
-// https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#how-the-client-specifies-what-resources-to-return
-func (s *subscription) change(first bool, wanted, unwanted []string) error {
-	if first {
-		s.legacy, s.wildcard = len(wanted) == 0, len(wanted) == 0
-	}
-	if s.legacy && len(wanted) == 0 {
-		return nil
-	}
-	s.legacy = false
-	if s.names == nil {
-		s.names = make(map[string]struct{}, len(wanted))
-	}
-	for _, name := range wanted {
-		if name == everything {
-			s.wildcard = true
-			continue
-		}
-		s.names[name] = struct{}{}
-	}
-	for _, name := range unwanted {
-		if name == everything {
-			s.wildcard = false
-		}
-		delete(s.names, name)
-	}
-	return s.bounded()
-}
-
-// replace takes all that a state-of-the-world request subscribes to.
-func (s *subscription) replace(first bool, wanted []string) error {
-	if first {
-		s.legacy, s.wildcard = len(wanted) == 0, len(wanted) == 0
-	}
-	if s.legacy && len(wanted) == 0 {
-		return nil
-	}
-	s.legacy, s.wildcard, s.names = false, false, make(map[string]struct{}, len(wanted))
-	for _, name := range wanted {
-		if name == everything {
-			s.wildcard = true
-			continue
-		}
-		s.names[name] = struct{}{}
-	}
-	return s.bounded()
-}
-
-// everything is the name that stands for every resource.
-const everything = "*"
-
+// bounded refuses a subscription to more names than are served.
 func (s *subscription) bounded() error {
-	if len(s.names) > maxNames {
-		return tooManyNames(len(s.names), s.typeURL)
+	if n := len(s.wanted.SubscribedResources()); n > maxNames {
+		return tooManyNames(n, s.typeURL)
 	}
 	return nil
 }
 
 // wants says whether the stream is subscribed to a name.
 func (s *subscription) wants(name string) bool {
-	if s.wildcard {
+	if s.wanted.IsWildcard() {
 		return true
 	}
-	_, ok := s.names[name]
+	_, ok := s.wanted.SubscribedResources()[name]
 	return ok
 }
 
