@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/labels"
+
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 	"github.com/pilot-lite/pilot-lite/pkg/translate"
 )
@@ -97,5 +99,60 @@ func BenchmarkTranslate(b *testing.B) {
 				tr.Translate(indexer.Index(next))
 			}
 		})
+	}
+}
+
+// oneNamespace is 100 workloads of ten pods, in twenty teams. Each has a policy of its own, and one policy selects them all: five rules, each of which lets a team's fifty
+// addresses in.
+func oneNamespace() *model.Snapshot {
+	const workloads, pods, rules, teams = 100, 10, 5, 20
+	s := &model.Snapshot{Namespaces: []model.Namespace{{Name: "shop"}}}
+	policy := func(name string, selects labels.Selector, firstTeam int) model.Policy {
+		p := model.Policy{
+			PolicyRef: model.PolicyRef{Namespace: "shop", Name: name, UID: name, Generation: 1}, Action: model.Allow, IsolatesIngress: true, Accepted: true, Selector: selects,
+		}
+		for r := range rules {
+			p.Ingress = append(p.Ingress, model.Rule{
+				Name: fmt.Sprintf("rule-%d", r), Peers: []model.Peer{{Pods: selector("team", fmt.Sprint((firstTeam+r)%teams))}},
+				Ports: []model.PortRange{{Protocol: model.TCP, From: 8080, To: 8080}},
+				HTTP:  []model.HTTPMatch{{Methods: []string{"GET", "HEAD"}, Paths: []model.PathMatch{{Type: model.Prefix, Value: fmt.Sprintf("/%s/%d", name, r)}}}},
+			})
+		}
+		return p
+	}
+	s.Policies = append(s.Policies, policy("all", labels.Everything(), 0))
+	for w := range workloads {
+		app := fmt.Sprintf("app-%02d", w)
+		for p := range pods {
+			s.Pods = append(s.Pods, model.Pod{
+				Namespace: "shop", Name: fmt.Sprintf("%s-%d", app, p), Owner: app, Expected: true, Labels: map[string]string{"app": app, "team": fmt.Sprint(w % teams)},
+				Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 244, byte(w), byte(p)})},
+				Ports:     []model.ContainerPort{{Name: "http", Number: 8080, Protocol: model.TCP}},
+			})
+		}
+		s.Services = append(s.Services, model.Service{
+			Namespace: "shop", Name: app, Selector: map[string]string{"app": app}, Ports: []model.ServicePort{{Name: "http", Port: 80, TargetPort: 8080, Protocol: model.TCP}},
+		})
+		s.Policies = append(s.Policies, policy(app, selector("app", app), w))
+	}
+	return s
+}
+
+// BenchmarkSharedPolicy measures a rebuild after an edit of the policy that selects all of a namespace's hundred workloads, which changes all their slots.
+func BenchmarkSharedPolicy(b *testing.B) {
+	s := oneNamespace()
+	tr, indexer := new(translate.Translator), new(model.Indexer)
+	tr.Translate(indexer.Index(s))
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		b.StopTimer()
+		next := *s
+		next.Policies = slices.Clone(s.Policies)
+		p := &next.Policies[0]
+		p.Generation += int64(i + 1)
+		p.Ingress = slices.Clone(p.Ingress)
+		p.Ingress[0].HTTP = []model.HTTPMatch{{Methods: []string{[]string{"GET", "PUT"}[i%2]}}}
+		b.StartTimer()
+		tr.Translate(indexer.Index(&next))
 	}
 }

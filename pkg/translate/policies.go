@@ -1,7 +1,6 @@
 package translate
 
 import (
-	"cmp"
 	"net/netip"
 	"slices"
 
@@ -13,9 +12,12 @@ import (
 type resolvedPolicy struct {
 	policy *model.Policy
 	rules  []resolvedRule
-	// For a policy without named ports, which is the same for every workload: what rbac.Compile is given, and the digest of it.
+	// For a policy without named ports, which is the same for every workload: what the compiler is given, and the digest of it.
 	same *rbac.Policy
 	key  digest
+	// What was compiled last, and the digest of what it was compiled from: workloads seldom differ in what a port's name means.
+	lowered    *rbac.Lowered
+	loweredKey digest
 }
 
 type resolvedRule struct {
@@ -134,39 +136,48 @@ func namedPorts(w *model.Workload, name string) []model.PortRange {
 
 // slots compiles the policies of a workload, or finds what was compiled from the same.
 func (r *run) slots(s *workloadState, w *model.Workload) rbac.Slots {
-	policies := s.governing
 	var maps []rbac.PortMap
 	for _, b := range r.inbound.Bound {
 		maps = append(maps, rbac.PortMap{Policy: b.Port, Socket: b.Listen.Port()})
 	}
-	var own map[*resolvedPolicy]*rbac.Policy // those with named ports, as this workload has them
 	r.slotKey = r.slotKey[:0]
 	r.slotKey.portMaps(maps)
-	for _, p := range policies {
-		key := p.key
+	r.meant = r.meant[:0]
+	for _, p := range s.governing {
+		m := meant{p.same, p.key}
 		if p.same == nil {
-			if own == nil {
-				own = map[*resolvedPolicy]*rbac.Policy{}
-			}
-			own[p] = r.forWorkload(p, w)
-			key = r.digest(own[p])
+			m.policy = r.forWorkload(p, w)
+			m.key = r.digest(m.policy)
 		}
-		r.slotKey = append(r.slotKey, key[:]...)
+		r.meant = append(r.meant, m)
+		r.slotKey = append(r.slotKey, m.key[:]...)
 	}
 	s.slots = r.slotKey.digest()
 	slots, found := r.translator.slots.lookup(s.slots)
 	if found {
 		return slots
 	}
-	in := rbac.Input{Ports: maps}
-	for _, p := range policies {
-		if same := cmp.Or(p.same, own[p]); same != nil {
-			in.Policies = append(in.Policies, *same)
-		}
+	r.lowered = r.lowered[:0]
+	for i, p := range s.governing {
+		r.lowered = append(r.lowered, p.lower(&r.translator.compiler, r.meant[i]))
 	}
-	slots = rbac.Compile(in)
+	slots = r.translator.compiler.Compile(r.lowered, maps)
 	r.translator.slots.store(s.slots, slots)
 	return slots
+}
+
+// meant is a policy as one workload has it, and the digest of that.
+type meant struct {
+	policy *rbac.Policy
+	key    digest
+}
+
+// lower is what the compiler makes of the policy, whatever else governs a workload. One that has other ports than the workload before is lowered again.
+func (p *resolvedPolicy) lower(c *rbac.Compiler, m meant) *rbac.Lowered {
+	if p.lowered == nil || p.loweredKey != m.key {
+		p.lowered, p.loweredKey = c.Lower(m.policy), m.key
+	}
+	return p.lowered
 }
 
 func (r *run) digest(p *rbac.Policy) digest {

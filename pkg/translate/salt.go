@@ -4,21 +4,23 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 
+	"github.com/pilot-lite/pilot-lite/internal/slotwire"
 	"github.com/pilot-lite/pilot-lite/pkg/translate/rbac"
 )
 
-// Salt returns a copy of a slot whose bytes differ by the salt and which means the same. Envoy acknowledges content that it refused before without
+// Salt returns the wire form of a slot, with bytes that differ by the salt and mean the same. Envoy acknowledges content that it refused before without
 // running it, so the same content is never sent twice in the same bytes by two processes, nor after a refusal. The salt stands in the name of an
 // extension that Envoy finds by its type: the last action of an RBAC slot, the access log of a connect slot.
-func Salt(slot *corev3.TypedExtensionConfig, salt string) *corev3.TypedExtensionConfig {
+func Salt(slot *corev3.TypedExtensionConfig, salt string) []byte {
 	switch slot.GetName() {
 	case rbac.HTTPSlot, rbac.TCPSlot:
 		return rbac.Salt(slot, salt)
 	}
 	var proxy tcpproxyv3.TcpProxy
-	if err := slot.GetTypedConfig().UnmarshalTo(&proxy); err != nil || len(proxy.GetAccessLog()) == 0 {
-		return slot
+	content := slot.GetTypedConfig()
+	if err := content.UnmarshalTo(&proxy); err != nil || len(proxy.GetAccessLog()) == 0 {
+		return slotwire.Join(slot, content.GetValue())
 	}
 	proxy.AccessLog[0].Name = salt
-	return &corev3.TypedExtensionConfig{Name: slot.GetName(), TypedConfig: pack(&proxy)}
+	return slotwire.Join(slot, pack(&proxy).GetValue())
 }

@@ -43,6 +43,7 @@ func Translate(ix *model.Index) *Output { return new(Translator).Translate(ix) }
 // Translator remembers what it built, by the exact argument it built it from, and which workloads nothing changed for, so that those cost a look. The zero value is ready.
 // Not safe for concurrent use.
 type Translator struct {
+	compiler  rbac.Compiler
 	slots     memo[digest, rbac.Slots]
 	listeners memo[digest, resources]
 	connects  memo[connectInput, *corev3.TypedExtensionConfig]
@@ -91,6 +92,8 @@ type run struct {
 	// Scratch, kept from one workload to the next.
 	inbound      inbound
 	key, slotKey encoder
+	meant        []meant
+	lowered      []*rbac.Lowered
 }
 
 // build makes the resources of a workload.

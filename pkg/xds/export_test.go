@@ -7,7 +7,10 @@ import (
 )
 
 // Any is the resource without a salt.
-func (r *Resource) Any() *anypb.Any { return &anypb.Any{TypeUrl: r.Type, Value: r.plain} }
+func (r *Resource) Any() *anypb.Any { return &anypb.Any{TypeUrl: r.Type, Value: r.wire()} }
+
+// Body is the resource as it is sent.
+func (c *Cache) Body(r *Resource) *anypb.Any { return c.salting.body(r) }
 
 // LimitRefusals makes the memory of refused content smaller.
 func (c *Cache) LimitRefusals(n int) {

@@ -290,7 +290,7 @@ func TestABadNeighbourTakesAGoodSlotWithIt(t *testing.T) {
 		if i%2 == 1 {
 			good, bad = bad, good
 		}
-		pair := []*xds.Resource{resource(t, translate.Salt(slot(t, good, allow), salt)), resource(t, translate.Salt(slot(t, bad, refuse), salt))}
+		pair := []*xds.Resource{salted(t, slot(t, good, allow), salt), salted(t, slot(t, bad, refuse), salt)}
 		if i%4 > 1 {
 			slices.Reverse(pair)
 		}

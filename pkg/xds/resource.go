@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/pilot-lite/pilot-lite/internal/slotwire"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
@@ -28,8 +29,8 @@ const (
 // servedTypes in the order in which a proxy should learn of changes: what is referred to comes before what refers to it.
 func servedTypes() []string { return []string{ClusterType, ListenerType, ExtensionConfigType} }
 
-// Salter returns a copy of a slot whose bytes differ by a salt, in a field without effect.
-type Salter func(slot *corev3.TypedExtensionConfig, salt string) *corev3.TypedExtensionConfig
+// Salter returns the wire form of a slot that differs by a salt, in a field without effect.
+type Salter func(slot *corev3.TypedExtensionConfig, salt string) []byte
 
 // Resource is one xDS message with its version. It is marshalled once, whatever the number of proxies. Immutable; safe for concurrent use.
 type Resource struct {
@@ -43,7 +44,7 @@ type Resource struct {
 // encoding is a message's marshalled form, which resources with the same message share.
 type encoding struct {
 	message proto.Message
-	plain   []byte
+	plain   []byte // nil for a slot, whose message holds its content marshalled already
 	salted  atomic.Pointer[saltedForm]
 }
 
@@ -77,17 +78,29 @@ func NewResource(message proto.Message, policies []model.PolicyRef) (*Resource, 
 	if r.Name == "" {
 		return nil, fmt.Errorf("resource of type %s: no name", r.Type)
 	}
-	body, err := marshal(message)
-	if err != nil {
-		return nil, fmt.Errorf("marshal %s %q: %w", r.Type, r.Name, err)
+	sum := sha256.New()
+	if slot, isSlot := message.(*corev3.TypedExtensionConfig); isSlot && slotwire.Holds(slot) {
+		content := slot.GetTypedConfig().GetValue()
+		sum.Write(slotwire.Head(slot, len(content)))
+		sum.Write(content)
+	} else {
+		body, err := proto.MarshalOptions{Deterministic: true}.Marshal(message)
+		if err != nil {
+			return nil, fmt.Errorf("marshal %s %q: %w", r.Type, r.Name, err)
+		}
+		sum.Write(body)
+		r.plain = body
 	}
-	sum := sha256.Sum256(body)
-	r.plain, r.Version = body, hex.EncodeToString(sum[:12])
+	r.Version = hex.EncodeToString(sum.Sum(nil)[:12])
 	return r, nil
 }
 
-func marshal(m proto.Message) ([]byte, error) {
-	return proto.MarshalOptions{Deterministic: true}.Marshal(m)
+// wire is the message without a salt.
+func (e *encoding) wire() []byte {
+	if slot, isSlot := e.message.(*corev3.TypedExtensionConfig); isSlot && e.plain == nil {
+		return slotwire.Join(slot, slot.GetTypedConfig().GetValue())
+	}
+	return e.plain
 }
 
 // salting gives the slots of this process bytes of their own. Envoy remembers the hash of the last content that it was sent for a slot, even when it
@@ -118,12 +131,7 @@ func (s *salting) fresh(r *Resource) *anypb.Any { return s.with(r, rand.Text()) 
 func (s *salting) with(r *Resource, salt string) *anypb.Any {
 	slot, isSlot := r.message.(*corev3.TypedExtensionConfig)
 	if !isSlot || s.salter == nil {
-		return &anypb.Any{TypeUrl: r.Type, Value: r.plain}
+		return &anypb.Any{TypeUrl: r.Type, Value: r.wire()}
 	}
-	// A salt is text in a message that was marshalled before.
-	body, err := marshal(s.salter(slot, salt))
-	if err != nil {
-		return &anypb.Any{TypeUrl: r.Type, Value: r.plain}
-	}
-	return &anypb.Any{TypeUrl: r.Type, Value: body}
+	return &anypb.Any{TypeUrl: r.Type, Value: s.salter(slot, salt)}
 }

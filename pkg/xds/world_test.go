@@ -267,6 +267,16 @@ func (r *replica) until(what string, holds func() bool) {
 // newLogger writes to a buffer, one writer at a time.
 func newLogger(w *bytes.Buffer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
 
+// salted is a resource whose own bytes hold a salt.
+func salted(t testing.TB, slot *corev3.TypedExtensionConfig, salt string) *xds.Resource {
+	t.Helper()
+	var out corev3.TypedExtensionConfig
+	if err := proto.Unmarshal(translate.Salt(slot, salt), &out); err != nil {
+		t.Fatal(err)
+	}
+	return resource(t, &out)
+}
+
 // salter is the remedy, none is its absence.
 func salter(remedy bool) xds.Salter {
 	if remedy {

@@ -16,71 +16,144 @@ const (
 	shadowStatPrefix = "dry_run_"
 )
 
+// Compile is a Compiler's first Compile.
+func Compile(in Input) Slots {
+	c := new(Compiler)
+	policies := make([]*Lowered, 0, len(in.Policies))
+	for i := range in.Policies {
+		policies = append(policies, c.Lower(&in.Policies[i]))
+	}
+	return c.Compile(policies, in.Ports)
+}
+
+// Compiler compiles the slots of many workloads: a policy is lowered once for all that it selects. It keeps what slots hold whatever the policies;
+// what they hold of a policy is kept in its Lowered, for as long as the caller keeps that. The zero value is ready. Not safe for concurrent use.
+type Compiler struct{ common *common }
+
+// common is what slots hold whatever the policies.
+type common struct {
+	in                       *inputs
+	sets                     sourceSets
+	guard, reserved          []*field // the reserved ports where no port is mapped
+	notIsolated, defaultDeny *onMatch
+	// The TCP slots of workloads whose connections no rule decides, by whether an Allow isolates them.
+	tcp map[bool]*corev3.TypedExtensionConfig
+}
+
+// ready is what slots have in common, built once.
+func (c *Compiler) ready() *common {
+	if c.common == nil {
+		in := newInputs()
+		c.common = &common{
+			in: in, sets: newSourceSets(), guard: sealedFields(in.guard()), reserved: sealedFields(in.reserved(nil)), tcp: map[bool]*corev3.TypedExtensionConfig{},
+			notIsolated: sealed(decide(model.OutcomeNotIsolated, model.Allow)), defaultDeny: sealed(decide(model.OutcomeDefaultDeny, model.Deny)),
+		}
+	}
+	return c.common
+}
+
 // Compile builds both slots. A workload that no enforced Allow isolates gets an explicit allow behind guard and denies; one that no policy
 // governs gets the allow alone, so that it answers as before. The shadow, where any policy is DryRun, is the verdict with those enforced too.
-// Slots depend on the input only, never on which ports speak HTTP now, and equal inputs give equal bytes.
-func Compile(in Input) Slots {
-	c := &compiler{input: &in, in: newInputs()}
-	c.sets = sourceSets{in: c.in, known: map[string]*sourceSet{}}
-	dry := slices.ContainsFunc(in.Policies, func(p Policy) bool { return p.DryRun })
-	http := &rbacv3.RBAC{Matcher: whole(c.verdict(layerHTTP, enforced))}
-	tcp := &networkrbacv3.RBAC{StatPrefix: statPrefix, Matcher: whole(c.verdict(layerTCP, enforced))}
+// Slots depend on the arguments only, never on which ports speak HTTP now, and equal arguments give equal bytes.
+func (c *Compiler) Compile(policies []*Lowered, ports []PortMap) Slots {
+	x := &compilation{common: c.ready(), policies: policies, ports: ports}
+	dry := slices.ContainsFunc(policies, func(p *Lowered) bool { return p.dryRun })
+	http := &rbacv3.RBAC{Matcher: whole(x.verdict(layerHTTP, enforced))}
 	if dry {
-		http.ShadowMatcher, http.ShadowRulesStatPrefix = whole(c.verdict(layerHTTP, everyPolicy)), shadowStatPrefix
-		tcp.ShadowMatcher, tcp.ShadowRulesStatPrefix = whole(c.verdict(layerTCP, everyPolicy)), shadowStatPrefix
+		http.ShadowMatcher, http.ShadowRulesStatPrefix = whole(x.verdict(layerHTTP, everyPolicy)), shadowStatPrefix
 	}
 	return Slots{
 		HTTP:        &corev3.TypedExtensionConfig{Name: HTTPSlot, TypedConfig: pack(http)},
-		TCP:         &corev3.TypedExtensionConfig{Name: TCPSlot, TypedConfig: pack(tcp)},
-		Diagnostics: c.diagnostics,
+		TCP:         x.tcpSlot(dry),
+		Diagnostics: x.diagnostics,
 	}
 }
 
-// compiler holds what the matchers of one input share.
-type compiler struct {
-	input       *Input
-	in          *inputs
-	sets        sourceSets
+// compilation is one Compile.
+type compilation struct {
+	*common
+
+	policies    []*Lowered
+	ports       []PortMap
 	diagnostics []model.Diagnostic
 }
 
-func enforced(p *Policy) bool  { return !p.DryRun }
-func everyPolicy(*Policy) bool { return true }
+// tcpSlot builds the TCP slot. Those that no rule says anything in are one.
+func (x *compilation) tcpSlot(dry bool) *corev3.TypedExtensionConfig {
+	plain := !dry && len(x.ports) == 0 && !slices.ContainsFunc(x.policies, (*Lowered).decidesConnections)
+	isolated := x.isolated(enforced)
+	if slot := x.tcp[isolated]; plain && slot != nil {
+		return slot
+	}
+	tcp := &networkrbacv3.RBAC{StatPrefix: statPrefix, Matcher: whole(x.verdict(layerTCP, enforced))}
+	if dry {
+		tcp.ShadowMatcher, tcp.ShadowRulesStatPrefix = whole(x.verdict(layerTCP, everyPolicy)), shadowStatPrefix
+	}
+	slot := &corev3.TypedExtensionConfig{Name: TCPSlot, TypedConfig: pack(tcp)}
+	if plain {
+		x.tcp[isolated] = slot
+	}
+	return slot
+}
+
+func enforced(p *Lowered) bool  { return !p.dryRun }
+func everyPolicy(*Lowered) bool { return true }
+
+func (x *compilation) isolated(counts func(*Lowered) bool) bool {
+	return slices.ContainsFunc(x.policies, func(p *Lowered) bool { return counts(p) && p.action == model.Allow })
+}
 
 // verdict is guard, denies, allows and the default, in this order.
-func (c *compiler) verdict(l layer, counts func(*Policy) bool) *onMatch {
+func (x *compilation) verdict(l layer, counts func(*Lowered) bool) *onMatch {
 	var denies, allows []*term
-	governed, isolated := false, false
-	for i := range c.input.Policies {
-		p := &c.input.Policies[i]
-		if !counts(p) {
-			continue
-		}
-		governed = true
-		if p.Action == model.Allow {
-			isolated = true
-			allows = append(allows, c.terms(p, l)...)
-		} else {
-			denies = append(denies, c.terms(p, l)...)
+	for _, p := range x.policies {
+		switch {
+		case !counts(p):
+		case p.action == model.Allow:
+			allows = x.appendTerms(allows, p, l)
+		default:
+			denies = x.appendTerms(denies, p, l)
 		}
 	}
-	last := decide(model.OutcomeNotIsolated, model.Allow)
+	next := x.notIsolated
 	var first []*field
-	if isolated {
-		last = decide(model.OutcomeDefaultDeny, model.Deny)
-		first = c.reserved()
+	if x.isolated(counts) {
+		next, first = x.defaultDeny, x.reserved
+		if len(x.ports) > 0 {
+			first = x.in.reserved(x.ports)
+		}
 	}
-	if governed && l == layerHTTP {
-		first = append(first, c.in.guard()...)
+	if l == layerHTTP && slices.ContainsFunc(x.policies, counts) {
+		first = slices.Concat(first, x.guard)
 	}
-	next := c.tree(model.Allow).build(allows, c.dimensions(allows, model.Allow), last)
-	next = c.tree(model.Deny).build(denies, c.dimensions(denies, model.Deny), next)
+	next = x.tree(model.Allow).of(allows, next)
+	next = x.tree(model.Deny).of(denies, next)
 	return inOrder(next, first...)
 }
 
+// appendTerms adds the terms of a policy's rules, with the ports that the workload has.
+func (x *compilation) appendTerms(out []*term, p *Lowered, l layer) []*term {
+	for i := range p.rules {
+		r := &p.rules[i]
+		ports := r.ports.sockets(x.ports, p.action)
+		switch {
+		case ports.none():
+			continue
+		case l == layerTCP:
+			out = appendWithPorts(out, r.tcp, ports)
+			continue
+		}
+		out = appendWithPorts(out, r.http, ports)
+		for _, d := range r.diagnostics {
+			x.diagnose(d)
+		}
+	}
+	return out
+}
+
 // diagnose reports a finding once, however often its rule is built.
-func (c *compiler) diagnose(d model.Diagnostic) {
-	if !slices.Contains(c.diagnostics, d) {
-		c.diagnostics = append(c.diagnostics, d)
+func (x *compilation) diagnose(d model.Diagnostic) {
+	if !slices.Contains(x.diagnostics, d) {
+		x.diagnostics = append(x.diagnostics, d)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -238,4 +240,36 @@ func FuzzCompile(f *testing.F) {
 			Ports:    []rbac.PortMap{{Policy: from, Socket: to}},
 		}))
 	})
+}
+
+// What is kept of a policy changes nothing: whatever else governs a workload and whichever ports it maps, its slots are those that one gets who compiles for the first time.
+func TestWhatIsKeptOfPoliciesChangesNothing(t *testing.T) {
+	t.Parallel()
+	var policies []rbac.Policy
+	for seed := range uint64(12) {
+		policies = append(policies, randomInput(seed).Policies...)
+	}
+	maps := [][]rbac.PortMap{nil, {{Policy: 1000, Socket: 20000}, {Policy: 1001, Socket: 1000}}, nil, {{Policy: 15000, Socket: 99}}}
+	compiler := new(rbac.Compiler)
+	kept := map[int]*rbac.Lowered{}
+	random := rand.New(rand.NewPCG(1, 3))
+	for round := range 150 {
+		in := rbac.Input{Ports: maps[random.IntN(len(maps))]}
+		var lowered []*rbac.Lowered
+		for range random.IntN(5) {
+			i := random.IntN(len(policies))
+			if kept[i] == nil {
+				kept[i] = compiler.Lower(&policies[i])
+			}
+			in.Policies, lowered = append(in.Policies, policies[i]), append(lowered, kept[i])
+		}
+		got, want := compiler.Compile(lowered, in.Ports), rbac.Compile(in)
+		if !proto.Equal(got.HTTP, want.HTTP) || !proto.Equal(got.TCP, want.TCP) || !slices.Equal(got.Diagnostics, want.Diagnostics) {
+			t.Fatalf("round %d: %d policies with maps %v: not what a first compilation gives", round, len(in.Policies), in.Ports)
+		}
+		if round%30 == 0 { // what nobody holds is made again
+			clear(kept)
+			runtime.GC()
+		}
+	}
 }

@@ -25,14 +25,14 @@ type placement struct {
 }
 
 // dimensions lists what an index over the terms may use.
-func (c *compiler) dimensions(terms []*term, action model.Action) []dimension {
+func (t tree) dimensions(terms []*term) []dimension {
 	out := []dimension{
-		&pathDimension{in: c.in, action: action}, &hostDimension{in: c.in}, &portDimension{in: c.in}, &sourceDimension{in: c.in, sets: &c.sets},
+		&pathDimension{in: t.in, action: t.action}, &hostDimension{in: t.in}, &portDimension{in: t.in}, &sourceDimension{in: t.in, sets: t.sets},
 	}
 	for _, name := range commonHeaders(terms) {
-		out = append(out, &headerDimension{in: c.in, name: name, action: action})
+		out = append(out, &headerDimension{name: name, action: t.action})
 	}
-	return append(out, &methodDimension{in: c.in, action: action}, wildcardHosts(c.in))
+	return append(out, &methodDimension{in: t.in, action: t.action}, wildcardHosts(t.in))
 }
 
 // commonHeaders are the few header names that most terms compare exactly.
@@ -52,21 +52,21 @@ func commonHeaders(terms []*term) []string {
 
 // alternatives is the dimension of a term that patterns make up.
 type alternatives struct {
-	of  func(*term) []pattern
-	set func(*term, []pattern)
+	of  func(*conjunction) []pattern
+	set func(*conjunction, []pattern)
 }
 
 func paths() alternatives {
-	return alternatives{func(t *term) []pattern { return t.paths }, func(t *term, ps []pattern) { t.paths = ps }}
+	return alternatives{func(c *conjunction) []pattern { return c.paths }, func(c *conjunction, ps []pattern) { c.paths = ps }}
 }
 
 func hosts() alternatives {
-	return alternatives{func(t *term) []pattern { return t.hosts }, func(t *term, ps []pattern) { t.hosts = ps }}
+	return alternatives{func(c *conjunction) []pattern { return c.hosts }, func(c *conjunction, ps []pattern) { c.hosts = ps }}
 }
 
 // place puts patterns under their keys: alternatives with one key stand together.
 func (a alternatives) place(t *term, keys func(pattern) []string) (placed []placement, rest *term) {
-	patterns := a.of(t)
+	patterns := a.of(&t.conjunction)
 	if patterns == nil {
 		return nil, t
 	}
@@ -82,16 +82,22 @@ func (a alternatives) place(t *term, keys func(pattern) []string) (placed []plac
 		}
 	}
 	for _, k := range slices.Sorted(maps.Keys(held)) {
-		inner := *t
-		a.set(&inner, held[k])
-		placed = append(placed, placement{k, &inner})
+		placed = append(placed, placement{k, a.only(t, held[k])})
 	}
 	if left != nil {
-		inner := *t
-		a.set(&inner, left)
-		rest = &inner
+		rest = a.only(t, left)
 	}
 	return placed, rest
+}
+
+// only is the term with some of its patterns.
+func (a alternatives) only(t *term, some []pattern) *term {
+	if len(some) == len(a.of(&t.conjunction)) {
+		return t
+	}
+	c := t.conjunction
+	a.set(&c, some)
+	return &term{conjunction: c}
 }
 
 type pathDimension struct {
@@ -136,10 +142,8 @@ func (d *portDimension) place(t *term) (placed []placement, rest *term) {
 	if t.ports.any || ports == nil {
 		return nil, t
 	}
-	inner := *t
-	inner.ports = portSet{any: true}
 	for _, p := range ports {
-		placed = append(placed, placement{p, &inner})
+		placed = append(placed, placement{p, t.less(partPorts)})
 	}
 	return placed, nil
 }
@@ -161,15 +165,13 @@ func (d *sourceDimension) place(t *term) (placed []placement, rest *term) {
 	if t.sources == nil || len(t.sources.addresses) == 0 || len(t.sources.addresses) > few {
 		return nil, t
 	}
-	inner := *t
-	inner.sources = nil
-	for _, a := range t.sources.addresses {
-		placed = append(placed, placement{a.String(), &inner})
+	for _, key := range t.sources.keys() {
+		placed = append(placed, placement{key, t.less(partSources)})
 	}
-	if blocks := d.sets.intern(&sourceSet{plain: t.sources.plain, blocks: t.sources.blocks}); blocks != nil {
-		left := *t
-		left.sources = blocks
-		rest = &left
+	if others := d.sets.others(t.sources); others != nil {
+		c := t.conjunction
+		c.sources = others
+		rest = &term{conjunction: c}
 	}
 	return placed, rest
 }
@@ -182,7 +184,6 @@ func (d *sourceDimension) odd() (*predicate, []dimension) { return nil, nil }
 
 // headerDimension is over the exact values of one header.
 type headerDimension struct {
-	in     *inputs
 	name   string
 	action model.Action
 }
@@ -190,9 +191,9 @@ type headerDimension struct {
 func (d *headerDimension) place(t *term) ([]placement, *term) {
 	for i, h := range t.headers {
 		if h.name == d.name && h.exact != "" {
-			inner := *t
-			inner.headers = slices.Delete(slices.Clone(t.headers), i, i+1)
-			return []placement{{h.exact, &inner}}, nil
+			c := t.conjunction
+			c.headers = slices.Delete(slices.Clone(t.headers), i, i+1)
+			return []placement{{h.exact, &term{conjunction: c}}}, nil
 		}
 	}
 	return nil, t
@@ -209,7 +210,7 @@ func (d *headerDimension) listed(t *term) ([]placement, *term) {
 }
 
 func (d *headerDimension) lookup(t tree, buckets map[string][]*term, dims []dimension, next *onMatch) *onMatch {
-	return byExact(d.in.header(d.name), t.entries(buckets, dims), next)
+	return byExact(headerInput(d.name), t.entries(buckets, dims), next)
 }
 
 // odd: in a list of values a Deny looks for one of them.
@@ -217,7 +218,7 @@ func (d *headerDimension) odd() (*predicate, []dimension) {
 	if d.action == model.Allow {
 		return nil, nil
 	}
-	return where(d.in.header(d.name), regex(`\C*,\C*`)), []dimension{listedValues(d)}
+	return where(headerInput(d.name), regex(`\C*,\C*`)), []dimension{listedValues(d)}
 }
 
 type methodDimension struct {
@@ -229,8 +230,6 @@ func (d *methodDimension) place(t *term) (placed []placement, rest *term) {
 	if t.methods == nil {
 		return nil, t
 	}
-	inner := *t
-	inner.methods = nil
 	keys := map[string]bool{}
 	for _, m := range t.methods {
 		if d.action == model.Deny {
@@ -239,7 +238,7 @@ func (d *methodDimension) place(t *term) (placed []placement, rest *term) {
 		keys[m] = true
 	}
 	for _, k := range slices.Sorted(maps.Keys(keys)) {
-		placed = append(placed, placement{k, &inner})
+		placed = append(placed, placement{k, t.less(partMethods)})
 	}
 	return placed, nil
 }

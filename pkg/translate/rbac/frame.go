@@ -1,9 +1,6 @@
 package rbac
 
-import (
-	"fmt"
-	"slices"
-)
+import "slices"
 
 // frame is the terms of equal ports and methods, without those. Rules of one service often name the same few: they are written once, not under every
 // key of every rule.
@@ -16,34 +13,48 @@ type frame struct {
 // alike returns terms by frames, or nil where that helps nothing. A list keeps its order, and so takes one frame only.
 func (t tree) alike(terms []*term) []*frame {
 	const few = 3 // each is met by every request
-	known := map[string]*frame{}
 	var out []*frame
 	framed := false
 	for _, x := range terms {
-		key := fmt.Sprint(x.ports.any, x.ports.spans, x.methods)
-		f := known[key]
+		f := t.frameOf(out, x)
 		if f == nil {
 			if len(out) == few || len(out) == 1 && len(terms) <= flat {
 				return nil
 			}
 			f = &frame{ports: x.ports, methods: x.methods}
-			known[key], out = f, append(out, f)
+			out = append(out, f)
 		}
-		inner := *x
-		inner.ports, inner.methods = portSet{any: true}, nil
-		f.terms = append(f.terms, &inner)
+		f.terms = append(f.terms, x)
 		framed = framed || !x.ports.any || x.methods != nil
 	}
 	if !framed || 2*len(out) > len(terms) {
 		return nil
 	}
+	for _, f := range out {
+		if f.ports.any && f.methods == nil {
+			continue
+		}
+		for i, x := range f.terms {
+			f.terms[i] = x.less(partFrame)
+		}
+	}
 	return out
+}
+
+// frameOf finds the frame that a term belongs to.
+func (t tree) frameOf(frames []*frame, x *term) *frame {
+	for _, f := range frames {
+		if f.ports.equal(x.ports) && slices.Equal(f.methods, x.methods) {
+			return f
+		}
+	}
+	return nil
 }
 
 // byFrames tries each frame's terms where its ports and methods hold.
 func (t tree) byFrames(frames []*frame, dims []dimension, next *onMatch) *onMatch {
 	for _, f := range slices.Backward(frames) {
-		whole := &term{ports: f.ports, methods: f.methods}
+		whole := &conjunction{ports: f.ports, methods: f.methods}
 		if p := whole.predicate(t.in, t.action); p != nil {
 			next = inOrder(next, &field{Predicate: p, OnMatch: t.build(f.terms, dims, nil)})
 		} else {

@@ -23,10 +23,10 @@ func (in *inputs) guard() []*field {
 }
 
 // reserved refuses the sidecar's own ports, which no rule opens.
-func (c *compiler) reserved() []*field {
-	ports := portSet{spans: c.input.sockets([]span{{model.ReservedFirst, model.ReservedLast}}, model.Deny)}
-	if len(ports.spans) == 0 {
+func (in *inputs) reserved(maps []PortMap) []*field {
+	ports := portSet{spans: []span{{model.ReservedFirst, model.ReservedLast}}}.sockets(maps, model.Deny)
+	if ports.none() {
 		return nil
 	}
-	return []*field{{Predicate: ports.predicate(c.in), OnMatch: decide(model.OutcomeReservedPort, model.Deny)}}
+	return []*field{{Predicate: ports.predicate(in), OnMatch: decide(model.OutcomeReservedPort, model.Deny)}}
 }

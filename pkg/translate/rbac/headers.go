@@ -31,7 +31,7 @@ func (in *inputs) headerCondition(m model.HeaderMatch, action model.Action) (hea
 	if !validHeaderName(name) || !validText(m.Value) {
 		return header{}, fmt.Errorf("header %q: not a header name or value", m.Name)
 	}
-	input := in.header(name)
+	input := headerInput(name)
 	present := where(input, regex(`\C*`))
 	out := header{name: name}
 	switch m.Type {

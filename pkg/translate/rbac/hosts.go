@@ -41,9 +41,11 @@ func (in *inputs) host(h model.Host) (pattern, error) {
 		}
 		exprs = append(exprs, expr{text: "(?i:" + text + ")", program: 2*len(n) + hostTailProgram})
 	}
-	out := pattern{predicate: anyOf(anyExpression(in.authority, exprs)...)}
+	var out pattern
 	if len(exprs) == 1 {
 		out.expr = exprs[0]
+	} else {
+		out.predicate = sealed(anyOf(anyExpression(in.authority, exprs)...))
 	}
 	if h.Wildcard {
 		out.suffix = backwards(names[0])

@@ -1,6 +1,7 @@
 // Package rbac compiles the policies of one workload into the two RBAC filter configurations that its sidecar runs: the HTTP slot and the TCP
-// slot. Input: an Input, in which every peer is already a set of addresses. Output: one TypedExtensionConfig per slot. One entry point: Compile;
-// Salt makes a copy of what it returns with other bytes and the same meaning.
+// slot. Input: policies in which every peer is already a set of addresses. Output: one TypedExtensionConfig per slot. Entry points: Compiler, whose
+// Lower reads a policy once and whose Compile joins those of a workload; Compile, which does both; Salt, which makes a copy of what they return with
+// other bytes and the same meaning.
 package rbac
 
 import (

@@ -7,14 +7,25 @@ import (
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
-// pattern is one alternative of a dimension: its whole predicate, and what an index may know of it. Every value that satisfies the predicate
+// pattern is one alternative of a dimension: what it says of the dimension's input, and what an index may know of it. Every value that satisfies the predicate
 // begins with one of the keys, unless the dimension's odd predicate holds of it; without keys the index cannot hold it.
 type pattern struct {
-	predicate *predicate
-	expr      expr // what the predicate says of the dimension's input, where one expression says it
+	expr      expr       // which says it all
+	predicate *predicate // which says it all, where there is no such expression or something smaller says the same
 	keys      []string
 	values    []string // what it compares with, for a radix; none where that cannot be listed
 	suffix    string   // what every value ends with, backwards, for a radix
+}
+
+// says is false of what says nothing: there is no such alternative.
+func (p *pattern) says() bool { return p.predicate != nil || p.expr.text != "" }
+
+// alone is the predicate of a pattern, if nothing else is said of the input.
+func (p *pattern) alone(input *extension) *predicate {
+	if p.predicate != nil {
+		return p.predicate
+	}
+	return where(input, regex(p.expr.text))
 }
 
 // Parts of generated path expressions. The input is the path with its query; an expression says where the path ends.
@@ -50,7 +61,7 @@ func (in *inputs) allowedPath(m model.PathMatch) (pattern, error) {
 			return pattern{}, err
 		}
 		matches := where(in.path, regex("(?:"+r.text+")"+anyQuery))
-		return pattern{predicate: allOf(matches, not(where(in.path, regex(hasParameters)))), keys: keysOf(r.literal)}, nil
+		return pattern{predicate: sealed(allOf(matches, not(where(in.path, regex(hasParameters))))), keys: keysOf(r.literal)}, nil
 	}
 	return in.literalPath(m), nil
 }
@@ -59,23 +70,22 @@ func (in *inputs) allowedPath(m model.PathMatch) (pattern, error) {
 func (in *inputs) literalPath(m model.PathMatch) pattern {
 	const tailProgram = 8
 	out := pattern{keys: keysOf(m.Value), expr: expr{text: quote(m.Value), program: len(m.Value) + tailProgram}}
-	directory := strings.HasSuffix(m.Value, "/")
+	tooLarge := out.expr.program > maxProgram
 	switch {
+	case strings.HasSuffix(m.Value, "/") && m.Type != model.Exact:
+		out.expr.text += `\C*`
+		out.predicate = sealed(where(in.path, startsWith(m.Value)))
+	case m.Type == model.Exact && tooLarge:
+		out.predicate = sealed(anyOf(where(in.path, exactly(m.Value)), where(in.path, startsWith(m.Value+"?"))))
 	case m.Type == model.Exact:
 		out.expr.text += anyQuery
-		out.predicate = anyOf(where(in.path, exactly(m.Value)), where(in.path, startsWith(m.Value+"?")))
-	case directory:
-		out.expr.text += `\C*`
-		out.predicate = where(in.path, startsWith(m.Value))
+	case tooLarge:
+		out.predicate = sealed(anyOf(where(in.path, exactly(m.Value)), where(in.path, startsWith(m.Value+"/")), where(in.path, startsWith(m.Value+"?"))))
 	default:
 		out.expr.text += `(?:[/?]\C*)?`
-		out.predicate = anyOf(where(in.path, exactly(m.Value)), where(in.path, startsWith(m.Value+"/")), where(in.path, startsWith(m.Value+"?")))
 	}
-	switch {
-	case out.expr.program > maxProgram:
+	if tooLarge {
 		out.expr = expr{}
-	case m.Type == model.Exact || !directory:
-		out.predicate = where(in.path, regex(out.expr.text))
 	}
 	return out
 }
@@ -100,13 +110,13 @@ func (in *inputs) deniedPath(m model.PathMatch) (pattern, error) {
 		}
 		withParameters := where(in.path, regex(hasParameters))
 		if r.never {
-			return pattern{predicate: withParameters, keys: []string{"/"}}, nil
+			return pattern{predicate: sealed(withParameters), keys: []string{"/"}}, nil
 		}
-		return pattern{predicate: anyOf(where(in.path, regex("(?:"+r.text+")"+anyQuery)), withParameters), keys: keysOf(r.literal)}, nil
+		return pattern{predicate: sealed(anyOf(where(in.path, regex("(?:"+r.text+")"+anyQuery)), withParameters)), keys: keysOf(r.literal)}, nil
 	}
 	segments := decodedSegments(m.Value)
 	if len(segments) == 0 && m.Type == model.Prefix {
-		return pattern{predicate: where(in.path, regex(`\C*`))}, nil
+		return pattern{predicate: sealed(where(in.path, regex(`\C*`)))}, nil
 	}
 	out := pattern{keys: deniedKey(segments), values: []string{segmentEnd + strings.Join(segments, segmentEnd)}}
 	text, complete := deniedSegments(segments)
@@ -120,8 +130,8 @@ func (in *inputs) deniedPath(m model.PathMatch) (pattern, error) {
 	default:
 		text += trailer + anyQuery
 	}
-	out.predicate = where(in.path, regex(text))
 	if !complete {
+		out.predicate = sealed(where(in.path, regex(text)))
 		return out, errTooLarge
 	}
 	out.expr = expr{text: text, program: len(text)} // each part of it is written longer than its program

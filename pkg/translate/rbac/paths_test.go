@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
@@ -42,14 +44,15 @@ func TestDeniedPathsAreFoundBySegments(t *testing.T) {
 	literals := []string{"a", "b", "ab", ":", "%3A", "é", "x y", "%C3%A9"}
 	spellings := []string{"a", "b", "ab", ":", "%3A", "%3a", "%C3%A9", "%c3%a9", ";", ";p=1", "%20", "/", "\\"}
 	odd := compileRE2(t, oddPath)
+	in := newInputs()
 	matched := 0
 	for range 800 {
 		m := model.PathMatch{Type: []model.MatchType{model.Exact, model.Prefix}[r.IntN(2)], Value: randomPath(r, literals)}
-		p, err := newInputs().deniedPath(m)
+		p, err := in.deniedPath(m)
 		if err != nil {
 			t.Fatal(err)
 		}
-		re := compileRE2(t, p.predicate.GetSinglePredicate().GetValueMatch().GetSafeRegex().GetRegex())
+		re := compileRE2(t, opened(t, p.alone(in.path)).GetSinglePredicate().GetValueMatch().GetSafeRegex().GetRegex())
 		for range 30 {
 			path := randomPath(r, spellings)
 			if r.IntN(2) == 0 { // a spelling of the literal
@@ -86,15 +89,26 @@ func TestDeniedPathsAreFoundBySegments(t *testing.T) {
 	}
 }
 
+// opened is a predicate with its fields, sealed or not.
+func opened(t *testing.T, p *predicate) *predicate {
+	t.Helper()
+	out := &predicate{}
+	if err := proto.Unmarshal(wire(p), out); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
 // A literal longer than Envoy takes denies all that begins as it does.
 func TestLongDeniedPathIsWidened(t *testing.T) {
 	t.Parallel()
 	value := "/" + strings.Repeat("a", 2000)
-	p, err := newInputs().deniedPath(model.PathMatch{Type: model.Exact, Value: value})
+	in := newInputs()
+	p, err := in.deniedPath(model.PathMatch{Type: model.Exact, Value: value})
 	if err == nil {
 		t.Error("the widening is not reported")
 	}
-	re := compileRE2(t, p.predicate.GetSinglePredicate().GetValueMatch().GetSafeRegex().GetRegex())
+	re := compileRE2(t, opened(t, p.alone(in.path)).GetSinglePredicate().GetValueMatch().GetSafeRegex().GetRegex())
 	if !re.MatchString(value) || re.MatchString("/b") {
 		t.Error("the pattern does not hold of the literal alone")
 	}
@@ -122,7 +136,7 @@ func TestNumbers(t *testing.T) {
 // A rule names policy ports; a socket may have another number, and then its own number means nothing.
 func TestPortsAreTranslated(t *testing.T) {
 	t.Parallel()
-	in := &Input{Ports: []PortMap{{Policy: 80, Socket: 8080}, {Policy: 81, Socket: 9090}, {Policy: 82, Socket: 9090}}}
+	maps := []PortMap{{Policy: 80, Socket: 8080}, {Policy: 81, Socket: 9090}, {Policy: 82, Socket: 9090}}
 	for _, c := range []struct {
 		name     string
 		from, to uint16
@@ -137,12 +151,12 @@ func TestPortsAreTranslated(t *testing.T) {
 		{"one socket, two ports, both allowed", 81, 82, model.Allow, []span{{81, 82}, {9090, 9090}}},
 		{"one socket, two ports, one denied", 81, 81, model.Deny, []span{{81, 81}, {9090, 9090}}},
 	} {
-		got := in.ports([]model.PortRange{{Protocol: model.TCP, From: c.from, To: c.to}}, c.action)
+		got := namedPorts([]model.PortRange{{Protocol: model.TCP, From: c.from, To: c.to}}, c.action).sockets(maps, c.action)
 		if !slices.Equal(got.spans, c.want) || got.any {
 			t.Errorf("%s: got %+v, want %v", c.name, got, c.want)
 		}
 	}
-	if got := in.ports([]model.PortRange{{Protocol: model.UDP, From: 1, To: 9}}, model.Deny); got.any || got.spans != nil {
+	if got := namedPorts([]model.PortRange{{Protocol: model.UDP, From: 1, To: 9}}, model.Deny).sockets(maps, model.Deny); got.any || got.spans != nil {
 		t.Errorf("UDP only: got %+v, want nothing", got)
 	}
 }

@@ -21,9 +21,14 @@ type portSet struct {
 	any   bool
 }
 
-// ports resolves a rule's ranges. Other protocols than TCP never reach the proxy. What cannot be resolved matches nothing in an Allow and
+// none says whether no port is in the set.
+func (p portSet) none() bool { return !p.any && len(p.spans) == 0 }
+
+func (p portSet) equal(o portSet) bool { return p.any == o.any && slices.Equal(p.spans, o.spans) }
+
+// namedPorts resolves a rule's ranges. Other protocols than TCP never reach the proxy. What cannot be resolved matches nothing in an Allow and
 // everything in a Deny.
-func (in *Input) ports(ranges []model.PortRange, action model.Action) portSet {
+func namedPorts(ranges []model.PortRange, action model.Action) portSet {
 	if ranges == nil || len(ranges) == 0 && action == model.Deny {
 		return portSet{any: true}
 	}
@@ -41,26 +46,29 @@ func (in *Input) ports(ranges []model.PortRange, action model.Action) portSet {
 			spans = append(spans, span{r.From, r.To})
 		}
 	}
-	return portSet{spans: in.sockets(normalize(spans), action)}
+	return portSet{spans: normalize(spans)}
 }
 
 // sockets translates the ports that policies name into those that sockets have. Where one socket number stands for several policy ports, an
 // Allow must name them all, a Deny any.
-func (in *Input) sockets(policy []span, action model.Action) []span {
+func (p portSet) sockets(maps []PortMap, action model.Action) portSet {
+	if p.any || len(maps) == 0 {
+		return p
+	}
 	named := map[uint16][]uint16{}
-	for _, m := range in.Ports {
+	for _, m := range maps {
 		named[m.Socket] = append(named[m.Socket], m.Policy)
 	}
-	out := policy
+	out := p.spans
 	for socket, ports := range named {
 		out = remove(out, socket)
-		holds := func(p uint16) bool { return contains(policy, p) }
-		lacks := func(p uint16) bool { return !contains(policy, p) }
+		holds := func(port uint16) bool { return contains(p.spans, port) }
+		lacks := func(port uint16) bool { return !contains(p.spans, port) }
 		if action == model.Deny && slices.ContainsFunc(ports, holds) || action == model.Allow && !slices.ContainsFunc(ports, lacks) {
 			out = append(out, span{socket, socket})
 		}
 	}
-	return normalize(out)
+	return portSet{spans: normalize(out)}
 }
 
 func contains(spans []span, port uint16) bool {

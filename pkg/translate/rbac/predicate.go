@@ -26,34 +26,50 @@ type (
 
 // pack wraps a message whose type is one of Envoy's own, always valid: marshalling cannot fail.
 func pack(m proto.Message) *anypb.Any {
+	return &anypb.Any{TypeUrl: "type.googleapis.com/" + string(m.ProtoReflect().Descriptor().FullName()), Value: wire(m)}
+}
+
+func wire(m proto.Message) []byte {
 	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	if err != nil {
 		panic("marshal " + string(m.ProtoReflect().Descriptor().FullName()) + ": " + err.Error())
 	}
-	return &anypb.Any{TypeUrl: "type.googleapis.com/" + string(m.ProtoReflect().Descriptor().FullName()), Value: value}
+	return value
+}
+
+// sealed is a message that holds its wire form in place of its fields: it is marshalled by copying, however often, and takes little memory.
+func sealed[T any, M interface {
+	*T
+	proto.Message
+}](m M) M {
+	if m == nil {
+		return nil
+	}
+	out := M(new(T))
+	out.ProtoReflect().SetUnknown(wire(m))
+	return out
+}
+
+func sealedFields(fields []*field) []*field {
+	out := make([]*field, 0, len(fields))
+	for _, f := range fields {
+		out = append(out, sealed(f))
+	}
+	return out
 }
 
 // inputs are what matchers look at. A header input gives the values of repeated headers joined with "," and nothing when the header is absent,
 // so that a predicate on an absent header is false. Names of extensions say nothing to Envoy (it goes by type), so they are short.
 type inputs struct {
 	path, authority, method, port, source *extension
-	headers                               map[string]*extension
 }
 
 func newInputs() *inputs {
 	return &inputs{
 		path: headerInput(":path"), authority: headerInput(":authority"), method: headerInput(":method"),
-		port:    &extension{Name: "port", TypedConfig: pack(&networkinputsv3.DestinationPortInput{})},
-		source:  &extension{Name: "source", TypedConfig: pack(&networkinputsv3.DirectSourceIPInput{})},
-		headers: map[string]*extension{},
+		port:   &extension{Name: "port", TypedConfig: pack(&networkinputsv3.DestinationPortInput{})},
+		source: &extension{Name: "source", TypedConfig: pack(&networkinputsv3.DirectSourceIPInput{})},
 	}
-}
-
-func (in *inputs) header(name string) *extension {
-	if in.headers[name] == nil {
-		in.headers[name] = headerInput(name)
-	}
-	return in.headers[name]
 }
 
 func headerInput(name string) *extension {

@@ -118,7 +118,7 @@ func wildcardHosts(in *inputs) *radix {
 // listedValues holds the exact values of one header, wherever in a list they stand.
 func listedValues(d *headerDimension) *radix {
 	return &radix{
-		input:  d.in.header(d.name),
+		input:  headerInput(d.name),
 		placed: d.listed,
 		begins: func(prefix string) string { return listBefore + quote(prefix) + `\C*` },
 	}

@@ -5,7 +5,8 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/pilot-lite/pilot-lite/internal/slotwire"
 )
 
 // Field numbers of the messages on the way from a slot to its last action, the same for ever as the wire format demands.
@@ -18,18 +19,18 @@ const (
 	nameField           protowire.Number = 1 // xds.core.v3.TypedExtensionConfig.name
 )
 
-// Salt returns a copy of a slot whose bytes differ by the salt and which means the same: Envoy remembers the hash of content that it refused, and
+// Salt returns the wire form of a slot, with bytes that differ by the salt and mean the same: Envoy remembers the hash of content that it refused, and
 // answers the same content with an ACK without running it. The salt is the name of the last action's extension, which Envoy finds by its type.
 // Nothing is decoded: the new name is appended as a second occurrence of the fields that lead to it, which every reader of the wire format
 // merges into the first.
-func Salt(slot *corev3.TypedExtensionConfig, salt string) *corev3.TypedExtensionConfig {
+func Salt(slot *corev3.TypedExtensionConfig, salt string) []byte {
 	field := httpMatcherField
 	if slot.GetName() == TCPSlot {
 		field = networkMatcherField
 	}
-	content := slot.GetTypedConfig()
+	content := slot.GetTypedConfig().GetValue()
 	way := []protowire.Number{field}
-	for body := child(content.GetValue(), field); body != nil; {
+	for body := child(content, field); body != nil; {
 		body = child(body, onNoMatchField)
 		if next := child(body, nestedField); next != nil {
 			way, body = append(way, onNoMatchField, nestedField), next
@@ -41,9 +42,7 @@ func Salt(slot *corev3.TypedExtensionConfig, salt string) *corev3.TypedExtension
 	for _, w := range slices.Backward(way) {
 		tail = protowire.AppendBytes(protowire.AppendTag(nil, w, protowire.BytesType), tail)
 	}
-	value := make([]byte, 0, len(content.GetValue())+len(tail))
-	value = append(append(value, content.GetValue()...), tail...)
-	return &corev3.TypedExtensionConfig{Name: slot.GetName(), TypedConfig: &anypb.Any{TypeUrl: content.GetTypeUrl(), Value: value}}
+	return slotwire.Join(slot, content, tail)
 }
 
 // child returns the body of a message's field, or nil where it has none. Fields are skipped, not read.

@@ -28,6 +28,16 @@ import (
 	"github.com/pilot-lite/pilot-lite/pkg/translate/rbac"
 )
 
+// salt is a slot as it is read by whom it is sent to under a salt.
+func salt(t *testing.T, slot *corev3.TypedExtensionConfig, text string) *corev3.TypedExtensionConfig {
+	t.Helper()
+	out := &corev3.TypedExtensionConfig{}
+	if err := proto.Unmarshal(rbac.Salt(slot, text), out); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
 // A salt changes the bytes and nothing else, on every kind of slot, salted before or not.
 func TestSaltMeansNothing(t *testing.T) {
 	t.Parallel()
@@ -37,7 +47,7 @@ func TestSaltMeansNothing(t *testing.T) {
 	}
 	for i, in := range inputs {
 		slots := rbac.Compile(in)
-		salted := rbac.Slots{HTTP: rbac.Salt(rbac.Salt(slots.HTTP, "first"), "second"), TCP: rbac.Salt(slots.TCP, "second")}
+		salted := rbac.Slots{HTTP: salt(t, salt(t, slots.HTTP, "first"), "second"), TCP: salt(t, slots.TCP, "second")}
 		if proto.Equal(slots.HTTP, salted.HTTP) || proto.Equal(slots.TCP, salted.TCP) {
 			t.Fatalf("input %d: the bytes are the same", i)
 		}
@@ -76,9 +86,9 @@ func TestSaltMakesEnvoyLookAgain(t *testing.T) {
 	}{
 		{"bad content is refused", bad, true},
 		{"the same again is not looked at", bad, false},
-		{"salted it is", rbac.Salt(bad, "one"), true},
+		{"salted it is", salt(t, bad, "one"), true},
 		{"good content is taken", good, false},
-		{"so is the same under a salt", rbac.Salt(good, "one"), false},
+		{"so is the same under a salt", salt(t, good, "one"), false},
 	} {
 		if problem := server.offer(t, step.content); (problem != "") != step.refused {
 			t.Fatalf("%s: refused for %q", step.name, problem)

@@ -2,9 +2,12 @@ package rbac
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
+	"weak"
 
 	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -16,29 +19,40 @@ import (
 
 // sourceSet is a rule's callers: addresses of one, and blocks with exceptions. Rules with equal callers share one sourceSet.
 type sourceSet struct {
-	key       string
-	addresses []netip.Addr
+	addresses []netip.Addr   // ascending, unique
 	plain     []netip.Prefix // blocks without exceptions, and addresses that are not looked up by their text
 	blocks    []model.IPBlock
-	predicate *predicate
+	// Built where they are first needed.
+	holds *predicate
+	texts []string   // of the addresses
+	rest  *sourceSet // all but the addresses
 }
 
 // size is how much the set weighs in a message.
 func (s *sourceSet) size() int { return len(s.addresses) + len(s.plain) + 2*len(s.blocks) }
 
-// sourceSets makes a sourceSet once for equal Sources.
+// sourceSets makes a sourceSet once for equal Sources, and keeps none that no rule has any more.
 type sourceSets struct {
-	in    *inputs
-	known map[string]*sourceSet
+	known  map[[sha256.Size]byte]weak.Pointer[sourceSet] // by the digest of their text
+	swept  int                                           // how many there were after the last sweep
+	buffer []byte
+}
+
+func newSourceSets() sourceSets {
+	return sourceSets{known: map[[sha256.Size]byte]weak.Pointer[sourceSet]{}}
 }
 
 // of returns the set, or nil where it is empty.
 func (ss *sourceSets) of(s *Sources) *sourceSet {
 	set := &sourceSet{}
-	for _, a := range s.Addresses {
-		a = a.Unmap().WithZone("")
-		if a.IsValid() {
-			set.add(netip.PrefixFrom(a, a.BitLen()))
+	if plainlyOrdered(s.Addresses) {
+		set.addresses = slices.Clip(s.Addresses)
+	} else {
+		for _, a := range s.Addresses {
+			a = a.Unmap().WithZone("")
+			if a.IsValid() {
+				set.add(netip.PrefixFrom(a, a.BitLen()))
+			}
 		}
 	}
 	for _, b := range s.Blocks {
@@ -58,7 +72,23 @@ func (ss *sourceSets) of(s *Sources) *sourceSet {
 			set.blocks = append(set.blocks, block)
 		}
 	}
+	if !plainlyOrdered(set.addresses) {
+		slices.SortFunc(set.addresses, netip.Addr.Compare)
+		set.addresses = slices.Compact(set.addresses)
+	}
+	slices.SortFunc(set.plain, comparePrefixes)
+	set.plain = slices.Compact(set.plain)
 	return ss.intern(set)
+}
+
+// plainlyOrdered says whether addresses are ascending and unique, and each is what Envoy knows such a peer by: they need no list of their own.
+func plainlyOrdered(addresses []netip.Addr) bool {
+	for i, a := range addresses {
+		if !a.IsValid() || a != a.Unmap().WithZone("") || oddText(a) || i > 0 && !addresses[i-1].Less(a) {
+			return false
+		}
+	}
+	return true
 }
 
 func (s *sourceSet) add(p netip.Prefix) {
@@ -74,31 +104,65 @@ func (ss *sourceSets) intern(set *sourceSet) *sourceSet {
 	if set.size() == 0 {
 		return nil
 	}
-	slices.SortFunc(set.addresses, netip.Addr.Compare)
-	set.addresses = slices.Compact(set.addresses)
-	slices.SortFunc(set.plain, comparePrefixes)
-	set.plain = slices.Compact(set.plain)
-	var b strings.Builder
+	b := ss.buffer[:0]
 	for _, a := range set.addresses {
-		b.WriteString(a.String() + " ")
+		b = append(a.AppendTo(b), ' ')
 	}
 	for _, p := range set.plain {
-		b.WriteString(p.String() + " ")
+		b = append(p.AppendTo(b), ' ')
 	}
 	for _, x := range set.blocks {
-		b.WriteString(x.CIDR.String())
+		b = x.CIDR.AppendTo(b)
 		for _, e := range x.Except {
-			b.WriteString("-" + e.String())
+			b = e.AppendTo(append(b, '-'))
 		}
-		b.WriteString(" ")
+		b = append(b, ' ')
 	}
-	set.key = b.String()
-	if known := ss.known[set.key]; known != nil {
+	ss.buffer = b
+	key := sha256.Sum256(b)
+	if known := ss.known[key].Value(); known != nil {
 		return known
 	}
-	set.predicate = ss.in.sourcePredicate(set)
-	ss.known[set.key] = set
+	ss.sweep()
+	ss.known[key] = weak.Make(set)
 	return set
+}
+
+// sweep forgets the sets that are gone, when they may be half of all.
+func (ss *sourceSets) sweep() {
+	const few = 64
+	if len(ss.known) <= 2*ss.swept+few {
+		return
+	}
+	maps.DeleteFunc(ss.known, func(_ [sha256.Size]byte, p weak.Pointer[sourceSet]) bool { return p.Value() == nil })
+	ss.swept = len(ss.known)
+}
+
+// predicate holds of the callers.
+func (s *sourceSet) predicate(in *inputs) *predicate {
+	if s.holds == nil {
+		s.holds = sealed(in.sourcePredicate(s))
+	}
+	return s.holds
+}
+
+// keys are the addresses as Envoy hands them over.
+func (s *sourceSet) keys() []string {
+	if s.texts == nil {
+		s.texts = make([]string, 0, len(s.addresses))
+		for _, a := range s.addresses {
+			s.texts = append(s.texts, a.String())
+		}
+	}
+	return s.texts
+}
+
+// others are the callers whom no text tells; nil where there are none.
+func (ss *sourceSets) others(s *sourceSet) *sourceSet {
+	if s.rest == nil {
+		s.rest = ss.intern(&sourceSet{plain: s.plain, blocks: s.blocks})
+	}
+	return s.rest
 }
 
 // comparePrefixes orders by address, then by length.

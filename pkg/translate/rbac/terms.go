@@ -1,14 +1,9 @@
 package rbac
 
-import (
-	"strconv"
-	"strings"
+import "github.com/pilot-lite/pilot-lite/pkg/model"
 
-	"github.com/pilot-lite/pilot-lite/pkg/model"
-)
-
-// term is a conjunction: every dimension that is constrained must hold. A rule is one term for each of its http entries.
-type term struct {
+// conjunction is what a term says: every dimension that is constrained must hold.
+type conjunction struct {
 	decision *onMatch
 	sources  *sourceSet // nil: anyone
 	ports    portSet
@@ -18,8 +13,68 @@ type term struct {
 	headers  []header
 }
 
+// term is a conjunction, with what was built of it. A rule is one term for each of its http entries. What a term says never changes: one that says
+// less is another term.
+type term struct {
+	conjunction
+
+	entry   *field
+	without [parts]*term
+}
+
+// part is a dimension that an index, or a place for all, can take off a term.
+type part int
+
+const (
+	partSources part = iota
+	partFrame
+	partPorts
+	partMethods
+	parts int = iota
+)
+
+// less is the term without a part.
+func (t *term) less(p part) *term {
+	if t.without[p] == nil {
+		c := t.conjunction
+		switch p {
+		case partSources:
+			c.sources = nil
+		case partFrame:
+			c.ports, c.methods = portSet{any: true}, nil
+		case partPorts:
+			c.ports = portSet{any: true}
+		case partMethods:
+			c.methods = nil
+		}
+		t.without[p] = &term{conjunction: c}
+	}
+	return t.without[p]
+}
+
+// appendWithPorts adds terms as a workload with those ports has them.
+func appendWithPorts(out, terms []*term, ports portSet) []*term {
+	for _, t := range terms {
+		if !t.ports.equal(ports) {
+			c := t.conjunction
+			c.ports = ports
+			t = &term{conjunction: c}
+		}
+		out = append(out, t)
+	}
+	return out
+}
+
+// field is a term as an entry of a list; the action is always that of its policy.
+func (t *term) field(in *inputs, action model.Action) *field {
+	if t.entry == nil {
+		t.entry = sealed(&field{Predicate: t.predicate(in, action), OnMatch: t.decision})
+	}
+	return t.entry
+}
+
 // predicate is the whole of a term; nil where it always holds. What tells rules apart comes first, so that most of a list's take one look each.
-func (t *term) predicate(in *inputs, action model.Action) *predicate {
+func (t *conjunction) predicate(in *inputs, action model.Action) *predicate {
 	var ps []*predicate
 	if t.paths != nil {
 		ps = append(ps, anyPattern(in.path, t.paths))
@@ -32,7 +87,7 @@ func (t *term) predicate(in *inputs, action model.Action) *predicate {
 	}
 	ps = append(ps, t.ports.predicate(in))
 	if t.sources != nil {
-		ps = append(ps, t.sources.predicate)
+		ps = append(ps, t.sources.predicate(in))
 	}
 	for _, h := range t.headers {
 		ps = append(ps, h.predicate)
@@ -41,7 +96,7 @@ func (t *term) predicate(in *inputs, action model.Action) *predicate {
 }
 
 // unconditional says whether the term always holds.
-func (t *term) unconditional() bool {
+func (t *conjunction) unconditional() bool {
 	return t.ports.any && t.methods == nil && t.sources == nil && t.hosts == nil && t.paths == nil && len(t.headers) == 0
 }
 
@@ -51,7 +106,7 @@ func anyPattern(input *extension, patterns []pattern) *predicate {
 	var exprs []expr
 	for _, p := range patterns {
 		if p.expr.text == "" || len(patterns) == 1 {
-			ps = append(ps, p.predicate)
+			ps = append(ps, p.alone(input))
 		} else {
 			exprs = append(exprs, p.expr)
 		}
@@ -75,134 +130,4 @@ func (in *inputs) methodPredicate(methods []string, action model.Action) *predic
 		exprs = append(exprs, expr{text: text, program: 2 * len(m)})
 	}
 	return anyOf(anyExpression(in.method, exprs)...)
-}
-
-// layer says what a slot can see.
-type layer string
-
-const (
-	layerHTTP layer = "http" // requests
-	layerTCP  layer = "tcp"  // connections: an http entry of an Allow holds of none, one of a Deny of all
-)
-
-// terms lowers a policy's rules for one layer.
-func (c *compiler) terms(p *Policy, l layer) []*term {
-	var out []*term
-	for i := range p.Rules {
-		out = append(out, c.ruleTerms(p, &p.Rules[i], l)...)
-	}
-	return out
-}
-
-func (c *compiler) ruleTerms(p *Policy, r *Rule, l layer) []*term {
-	base := term{decision: decide(strings.ToValidUTF8(model.RuleName(p.Ref, r.Name), "?"), p.Action), ports: c.input.ports(r.Ports, p.Action)}
-	if !base.ports.any && len(base.ports.spans) == 0 {
-		return nil
-	}
-	if r.Sources != nil {
-		if base.sources = c.sets.of(r.Sources); base.sources == nil {
-			return nil // nobody
-		}
-	}
-	switch {
-	case r.HTTP == nil:
-		return []*term{&base}
-	case l == layerTCP && p.Action == model.Allow:
-		return nil
-	case l == layerTCP, len(r.HTTP) == 0 && p.Action == model.Deny:
-		return []*term{&base}
-	}
-	var out []*term
-	for i := range r.HTTP {
-		lower := &lowering{c: c, policy: p, place: "rule " + r.Name + ": http[" + strconv.Itoa(i) + "]"}
-		if t, ok := lower.entry(base, &r.HTTP[i]); ok {
-			out = append(out, t)
-		}
-	}
-	return out
-}
-
-// lowering turns one http entry into a term, and decides what becomes of a part that cannot be expressed: an alternative or an entry of an
-// Allow is dropped, a condition of a Deny is taken as met.
-type lowering struct {
-	c      *compiler
-	policy *Policy
-	place  string // for people
-}
-
-func (lo *lowering) entry(t term, m *model.HTTPMatch) (*term, bool) {
-	in, action := lo.c.in, lo.policy.Action
-	if m.Methods != nil {
-		for i, method := range m.Methods {
-			if method == "" || !validText(method) {
-				lo.report("methods["+strconv.Itoa(i)+"]", errNotText)
-				if action == model.Deny {
-					t.methods = nil
-					break
-				}
-				continue
-			}
-			t.methods = append(t.methods, method)
-		}
-		if t.methods == nil && action == model.Allow {
-			return nil, false
-		}
-	}
-	var ok bool
-	if m.Hosts != nil {
-		if t.hosts, ok = lo.alternatives("hosts", len(m.Hosts), func(i int) (pattern, error) { return in.host(m.Hosts[i]) }); !ok {
-			return nil, false
-		}
-	}
-	if m.Paths != nil {
-		build := in.allowedPath
-		if action == model.Deny {
-			build = in.deniedPath
-		}
-		if t.paths, ok = lo.alternatives("paths", len(m.Paths), func(i int) (pattern, error) { return build(m.Paths[i]) }); !ok {
-			return nil, false
-		}
-	}
-	for i, h := range m.Headers {
-		condition, err := in.headerCondition(h, action)
-		if err == nil {
-			t.headers = append(t.headers, condition)
-			continue
-		}
-		lo.report("headers["+strconv.Itoa(i)+"]", err)
-		if action == model.Allow {
-			return nil, false
-		}
-	}
-	return &t, true
-}
-
-// alternatives builds the patterns of one dimension. Nothing left means any for a Deny, and for an Allow that the entry matches nothing.
-func (lo *lowering) alternatives(part string, n int, build func(int) (pattern, error)) ([]pattern, bool) {
-	var out []pattern
-	for i := range n {
-		p, err := build(i)
-		if err != nil {
-			lo.report(part+"["+strconv.Itoa(i)+"]", err)
-		}
-		switch {
-		case p.predicate != nil:
-			out = append(out, p)
-		case err != nil && lo.policy.Action == model.Deny:
-			return nil, true
-		}
-	}
-	return out, out != nil || lo.policy.Action == model.Deny
-}
-
-func (lo *lowering) report(part string, err error) {
-	consequence := "it is left out, so that nothing is let through by it: "
-	if lo.policy.Action == model.Deny {
-		consequence = "the rule denies more than it says: "
-	}
-	lo.c.diagnose(model.Diagnostic{
-		Code: "not-expressible", Severity: model.SeverityError,
-		Object: model.ObjectRef{Kind: "L7Policy", Namespace: lo.policy.Ref.Namespace, Name: lo.policy.Ref.Name}, Field: "spec.ingress: " + lo.place + "." + part,
-		Consequence: consequence + err.Error(), Remedy: "write a shorter or simpler value",
-	})
 }

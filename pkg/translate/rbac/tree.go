@@ -24,12 +24,22 @@ const (
 // negations, or in ranges of more than 16 ports are tried one by one.
 type tree struct {
 	in     *inputs
+	sets   *sourceSets
 	action model.Action
 }
 
-func (c *compiler) tree(action model.Action) tree { return tree{in: c.in, action: action} }
+func (c *common) tree(action model.Action) tree { return tree{in: c.in, sets: &c.sets, action: action} }
 
-// build decides by the terms, and by next where none holds.
+// of decides by the terms, and by next where none holds.
+func (t tree) of(terms []*term, next *onMatch) *onMatch {
+	var dims []dimension
+	if len(terms) > flat {
+		dims = t.dimensions(terms)
+	}
+	return t.build(terms, dims, next)
+}
+
+// build is of, with the dimensions that an index may still use.
 func (t tree) build(terms []*term, dims []dimension, next *onMatch) *onMatch {
 	if len(terms) == 0 {
 		return next
@@ -63,7 +73,7 @@ func (t tree) build(terms []*term, dims []dimension, next *onMatch) *onMatch {
 func (t tree) list(terms []*term, next *onMatch) *onMatch {
 	entries := make([]*field, 0, len(terms))
 	for _, x := range terms {
-		entries = append(entries, &field{Predicate: x.predicate(t.in, t.action), OnMatch: x.decision})
+		entries = append(entries, x.field(t.in, t.action))
 	}
 	return inOrder(next, entries...)
 }
@@ -146,9 +156,7 @@ func bySourceSet(terms []*term, wanted func(*sourceSet) bool) (groups []*group, 
 			g = &group{set: x.sources}
 			known[x.sources], groups = g, append(groups, g)
 		}
-		inner := *x
-		inner.sources = nil
-		g.terms = append(g.terms, &inner)
+		g.terms = append(g.terms, x.less(partSources))
 	}
 	return groups, rest
 }
@@ -157,12 +165,17 @@ func bySourceSet(terms []*term, wanted func(*sourceSet) bool) (groups []*group, 
 func (t tree) shared(terms []*term) (groups []*group, rest []*term) {
 	const many = 8
 	uses := map[*sourceSet]int{}
+	repeated := false
 	for _, x := range terms {
-		if x.sources != nil {
+		if x.sources != nil && x.sources.size() >= many {
 			uses[x.sources]++
+			repeated = repeated || uses[x.sources] > 1
 		}
 	}
-	return bySourceSet(terms, func(s *sourceSet) bool { return s.size() >= many && uses[s] > 1 })
+	if !repeated {
+		return nil, terms
+	}
+	return bySourceSet(terms, func(s *sourceSet) bool { return uses[s] > 1 })
 }
 
 // sourcesHelp says whether there are enough source sets to tell terms apart.
@@ -181,7 +194,7 @@ func (t tree) bySources(groups []*group, dims []dimension, next *onMatch) *onMat
 	var entries []*field
 	if len(groups) <= fanout {
 		for _, g := range groups {
-			entries = append(entries, &field{Predicate: g.set.predicate, OnMatch: t.build(g.terms, dims, nil)})
+			entries = append(entries, &field{Predicate: g.set.predicate(t.in), OnMatch: t.build(g.terms, dims, nil)})
 		}
 		return inOrder(next, entries...)
 	}

@@ -1,0 +1,46 @@
+package rbac_test
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+	"github.com/pilot-lite/pilot-lite/pkg/translate/rbac"
+)
+
+// fiveRules is a policy as services have them: five rules, each with callers of fifty addresses, methods and two prefixes.
+func fiveRules(name string, seed int) rbac.Policy {
+	const rules, callers = 5, 50
+	p := rbac.Policy{Ref: model.PolicyRef{Namespace: "shop", Name: name, Generation: int64(seed)}, Action: model.Allow}
+	for i := range rules {
+		r := rbac.Rule{Name: fmt.Sprintf("caller-%d", i), Sources: &rbac.Sources{}, HTTP: []model.HTTPMatch{{
+			Methods: []string{"GET", "HEAD"},
+			Paths:   []model.PathMatch{{Type: model.Prefix, Value: fmt.Sprintf("/api/v1/%s-%d", name, i)}, {Type: model.Prefix, Value: fmt.Sprintf("/api/v2/%s-%d", name, i)}},
+		}}}
+		for a := range callers {
+			r.Sources.Addresses = append(r.Sources.Addresses, netip.AddrFrom4([4]byte{10, 244, byte(seed + i), byte(a)}))
+		}
+		p.Rules = append(p.Rules, r)
+	}
+	return p
+}
+
+// BenchmarkCompile compiles the slots of a workload from a policy of its own and one that selects many: from nothing, and when both were lowered for a workload before.
+func BenchmarkCompile(b *testing.B) {
+	in := rbac.Input{Policies: []rbac.Policy{fiveRules("all", 100), fiveRules("cart", 1)}}
+	b.Run("from nothing", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			rbac.Compile(in)
+		}
+	})
+	b.Run("lowered", func(b *testing.B) {
+		c := new(rbac.Compiler)
+		lowered := []*rbac.Lowered{c.Lower(&in.Policies[0]), c.Lower(&in.Policies[1])}
+		b.ReportAllocs()
+		for b.Loop() {
+			c.Compile(lowered, nil)
+		}
+	})
+}
