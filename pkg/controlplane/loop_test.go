@@ -100,10 +100,10 @@ func (r *running) apply(s *model.Snapshot) xds.Update {
 	return u
 }
 
-func pods(n int) []model.Pod {
-	var out []model.Pod
+func pods(n int) []*model.Pod {
+	var out []*model.Pod
 	for i := range n {
-		out = append(out, model.Pod{
+		out = append(out, &model.Pod{
 			Namespace: "shop", Name: fmt.Sprintf("app-%d", i), Labels: map[string]string{"app": fmt.Sprint(i)}, Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})},
 			Ports: []model.ContainerPort{{Number: 8080, Protocol: model.TCP}},
 		})

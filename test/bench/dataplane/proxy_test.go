@@ -119,7 +119,7 @@ func world(m rulemix.Mix, n int, listen, application netip.AddrPort) *model.Snap
 	set := rulemix.CalleeLabels()
 	return &model.Snapshot{
 		Namespaces: []model.Namespace{{Name: rulemix.Namespace, Labels: map[string]string{"kubernetes.io/metadata.name": rulemix.Namespace}}},
-		Pods: append([]model.Pod{{
+		Pods: append([]*model.Pod{{
 			Namespace: rulemix.Namespace, Name: nodeName, Owner: nodeName, Labels: set,
 			Ports: []model.ContainerPort{{Number: rulemix.Port, Protocol: model.TCP}},
 			Proxy: model.ProxySettings{Injected: true, Bound: []model.BoundPort{{Port: rulemix.Port, Listen: listen, Application: application}}},
