@@ -152,7 +152,7 @@ func TestAPolicyEditTouchesSlotsOnly(t *testing.T) {
 				continue
 			}
 			changed++
-			if list[i].Type != xds.ExtensionConfigType || before.Nodes["shop/app-1"].Workload != key {
+			if list[i].Type != xds.ExtensionConfigType || before.Nodes[key][0].ID != "shop/app-1" {
 				t.Errorf("%s: %s %s changed", key, res.Type, res.Name)
 			}
 		}
@@ -221,7 +221,7 @@ func TestABurstCoalesces(t *testing.T) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("the newest state did not come: %d nodes after %d rebuilds", len(u.Nodes), n)
+			t.Fatalf("the newest state did not come: %d workloads after %d rebuilds", len(u.Nodes), n)
 		}
 	}
 }

@@ -47,7 +47,7 @@ type ResourceStatus struct {
 
 func (c *Cache) proxyStatus(id string) ProxyStatus {
 	n := c.nodes[id]
-	p := ProxyStatus{Node: id, UID: n.UID, Workload: n.Workload}
+	p := ProxyStatus{Node: id, UID: n.UID, Workload: n.workload}
 	p.Problem = c.turnedAway[id]
 	s := c.newest(id)
 	if s != nil {
@@ -56,7 +56,7 @@ func (c *Cache) proxyStatus(id string) ProxyStatus {
 		s = d.stream
 		p.Since, p.Build = d.at, s.build
 	}
-	w := c.workloads[n.Workload]
+	w := c.workloads[n.workload]
 	if w == nil {
 		return p
 	}

@@ -199,7 +199,7 @@ func launch(b *testing.B, messages []proto.Message, listeners int64) *envoytest.
 	id := rulemix.Namespace + "/" + nodeName
 	cache := xds.NewCache(xds.Config{Salter: rbac.Salt, HoldTime: time.Millisecond})
 	cache.Set(xds.Update{
-		Workloads: map[string][]*xds.Resource{"w": resources}, Nodes: map[string]xds.Node{id: {ID: id, UID: "1", Workload: "w"}},
+		Workloads: map[string][]*xds.Resource{"w": resources}, Nodes: map[string][]xds.Node{"w": {{ID: id, UID: "1"}}},
 	})
 	server, err := xds.NewServer(cache, xds.ServerConfig{SendTimeout: deadline})
 	if err != nil {
