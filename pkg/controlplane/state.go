@@ -3,6 +3,7 @@ package controlplane
 import (
 	"fmt"
 	"maps"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -41,7 +42,11 @@ func (s *state) readWorkloads(workloads []translate.WorkloadOutput) error {
 		if is {
 			known++
 		}
-		if !is || !sameSlice(old, w.Resources) {
+		switch {
+		case is && sameSlice(old, w.Resources):
+		case is && slices.EqualFunc(old, w.Resources, sameResource): // it has a pod more, say
+			s.sources[w.Workload.Key] = w.Resources
+		default:
 			changed[w.Workload.Key] = w.Resources
 		}
 	}
@@ -70,6 +75,10 @@ func (s *state) readWorkloads(workloads []translate.WorkloadOutput) error {
 	}
 	s.workloads = next
 	return nil
+}
+
+func sameResource(a, b translate.Resource) bool {
+	return a.Message == b.Message && slices.Equal(a.Policies, b.Policies)
 }
 
 func sameSlice[T any](a, b []T) bool {

@@ -56,7 +56,7 @@ type Cache struct {
 	complete  bool
 	workloads map[string]*workload
 	given     map[string][]*Resource // that those were made from
-	nodes     map[string]node   // by ID
+	nodes     map[string]node
 	lists     map[string][]Node // that those were taken from
 	streams   map[streamKey]*stream
 	byNode    map[string]map[*stream]struct{}
