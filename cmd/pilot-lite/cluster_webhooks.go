@@ -98,8 +98,7 @@ func (s *clusterServer) unprotected(p *model.Policy) []string {
 		return nil
 	}
 	var out []string
-	for i := range snapshot.Pods {
-		pod := &snapshot.Pods[i]
+	for _, pod := range snapshot.Pods {
 		if pod.Namespace == p.Namespace && pod.Expected && pod.Labels[v1alpha1.LabelProxy] != v1alpha1.ProxyInjected && p.Selector.Matches(labels.Set(pod.Labels)) {
 			out = append(out, pod.Name)
 		}

@@ -32,7 +32,7 @@ func manyPolicies() *model.Snapshot {
 		for w := range 20 {
 			name := fmt.Sprintf("app-%02d", w)
 			for p := range 10 {
-				s.Pods = append(s.Pods, model.Pod{
+				s.Pods = append(s.Pods, &model.Pod{
 					Namespace: namespace, Name: fmt.Sprintf("%s-%d", name, p), Owner: name, ServiceAccount: name, Expected: true, Proxy: model.ProxySettings{Injected: true},
 					Labels:    map[string]string{"app": name, v1alpha1.LabelServiceAccount: name, v1alpha1.LabelProxy: v1alpha1.ProxyInjected},
 					Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, byte(n), byte(w), byte(p)})}, Ports: []model.ContainerPort{{Name: "http", Number: 8080, Protocol: model.TCP}},
@@ -67,9 +67,9 @@ func BenchmarkJudge(b *testing.B) {
 	}
 	scaled := func(i int) *model.Snapshot {
 		next := *base
-		p := base.Pods[5000]
+		p := *base.Pods[5000]
 		p.Name, p.Addresses = fmt.Sprintf("%s-more-%d", p.Name, i), []netip.Addr{netip.AddrFrom4([4]byte{10, 200, byte(i >> 8), byte(i)})}
-		next.Pods = slices.Insert(slices.Clone(base.Pods), 5001, p)
+		next.Pods = slices.Insert(slices.Clone(base.Pods), 5001, &p)
 		return &next
 	}
 	s := &clusterServer{source: kube.NewSource(kube.Config{Logger: slog.New(slog.DiscardHandler), Client: fake.NewClientset(), Dynamic: dynamicfake.NewSimpleDynamicClient(runtime.NewScheme())})}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/labels"
 	"pgregory.net/rapid"
@@ -27,9 +28,8 @@ func Cluster(t *rapid.T) *model.Snapshot {
 		model.Service{Namespace: "shop", Name: "b", Selector: map[string]string{"app": "b"}, Ports: []model.ServicePort{{Name: "http", Protocol: model.TCP, Port: 80, TargetName: "web"}}},
 		model.Service{Namespace: "web", Name: "dns", Selector: map[string]string{"app": "b"}, Ports: []model.ServicePort{{Name: "dns", Protocol: model.UDP, Port: 53, TargetPort: 5353}}},
 	)
-	var more []model.Pod
-	for i := range s.Pods {
-		p := &s.Pods[i]
+	var more []*model.Pod
+	for i, p := range s.Pods {
 		dress(t, p)
 		if p.HostNetwork {
 			continue
@@ -44,7 +44,7 @@ func Cluster(t *rapid.T) *model.Snapshot {
 			if rapid.Bool().Draw(t, "template") {
 				again.Addresses = nil
 			}
-			more = append(more, again)
+			more = append(more, &again)
 		}
 	}
 	s.Pods = append(s.Pods, more...)
@@ -89,15 +89,12 @@ func EditCluster(t *rapid.T, s *model.Snapshot) *model.Snapshot {
 	case 0:
 		next.NetworkPolicies = NetworkPolicies(t, 2)
 	case 1:
-		next.Pods = append([]model.Pod(nil), s.Pods...)
-		i := rapid.IntRange(0, len(next.Pods)-1).Draw(t, "pod")
-		if p := &next.Pods[i]; !p.HostNetwork {
+		i, p := anotherPod(t, &next)
+		if !p.HostNetwork {
 			p.Addresses = rapid.SampledFrom([][]netip.Addr{nil, {netip.AddrFrom4([4]byte{203, 0, 113, byte(i)})}, {netip.AddrFrom4([4]byte{10, 244, 7, byte(i)})}}).Draw(t, "addresses")
 		}
 	case 2:
-		next.Pods = append([]model.Pod(nil), s.Pods...)
-		i := rapid.IntRange(0, len(next.Pods)-1).Draw(t, "pod")
-		p := &next.Pods[i]
+		i, p := anotherPod(t, &next)
 		dress(t, p)
 		if p.HostNetwork = false; p.Addresses == nil {
 			p.Addresses = []netip.Addr{netip.AddrFrom4([4]byte{10, 244, 8, byte(i)})}
@@ -118,6 +115,15 @@ func EditCluster(t *rapid.T, s *model.Snapshot) *model.Snapshot {
 		}
 	}
 	return &next
+}
+
+// anotherPod puts a copy in the place of one of the pods, to be changed.
+func anotherPod(t *rapid.T, s *model.Snapshot) (i int, p *model.Pod) {
+	s.Pods = slices.Clone(s.Pods)
+	i = rapid.IntRange(0, len(s.Pods)-1).Draw(t, "pod")
+	edited := *s.Pods[i]
+	s.Pods[i] = &edited
+	return i, &edited
 }
 
 func clusterPolicy(t *rapid.T, name string, generation int64) model.Policy {

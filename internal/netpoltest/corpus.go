@@ -204,7 +204,7 @@ func (c *Case) Snapshot(t testing.TB) *model.Snapshot {
 	}
 	for name, p := range c.Topology.Pods {
 		namespace, pod, _ := strings.Cut(name, "/")
-		m := model.Pod{Namespace: namespace, Name: pod, Labels: p.stamped(), ServiceAccount: p.ServiceAccount, HostNetwork: p.HostNetwork, Expected: true}
+		m := &model.Pod{Namespace: namespace, Name: pod, Labels: p.stamped(), ServiceAccount: p.ServiceAccount, HostNetwork: p.HostNetwork, Expected: true}
 		if !p.HostNetwork {
 			m.Addresses = []netip.Addr{netip.MustParseAddr(p.IP)}
 		}
@@ -222,7 +222,7 @@ func (c *Case) Snapshot(t testing.TB) *model.Snapshot {
 		s.Policies = append(s.Policies, c.L7Policies[i].policies(t)...)
 	}
 	s.NetworkPolicies = c.UserNetworkPolicies
-	slices.SortFunc(s.Pods, func(a, b model.Pod) int { return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name) })
+	slices.SortFunc(s.Pods, func(a, b *model.Pod) int { return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name) })
 	slices.SortFunc(s.Policies, func(a, b model.Policy) int { return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name) })
 	return s
 }

@@ -26,8 +26,7 @@ func Parties(ix *model.Index) []Party {
 		{End: End{Address: netip.MustParseAddr("203.0.113.200")}, Name: "guest"},
 		{End: End{Address: netip.MustParseAddr("2001:db8::1")}, Name: "six"},
 	}
-	for i := range ix.Snapshot.Pods {
-		p := &ix.Snapshot.Pods[i]
+	for _, p := range ix.Snapshot.Pods {
 		out = append(out, Party{
 			End:  End{Namespace: p.Namespace, NamespaceLabels: ix.NamespaceLabels(p.Namespace), Pod: p.Labels, Address: p.Addresses[0]},
 			Name: p.Namespace + "/" + p.Name, Injected: p.Labels[v1alpha1.LabelProxy] == v1alpha1.ProxyInjected,
@@ -54,7 +53,7 @@ func World(t *rapid.T) *model.Snapshot {
 			{},
 		} {
 			n++
-			s.Pods = append(s.Pods, model.Pod{Namespace: ns, Name: fmt.Sprintf("p%d", n), Labels: set, Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 244, 0, byte(n)})}})
+			s.Pods = append(s.Pods, &model.Pod{Namespace: ns, Name: fmt.Sprintf("p%d", n), Labels: set, Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 244, 0, byte(n)})}})
 		}
 	}
 	for i := range rapid.IntRange(1, 4).Draw(t, "policies") {

@@ -24,7 +24,7 @@ type judge struct {
 
 func newJudge(t reqclass.Term) judge {
 	ix := model.NewIndex(&model.Snapshot{
-		Pods: []model.Pod{{Namespace: "n", Name: "p", Labels: map[string]string{"app": "p"}}},
+		Pods: []*model.Pod{{Namespace: "n", Name: "p", Labels: map[string]string{"app": "p"}}},
 		Services: []model.Service{{Namespace: "n", Name: "p", Selector: map[string]string{"app": "p"}, Ports: []model.ServicePort{
 			{Name: "http", Protocol: model.TCP, TargetPort: 80},
 		}}},

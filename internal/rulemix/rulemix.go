@@ -79,14 +79,14 @@ func (m Mix) Policies(n int) []model.Policy {
 }
 
 // Pods are the callers that rules name: groups of equal size.
-func (m Mix) Pods() []model.Pod {
+func (m Mix) Pods() []*model.Pod {
 	if !m.Callers {
 		return nil
 	}
-	out := make([]model.Pod, 0, groups*groupSize)
+	out := make([]*model.Pod, 0, groups*groupSize)
 	for i := range groups * groupSize {
 		group := fmt.Sprintf("g%02d", i/groupSize)
-		out = append(out, model.Pod{
+		out = append(out, &model.Pod{
 			Namespace: Namespace, Name: fmt.Sprintf("caller-%s-%02d", group, i%groupSize), Owner: group,
 			Labels: map[string]string{"role": "caller", "group": group}, Addresses: []netip.Addr{caller(i)},
 		})

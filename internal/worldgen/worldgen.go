@@ -32,13 +32,13 @@ func Callers() []netip.Addr {
 
 // Cast is shop/cart, four callers that differ in labels, account and namespace, one that runs as one of their accounts and is not stamped with it, and nobody at the last of Callers.
 func Cast(bound []model.BoundPort) *model.Snapshot {
-	caller := func(i int, namespace, app, account string) model.Pod {
-		return model.Pod{
+	caller := func(i int, namespace, app, account string) *model.Pod {
+		return &model.Pod{
 			Namespace: namespace, Name: fmt.Sprintf("caller-%d", i), Addresses: Callers()[i : i+1],
 			Labels: map[string]string{"app": app, v1alpha1.LabelServiceAccount: account},
 		}
 	}
-	unstamped := model.Pod{Namespace: "shop", Name: "caller-4", Addresses: Callers()[4:5], Labels: map[string]string{"app": "new"}, ServiceAccount: "front"}
+	unstamped := &model.Pod{Namespace: "shop", Name: "caller-4", Addresses: Callers()[4:5], Labels: map[string]string{"app": "new"}, ServiceAccount: "front"}
 	return &model.Snapshot{
 		Namespaces: []model.Namespace{
 			{Name: "shop", Labels: map[string]string{"kubernetes.io/metadata.name": "shop", "team": "shop"}},
@@ -48,7 +48,7 @@ func Cast(bound []model.BoundPort) *model.Snapshot {
 			Namespace: "shop", Name: "cart", Selector: map[string]string{"app": "cart"},
 			Ports: []model.ServicePort{{Name: "http", Port: 80, Protocol: model.TCP, TargetPort: HTTPPort}},
 		}},
-		Pods: []model.Pod{
+		Pods: []*model.Pod{
 			{
 				Namespace: "shop", Name: "cart", UID: "1", Labels: map[string]string{"app": "cart"}, Addresses: []netip.Addr{netip.MustParseAddr("127.77.0.1")},
 				Ports: []model.ContainerPort{{Name: "web", Number: HTTPPort, Protocol: model.TCP}, {Name: "db", Number: TCPPort, Protocol: model.TCP}},

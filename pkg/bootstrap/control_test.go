@@ -21,7 +21,7 @@ func shut(t *testing.T, ip string) (listeners, slots []proto.Message) {
 	t.Helper()
 	app := labels.SelectorFromSet(labels.Set{"app": "cart"})
 	ix := model.NewIndex(&model.Snapshot{
-		Pods: []model.Pod{{
+		Pods: []*model.Pod{{
 			Namespace: "shop", Name: "cart-1", Labels: map[string]string{"app": "cart"}, Addresses: []netip.Addr{netip.MustParseAddr(ip)},
 			Ports: []model.ContainerPort{{Number: 8080, Protocol: model.TCP}},
 		}},

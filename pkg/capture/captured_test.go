@@ -71,7 +71,7 @@ func listen(t *testing.T, port int) net.Listener {
 // friendsOnly is what the sidecar is given: one caller may do everything.
 func friendsOnly() []proto.Message {
 	app := func(name string) map[string]string { return map[string]string{"app": name} }
-	pod := func(name string, addresses ...string) model.Pod {
+	pod := func(name string, addresses ...string) *model.Pod {
 		p := model.Pod{Namespace: "shop", Name: name, Labels: app(name), Owner: name}
 		for _, a := range addresses {
 			p.Addresses = append(p.Addresses, netip.MustParseAddr(a))
@@ -81,7 +81,7 @@ func friendsOnly() []proto.Message {
 	cart := pod("cart-1", netnstest.PodIPv4, netnstest.PodIPv6)
 	cart.Ports = []model.ContainerPort{{Number: webPort, Protocol: model.TCP}}
 	ix := model.NewIndex(&model.Snapshot{
-		Pods: []model.Pod{cart, pod("friend", netnstest.FriendIPv4, netnstest.FriendIPv6), pod("stranger", netnstest.StrangerIPv4, netnstest.StrangerIPv6)},
+		Pods: []*model.Pod{cart, pod("friend", netnstest.FriendIPv4, netnstest.FriendIPv6), pod("stranger", netnstest.StrangerIPv4, netnstest.StrangerIPv6)},
 		Services: []model.Service{{
 			Namespace: "shop", Name: "cart", Selector: cart.Labels, Ports: []model.ServicePort{{Name: "http", Port: 80, Protocol: model.TCP, TargetPort: webPort}},
 		}},

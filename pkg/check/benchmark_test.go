@@ -24,7 +24,7 @@ func large() *model.Index {
 			s.Services = append(s.Services, model.Service{
 				Namespace: ns, Name: app, Selector: map[string]string{"app": app}, Ports: []model.ServicePort{{Name: "http", Protocol: model.TCP, Port: 80, TargetName: "web"}},
 			})
-			s.Pods = append(s.Pods, model.Pod{
+			s.Pods = append(s.Pods, &model.Pod{
 				Namespace: ns, Name: app + "-0", Owner: app, ServiceAccount: app, Labels: map[string]string{"app": app, "policy.pilot-lite.io/proxy": "injected"},
 				Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, byte(n), byte(i), 1})}, Proxy: model.ProxySettings{Injected: true}, Expected: true,
 				Ports: []model.ContainerPort{{Name: "web", Number: 8080, Protocol: model.TCP}},

@@ -55,8 +55,8 @@ func TestLabelsChangeSlotsOnly(t *testing.T) {
 	r.apply(world(policies...))
 	cart, web := r.connect("cart"), r.connect("web")
 	before := web.plumbing()
-	relabel := func(name, app string) func([]model.Pod) []model.Pod {
-		return func(pods []model.Pod) []model.Pod {
+	relabel := func(name, app string) func([]*model.Pod) []*model.Pod {
+		return func(pods []*model.Pod) []*model.Pod {
 			for i := range pods {
 				if pods[i].Name == name {
 					pods[i].Labels["app"] = app
@@ -84,8 +84,8 @@ func TestChurnThatChangesNothingSendsNothing(t *testing.T) {
 	r.apply(world(policies...))
 	cart := r.connect("cart")
 	for i := range 20 {
-		r.apply(with(world(policies...), func(pods []model.Pod) []model.Pod {
-			return append(pods, model.Pod{
+		r.apply(with(world(policies...), func(pods []*model.Pod) []*model.Pod {
+			return append(pods, &model.Pod{
 				Namespace: "shop", Name: fmt.Sprintf("zz-job-%d", i), Labels: map[string]string{"app": "job"}, Expected: true,
 				Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 1, byte(i)})},
 			})
@@ -102,11 +102,11 @@ func TestReplicas(t *testing.T) {
 	policies := []model.Policy{allow("cart", 1, "front")}
 	r.apply(world(policies...))
 	cart := r.connect("cart")
-	second := func(name string, of int) func([]model.Pod) []model.Pod {
-		return func(pods []model.Pod) []model.Pod {
-			p := pods[of]
+	second := func(name string, of int) func([]*model.Pod) []*model.Pod {
+		return func(pods []*model.Pod) []*model.Pod {
+			p := *pods[of]
 			p.Name, p.Addresses = name, []netip.Addr{netip.MustParseAddr("10.0.0.9")}
-			return append(pods, p)
+			return append(pods, &p)
 		}
 	}
 	r.apply(with(world(policies...), second("zz-front", 1)))

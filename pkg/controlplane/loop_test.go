@@ -100,10 +100,10 @@ func (r *running) apply(s *model.Snapshot) xds.Update {
 	return u
 }
 
-func pods(n int) []model.Pod {
-	var out []model.Pod
+func pods(n int) []*model.Pod {
+	var out []*model.Pod
 	for i := range n {
-		out = append(out, model.Pod{
+		out = append(out, &model.Pod{
 			Namespace: "shop", Name: fmt.Sprintf("app-%d", i), Labels: map[string]string{"app": fmt.Sprint(i)}, Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})},
 			Ports: []model.ContainerPort{{Number: 8080, Protocol: model.TCP}},
 		})
@@ -152,7 +152,7 @@ func TestAPolicyEditTouchesSlotsOnly(t *testing.T) {
 				continue
 			}
 			changed++
-			if list[i].Type != xds.ExtensionConfigType || before.Nodes["shop/app-1"].Workload != key {
+			if list[i].Type != xds.ExtensionConfigType || before.Nodes[key][0].ID != "shop/app-1" {
 				t.Errorf("%s: %s %s changed", key, res.Type, res.Name)
 			}
 		}
@@ -221,7 +221,7 @@ func TestABurstCoalesces(t *testing.T) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("the newest state did not come: %d nodes after %d rebuilds", len(u.Nodes), n)
+			t.Fatalf("the newest state did not come: %d workloads after %d rebuilds", len(u.Nodes), n)
 		}
 	}
 }

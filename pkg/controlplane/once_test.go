@@ -31,11 +31,11 @@ func TestAResourceIsMarshalledOnce(t *testing.T) {
 	counted := &salted{times: map[*corev3.TypedExtensionConfig]int{}}
 	r := startWith(t, counted.salt)
 	pods := func(s *model.Snapshot) *model.Snapshot {
-		return with(s, func(pods []model.Pod) []model.Pod {
+		return with(s, func(pods []*model.Pod) []*model.Pod {
 			for _, name := range []string{"cart-1", "cart-2", "cart-3"} {
-				p := pods[0]
+				p := *pods[0]
 				p.Owner, p.Name, p.Addresses = "cart", name, nil
-				pods = append(pods, p)
+				pods = append(pods, &p)
 			}
 			return pods
 		})

@@ -210,7 +210,7 @@ func world(policies ...model.Policy) *model.Snapshot {
 		Policies: policies,
 	}
 	for i, name := range []string{"cart", "front", "web"} {
-		p := model.Pod{
+		p := &model.Pod{
 			Namespace: "shop", Name: name, Labels: map[string]string{"app": name}, Expected: true,
 			Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)})}, Proxy: model.ProxySettings{Injected: true},
 		}
@@ -223,7 +223,7 @@ func world(policies ...model.Policy) *model.Snapshot {
 }
 
 // with is a world with its pods changed.
-func with(s *model.Snapshot, change func(pods []model.Pod) []model.Pod) *model.Snapshot {
+func with(s *model.Snapshot, change func(pods []*model.Pod) []*model.Pod) *model.Snapshot {
 	s.Pods = change(s.Pods)
 	return s
 }

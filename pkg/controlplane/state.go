@@ -3,6 +3,7 @@ package controlplane
 import (
 	"fmt"
 	"maps"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -18,7 +19,7 @@ type state struct {
 	sources   map[string][]translate.Resource // by workload, that its resources were made from
 	workloads map[string][]*xds.Resource      // is not changed after it was handed out
 	grouping  *model.Grouping                 // that the nodes were listed from
-	nodes     map[string]xds.Node             // is not changed either
+	nodes     map[string][]xds.Node           // by workload; is not changed either
 }
 
 // update makes the complete state of an output.
@@ -41,7 +42,11 @@ func (s *state) readWorkloads(workloads []translate.WorkloadOutput) error {
 		if is {
 			known++
 		}
-		if !is || !sameSlice(old, w.Resources) {
+		switch {
+		case is && sameSlice(old, w.Resources):
+		case is && slices.EqualFunc(old, w.Resources, sameResource): // it has a pod more, say
+			s.sources[w.Workload.Key] = w.Resources
+		default:
 			changed[w.Workload.Key] = w.Resources
 		}
 	}
@@ -70,6 +75,10 @@ func (s *state) readWorkloads(workloads []translate.WorkloadOutput) error {
 	}
 	s.workloads = next
 	return nil
+}
+
+func sameResource(a, b translate.Resource) bool {
+	return a.Message == b.Message && slices.Equal(a.Policies, b.Policies)
 }
 
 func sameSlice[T any](a, b []T) bool {
@@ -113,14 +122,15 @@ func (s *state) sweep() {
 	s.resources, s.kept = used, len(used)
 }
 
-// readNodes lists the proxies of workloads. While the pods stay as they are grouped, the list is the same map: a policy edit does no work per pod.
+// readNodes lists the proxies of workloads. While the pods stay as they are grouped, it is the same map, and for a workload that stays the same list: an edit does no work
+// per pod.
 func (s *state) readNodes(grouping *model.Grouping) {
 	if s.nodes != nil && s.grouping == grouping {
 		return
 	}
 	var gone, come []model.Moved
 	if s.nodes == nil {
-		s.nodes = map[string]xds.Node{}
+		s.nodes = map[string][]xds.Node{}
 		for _, w := range grouping.Workloads {
 			come = append(come, model.Moved{Workload: w})
 		}
@@ -133,16 +143,19 @@ func (s *state) readNodes(grouping *model.Grouping) {
 	}
 	next := maps.Clone(s.nodes)
 	for _, w := range gone {
-		for _, p := range w.Pods {
-			delete(next, nodeID(p))
-		}
+		delete(next, w.Key)
 	}
 	for _, w := range come {
-		for _, p := range w.Pods {
-			next[nodeID(p)] = xds.Node{ID: nodeID(p), UID: p.UID, Workload: w.Key, Unaddressed: p.AwaitsAddress}
-		}
+		next[w.Key] = nodesOf(w.Workload)
 	}
 	s.nodes = next
 }
 
-func nodeID(p *model.Pod) string { return p.Namespace + "/" + p.Name }
+// nodesOf are the proxies of a workload.
+func nodesOf(w *model.Workload) []xds.Node {
+	out := make([]xds.Node, 0, len(w.Pods))
+	for _, p := range w.Pods {
+		out = append(out, xds.Node{ID: p.Namespace + "/" + p.Name, UID: p.UID, Unaddressed: p.AwaitsAddress})
+	}
+	return out
+}

@@ -18,10 +18,12 @@ func AsAdmitted(s *model.Snapshot) *model.Snapshot {
 	out := *injected(s, waits)
 	out.Pods = slices.Clone(out.Pods)
 	next := netip.MustParsePrefix(standInBlock).Addr()
-	for i := range out.Pods {
-		if p := &out.Pods[i]; waits(p) && len(p.Addresses) == 0 && !p.HostNetwork {
+	for i, p := range out.Pods {
+		if waits(p) && len(p.Addresses) == 0 && !p.HostNetwork {
 			next = next.Next()
-			p.Addresses = []netip.Addr{next}
+			admitted := *p
+			admitted.Addresses = []netip.Addr{next}
+			out.Pods[i] = &admitted
 		}
 	}
 	return &out

@@ -22,7 +22,7 @@ func TestAsAdmitted(t *testing.T) {
 			{Name: "plain"},
 			{Name: "legacy", Labels: map[string]string{v1alpha1.LabelInject: v1alpha1.InjectEnabled}},
 		},
-		Pods: []model.Pod{
+		Pods: []*model.Pod{
 			{Namespace: "shop", Name: "template", Template: true, ServiceAccount: "cart", Labels: map[string]string{"app": "cart"}},
 			{Namespace: "shop", Name: "bare", Template: true, ServiceAccount: "default"},
 			{Namespace: "shop", Name: "placed", Template: true, ServiceAccount: "default", Addresses: []netip.Addr{address}},

@@ -28,10 +28,10 @@ func object[T any](t *testing.T, text string) *T {
 	return &out
 }
 
-func pod(t *testing.T, text string) model.Pod {
+func pod(t *testing.T, text string) *model.Pod {
 	t.Helper()
 	out, _ := convert.Pod(object[corev1.Pod](t, text))
-	return out
+	return &out
 }
 
 // The address of a pod is what its callers are known by: only a pod that lives, and alone, has one.
@@ -156,7 +156,7 @@ func snapshot(p convert.Parts) *model.Snapshot {
 func TestTemplates(t *testing.T) {
 	t.Parallel()
 	templates := []convert.Template{deployment(t, "cart"), deployment(t, "front")}
-	s := snapshot(convert.Parts{Templates: templates, Pods: []model.Pod{pod(t, "{metadata: {name: cart-1, labels: {app: cart}}}")}})
+	s := snapshot(convert.Parts{Templates: templates, Pods: []*model.Pod{pod(t, "{metadata: {name: cart-1, labels: {app: cart}}}")}})
 	if len(s.Pods) != 2 || s.Pods[0].Name != "cart-1" || s.Pods[1].Name != "front" || !s.Pods[1].Template {
 		t.Errorf("got %+v", s.Pods)
 	}
@@ -172,12 +172,13 @@ func TestEndpoints(t *testing.T) {
 	both := convert.Service(object[corev1.Service](t, "{metadata: {name: both}, spec: {selector: {}}}"))
 	s := snapshot(convert.Parts{
 		Services: []model.Service{service, both}, Templates: []convert.Template{deployment(t, "cart"), deployment(t, "front")},
-		Pods: []model.Pod{pod(t, "{metadata: {name: named}, spec: {nodeName: n, containers: []}}"), pod(t, "{metadata: {name: ended}, status: {phase: Failed}}")},
-		Endpoints: append(append(append(
+		Pods: []*model.Pod{pod(t, "{metadata: {name: named}, spec: {nodeName: n, containers: []}}"), pod(t, "{metadata: {name: ended}, status: {phase: Failed}}")},
+		Endpoints: [][]convert.Endpoint{
 			slice("{metadata: {name: a, labels: {kubernetes.io/service-name: cart}}, addressType: IPv4, endpoints: [{addresses: [10.0.0.1]}]}"),
-			slice("{metadata: {name: b}, addressType: IPv4, endpoints: [{addresses: [10.0.0.2], targetRef: {kind: Pod, name: named}}, {addresses: [10.0.0.3], targetRef: {kind: Pod, name: ended}}]}")...),
-			slice("{metadata: {name: c, labels: {kubernetes.io/service-name: both}}, addressType: IPv4, endpoints: [{addresses: [10.0.0.4]}]}")...),
-			slice("{metadata: {name: d}, addressType: IPv4, endpoints: [{addresses: [10.0.0.5], conditions: {terminating: true}, targetRef: {kind: Pod, name: named}}]}")...),
+			slice("{metadata: {name: b}, addressType: IPv4, endpoints: [{addresses: [10.0.0.2], targetRef: {kind: Pod, name: named}}, {addresses: [10.0.0.3], targetRef: {kind: Pod, name: ended}}]}"),
+			slice("{metadata: {name: c, labels: {kubernetes.io/service-name: both}}, addressType: IPv4, endpoints: [{addresses: [10.0.0.4]}]}"),
+			slice("{metadata: {name: d}, addressType: IPv4, endpoints: [{addresses: [10.0.0.5], conditions: {terminating: true}, targetRef: {kind: Pod, name: named}}]}"),
+		},
 	})
 	got := map[string]string{}
 	for _, p := range s.Pods {
@@ -194,17 +195,17 @@ func TestEndpoints(t *testing.T) {
 func TestDisputedAddress(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	claim := func(name string, created time.Time) model.Pod {
-		return model.Pod{Namespace: "shop", Name: name, Created: created, Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}
+	claim := func(name string, created time.Time) *model.Pod {
+		return &model.Pod{Namespace: "shop", Name: name, Created: created, Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}
 	}
 	for _, c := range []struct {
 		name string
-		pods []model.Pod
+		pods []*model.Pod
 		want string
 	}{
-		{"newer", []model.Pod{claim("a", at), claim("b", at.Add(time.Second))}, "b"},
-		{"newer first", []model.Pod{claim("a", at.Add(time.Second)), claim("b", at)}, "a"},
-		{"same age", []model.Pod{claim("a", at), claim("b", at)}, ""},
+		{"newer", []*model.Pod{claim("a", at), claim("b", at.Add(time.Second))}, "b"},
+		{"newer first", []*model.Pod{claim("a", at.Add(time.Second)), claim("b", at)}, "a"},
+		{"same age", []*model.Pod{claim("a", at), claim("b", at)}, ""},
 	} {
 		s := snapshot(convert.Parts{Pods: c.pods})
 		holder := ""
@@ -224,7 +225,7 @@ func TestNamespaces(t *testing.T) {
 	t.Parallel()
 	s := snapshot(convert.Parts{
 		Namespaces: []model.Namespace{convert.Namespace(object[corev1.Namespace](t, "{metadata: {name: evil, labels: {kubernetes.io/metadata.name: web, a: b}}}"))},
-		Pods:       []model.Pod{pod(t, "{metadata: {name: a, namespace: shop}}")},
+		Pods:       []*model.Pod{pod(t, "{metadata: {name: a, namespace: shop}}")},
 	})
 	got := map[string]string{}
 	for _, ns := range s.Namespaces {

@@ -45,7 +45,8 @@ func Over(base *model.Snapshot, e *Edit) (*model.Snapshot, []Template) {
 		}
 	}
 	out.NetworkPolicies = over(base.NetworkPolicies, e.NetworkPolicies, func(np **networkingv1.NetworkPolicy) string { return (*np).Namespace + "/" + (*np).Name })
-	sortPolicies(&out)
+	sortStable(out.Policies, comparePolicies)
+	sortNetworkPolicies(out.NetworkPolicies)
 	return &out, standing
 }
 
@@ -76,14 +77,15 @@ func overWorld(s *model.Snapshot, e *Edit) (standing []Template) {
 		Endpoints:  e.Endpoints,
 	}
 	was := map[string]*model.Pod{}
-	for i := range s.Pods {
-		was[podName(&s.Pods[i])] = &s.Pods[i]
+	for _, p := range s.Pods {
+		was[podName(p)] = p
 	}
-	pods := make([]model.Pod, 0, len(e.Pods))
+	pods := make([]*model.Pod, 0, len(e.Pods))
 	for _, p := range e.Pods {
-		pods = append(pods, asWritten(was[podName(&p)], p))
+		written := asWritten(was[podName(p)], *p)
+		pods = append(pods, &written)
 	}
-	parts.Pods = over(s.Pods, pods, podName)
+	parts.Pods = over(s.Pods, pods, func(p **model.Pod) string { return podName(*p) })
 	replaced := map[string]bool{}
 	for _, t := range e.Templates {
 		old := was[podName(&t.Pod)]
@@ -93,11 +95,11 @@ func overWorld(s *model.Snapshot, e *Edit) (standing []Template) {
 		}
 		parts.Templates = append(parts.Templates, t)
 	}
-	parts.Pods = slices.DeleteFunc(parts.Pods, func(p model.Pod) bool { return p.Template && replaced[podName(&p)] })
+	parts.Pods = slices.DeleteFunc(parts.Pods, func(p *model.Pod) bool { return p.Template && replaced[podName(p)] })
 	w := NewWorld(parts)
 	s.Namespaces, s.Services, s.Pods = w.namespaces, w.services, w.pods
 	for _, t := range e.Templates {
-		if !slices.ContainsFunc(w.pods, func(p model.Pod) bool { return p.Template && podName(&p) == podName(&t.Pod) }) {
+		if !slices.ContainsFunc(w.pods, func(p *model.Pod) bool { return p.Template && podName(p) == podName(&t.Pod) }) {
 			standing = append(standing, t)
 		}
 	}
@@ -136,14 +138,15 @@ func injected(s *model.Snapshot, toBeMade func(p *model.Pod) bool) *model.Snapsh
 		optsOut := p.Labels[v1alpha1.LabelInject] == v1alpha1.InjectDisabled && slices.Contains(s.Mesh.OptOutNamespaces, p.Namespace)
 		return toBeMade(p) && injects[p.Namespace] && !p.Proxy.Injected && !p.HostNetwork && !optsOut
 	}
-	if !slices.ContainsFunc(s.Pods, func(p model.Pod) bool { return lacks(&p) }) {
+	if !slices.ContainsFunc(s.Pods, lacks) {
 		return s
 	}
 	out := *s
 	out.Pods = slices.Clone(s.Pods)
-	for i := range out.Pods {
-		if lacks(&out.Pods[i]) {
-			out.Pods[i] = stamped(out.Pods[i])
+	for i, p := range out.Pods {
+		if lacks(p) {
+			carries := stamped(*p)
+			out.Pods[i] = &carries
 		}
 	}
 	return &out

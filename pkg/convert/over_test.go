@@ -23,13 +23,13 @@ func hostPolicy(name, host string) model.Policy {
 func base() *model.Snapshot {
 	w := convert.NewWorld(convert.Parts{
 		Services: []model.Service{{Namespace: "shop", Name: "cart"}},
-		Pods: []model.Pod{{
+		Pods: []*model.Pod{{
 			Namespace: "shop", Name: "front-1", Owner: "front", UID: "7", Expected: true, Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, ServiceAccount: "front",
 			Labels: map[string]string{"app": "front", v1alpha1.LabelProxy: v1alpha1.ProxyInjected, v1alpha1.LabelServiceAccount: "front"}, Proxy: model.ProxySettings{Injected: true},
 		}},
 		Templates: []convert.Template{template("cart", "cart"), template("front", "front")},
 	})
-	return w.Snapshot([]model.Policy{hostPolicy("a", "cart"), hostPolicy("b", "other")}, []*networkingv1.NetworkPolicy{networkPolicy("n")}, convert.DefaultMesh(), nil)
+	return w.Snapshot(w.Resolve([]model.Policy{hostPolicy("a", "cart"), hostPolicy("b", "other")}), []*networkingv1.NetworkPolicy{networkPolicy("n")}, convert.DefaultMesh(), nil)
 }
 
 func template(name, app string) convert.Template {
@@ -55,7 +55,7 @@ func TestOverPolicies(t *testing.T) {
 	out, standing := convert.Over(s, &convert.Edit{
 		Policies: []model.Policy{hostPolicy("b", "cart"), hostPolicy("c", "cart.shop")}, NetworkPolicies: []*networkingv1.NetworkPolicy{networkPolicy("m")},
 	})
-	if len(standing) > 0 || &out.Pods[0] != &s.Pods[0] || &out.Services[0] != &s.Services[0] || &out.Namespaces[0] != &s.Namespaces[0] || &out.Policies[0].Ingress[0] != &s.Policies[0].Ingress[0] {
+	if len(standing) > 0 || out.Pods[0] != s.Pods[0] || &out.Services[0] != &s.Services[0] || &out.Namespaces[0] != &s.Namespaces[0] || &out.Policies[0].Ingress[0] != &s.Policies[0].Ingress[0] {
 		t.Error("what was left alone is not the same")
 	}
 	got := map[string]int{}
@@ -93,7 +93,7 @@ func TestOverPods(t *testing.T) {
 	t.Parallel()
 	s := base()
 	out, _ := convert.Over(s, &convert.Edit{Parts: convert.Parts{
-		Pods:       []model.Pod{{Namespace: "shop", Name: "front-1", Labels: map[string]string{"app": "facade"}, ServiceAccount: "front"}},
+		Pods:       []*model.Pod{{Namespace: "shop", Name: "front-1", Labels: map[string]string{"app": "facade"}, ServiceAccount: "front"}},
 		Services:   []model.Service{{Namespace: "shop", Name: "other"}},
 		Namespaces: []model.Namespace{{Name: "shop", Labels: map[string]string{"team": "a"}}},
 	}})

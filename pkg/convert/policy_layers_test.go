@@ -26,7 +26,7 @@ func cluster(policies ...model.Policy) *model.Index {
 		if i < 2 {
 			set[v1alpha1.LabelProxy] = v1alpha1.ProxyInjected
 		}
-		s.Pods = append(s.Pods, model.Pod{Namespace: "shop", Name: name + address, Labels: set, Addresses: []netip.Addr{netip.MustParseAddr(address)}, Proxy: model.ProxySettings{Injected: i < 2}})
+		s.Pods = append(s.Pods, &model.Pod{Namespace: "shop", Name: name + address, Labels: set, Addresses: []netip.Addr{netip.MustParseAddr(address)}, Proxy: model.ProxySettings{Injected: i < 2}})
 	}
 	return model.NewIndex(s)
 }
@@ -80,8 +80,8 @@ func breaking(t *rapid.T) {
 			}
 			for o := range was.Snapshot.Pods {
 				for _, d := range []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress} {
-					before := stood.Governing(d, kernel.PodEnd(was, &was.Snapshot.Pods[c])).Ports(kernel.PodEnd(was, &was.Snapshot.Pods[o]))
-					now := stands.Governing(d, kernel.PodEnd(is, &is.Snapshot.Pods[c])).Ports(kernel.PodEnd(is, &is.Snapshot.Pods[o]))
+					before := stood.Governing(d, kernel.PodEnd(was, was.Snapshot.Pods[c])).Ports(kernel.PodEnd(was, was.Snapshot.Pods[o]))
+					now := stands.Governing(d, kernel.PodEnd(is, is.Snapshot.Pods[c])).Ports(kernel.PodEnd(is, is.Snapshot.Pods[o]))
 					for _, r := range now.Minus(before) {
 						if !meant(was, d, c, o, r) {
 							t.Fatalf("%s: %s of %s lets %s with %s pass, and neither did nor should", fault.name, d, is.Snapshot.Pods[c].Name, r, is.Snapshot.Pods[o].Name)
@@ -95,13 +95,13 @@ func breaking(t *rapid.T) {
 
 // meant says whether the policies mean a range of ports to pass: the companions of some are cut back, since NetworkPolicy cannot say them.
 func meant(ix *model.Index, d networkingv1.PolicyType, governed, other int, r kernel.Range) bool {
-	at, with := eval.PodParty(ix, &ix.Snapshot.Pods[governed]), eval.PodParty(ix, &ix.Snapshot.Pods[other])
+	at, with := eval.PodParty(ix, ix.Snapshot.Pods[governed]), eval.PodParty(ix, ix.Snapshot.Pods[other])
 	return eval.L4(ix, d, at, with, r.From, r.Protocol).Allowed && eval.L4(ix, d, at, with, r.To, r.Protocol).Allowed
 }
 
 // narrower fails where a sidecar allows a call that it did not allow, and says whether the pod has none.
 func narrower(t *rapid.T, fault string, was, is *model.Index, callee int, k call) (bare bool) {
-	pod := &was.Snapshot.Pods[callee]
+	pod := was.Snapshot.Pods[callee]
 	if !pod.Proxy.Injected {
 		return true
 	}

@@ -3,7 +3,6 @@ package convert
 import (
 	"cmp"
 	"maps"
-	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -22,9 +21,9 @@ const ClusterDomain = "cluster.local"
 type Parts struct {
 	Namespaces  []model.Namespace
 	Services    []model.Service
-	Pods        []model.Pod
+	Pods        []*model.Pod // are not changed: who is told another address is copied
 	Templates   []Template
-	Endpoints   []Endpoint
+	Endpoints   [][]Endpoint // by slice
 	Diagnostics []model.Diagnostic
 }
 
@@ -32,9 +31,10 @@ type Parts struct {
 type World struct {
 	namespaces  []model.Namespace
 	services    []model.Service
-	pods        []model.Pod
+	pods        []*model.Pod
 	diagnostics []model.Diagnostic
 	lacking     bool // some pod said no address of its own
+	claims      claims
 	hosts       func() *hosts
 	// resolved are the ingress rules of the snapshot before with their hosts' spellings, by the first of them as converted, which is not changed after that. Those in
 	// outdated were resolved with other Services.
@@ -45,16 +45,18 @@ type World struct {
 // live pods claim belongs to the newer.
 func NewWorld(p Parts) *World { return (*World)(nil).Next(p) }
 
-// Next is NewWorld after another world, which may be nil: what did not change is the same slice in both.
+// Next is NewWorld after another world, which may be nil: what did not change is the same slice in both, and the same pod.
 func (w *World) Next(p Parts) *World {
 	next := &World{services: p.Services, pods: p.Pods, diagnostics: slices.Clone(p.Diagnostics)}
 	next.addTemplates(p.Templates)
+	sortStable(next.services, func(a, b *model.Service) int {
+		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+	})
+	sortStable(next.pods, func(a, b **model.Pod) int { return comparePods(*a, *b) })
 	next.addEndpoints(p.Endpoints)
-	byName := func(aNamespace, aName, bNamespace, bName string) int {
-		return cmp.Or(strings.Compare(aNamespace, bNamespace), strings.Compare(aName, bName))
+	if w != nil {
+		next.claims.follow(&w.claims)
 	}
-	sortStable(next.services, func(a, b *model.Service) int { return byName(a.Namespace, a.Name, b.Namespace, b.Name) })
-	sortStable(next.pods, func(a, b *model.Pod) int { return byName(a.Namespace, a.Name, b.Namespace, b.Name) })
 	next.settleAddresses()
 	next.addNamespaces(p.Namespaces)
 	if w != nil {
@@ -66,12 +68,19 @@ func (w *World) Next(p Parts) *World {
 	return next
 }
 
+func comparePods(a, b *model.Pod) int {
+	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+}
+
 // inherit takes over what is the same as it was.
 func (w *World) inherit(before *World) {
 	if slices.EqualFunc(w.namespaces, before.namespaces, func(a, b model.Namespace) bool {
 		return a.Name == b.Name && a.Guarded == b.Guarded && maps.Equal(a.Labels, b.Labels)
 	}) {
 		w.namespaces = before.namespaces
+	}
+	if slices.EqualFunc(w.pods, before.pods, func(a, b *model.Pod) bool { return a == b || model.SamePod(a, b) }) {
+		w.pods = before.pods
 	}
 	if sameSlice(w.services, before.services) {
 		w.hosts, w.resolved, w.outdated = before.hosts, before.resolved, before.outdated
@@ -104,11 +113,12 @@ func (w *World) addTemplates(templates []Template) {
 	}
 	listed := w.pods
 	taken := map[string]bool{}
-	for i := range listed {
-		taken[listed[i].Namespace+"/"+listed[i].Name] = true
+	for _, p := range listed {
+		taken[p.Namespace+"/"+p.Name] = true
 	}
-	for _, t := range templates {
-		stands := !slices.ContainsFunc(listed, func(p model.Pod) bool {
+	for i := range templates {
+		t := &templates[i]
+		stands := !slices.ContainsFunc(listed, func(p *model.Pod) bool {
 			return p.Namespace == t.Pod.Namespace && (p.Owner == t.Pod.Name || p.Owner == "" && t.Selector.Matches(labels.Set(p.Labels)))
 		})
 		key := t.Pod.Namespace + "/" + t.Pod.Name
@@ -121,95 +131,8 @@ func (w *World) addTemplates(templates []Template) {
 		}
 		if stands {
 			taken[key] = true
-			w.pods = append(w.pods, t.Pod)
+			w.pods = append(w.pods, &t.Pod)
 		}
-	}
-}
-
-// addEndpoints gives addresses to pods that have none: to the pod that an endpoint names, or to the one template that its Service selects.
-func (w *World) addEndpoints(endpoints []Endpoint) {
-	pods := map[string]*model.Pod{}
-	for i := range w.pods {
-		p := &w.pods[i]
-		// A pod that says its own address knows better than a slice, which may lag.
-		if len(p.Addresses) == 0 && !p.HostNetwork && (p.Template || p.Expected) {
-			pods[p.Namespace+"/"+p.Name] = p
-		}
-	}
-	w.lacking = len(pods) > 0
-	if !w.lacking {
-		return
-	}
-	for _, e := range endpoints {
-		p := pods[e.Namespace+"/"+e.Pod]
-		if e.Pod == "" {
-			p = w.onlyTemplate(e)
-		}
-		if p != nil && pods[p.Namespace+"/"+p.Name] == p && !slices.Contains(p.Addresses, e.Address) {
-			p.Addresses = append(slices.Clone(p.Addresses), e.Address)
-		}
-	}
-}
-
-// onlyTemplate is the template that the endpoint's Service selects, if it is the only one.
-func (w *World) onlyTemplate(e Endpoint) *model.Pod {
-	i := slices.IndexFunc(w.services, func(s model.Service) bool { return s.Namespace == e.Namespace && s.Name == e.Service })
-	if i < 0 || len(w.services[i].Selector) == 0 {
-		return nil
-	}
-	selector := labels.SelectorFromSet(w.services[i].Selector)
-	var only *model.Pod
-	for j := range w.pods {
-		p := &w.pods[j]
-		if p.Namespace != e.Namespace || !p.Template || !selector.Matches(labels.Set(p.Labels)) {
-			continue
-		}
-		if only != nil {
-			return nil
-		}
-		only = p
-	}
-	return only
-}
-
-// settleAddresses leaves each address to one pod. Of two that claim it, the newer holds it: the address of a pod that is gone is given out again
-// before everybody has heard that it is gone. Where neither is newer nobody holds it, since a rule for one must not let the other in.
-func (w *World) settleAddresses() {
-	holders := make(map[netip.Addr]int, len(w.pods))
-	const nobody = -1
-	disputed := map[netip.Addr]bool{}
-	for i := range w.pods {
-		for _, a := range w.pods[i].Addresses {
-			other, claimed := holders[a]
-			switch {
-			case !claimed:
-				holders[a] = i
-				continue
-			case other == nobody:
-			case w.pods[i].Created.After(w.pods[other].Created):
-				holders[a] = i
-			case w.pods[i].Created.Equal(w.pods[other].Created):
-				holders[a] = nobody
-			}
-			disputed[a] = true
-		}
-	}
-	if len(disputed) == 0 {
-		return
-	}
-	for i := range w.pods {
-		p := &w.pods[i]
-		p.Addresses = slices.DeleteFunc(slices.Clone(p.Addresses), func(a netip.Addr) bool {
-			if !disputed[a] || holders[a] == i {
-				return false
-			}
-			w.diagnostics = append(w.diagnostics, model.Diagnostic{
-				Code: "address-taken", Severity: model.SeverityWarning, Object: model.ObjectRef{Kind: "Pod", Namespace: p.Namespace, Name: p.Name},
-				Field: "status.podIPs", Consequence: "another live pod holds " + a.String() + ": no rule knows this pod by it",
-				Remedy: "wait for one of the two pods to end, or correct the address",
-			})
-			return true
-		})
 	}
 }
 
@@ -237,28 +160,36 @@ func (w *World) addNamespaces(listed []model.Namespace) {
 	}
 }
 
-// Snapshot joins a world with policies, whose list it takes over: their hosts learn the spellings of the Services that they name. Not safe for concurrent use.
+// Resolve sorts policies, whose list it takes over, and gives their hosts the spellings of the Services that they name: for snapshots of this world, and of those after it
+// while they have the same Services. Not safe for concurrent use.
+func (w *World) Resolve(policies []model.Policy) []model.Policy {
+	if len(w.resolved) > 2*len(policies) {
+		w.forget(policies)
+	}
+	for i := range policies {
+		w.resolve(&policies[i])
+	}
+	w.outdated = nil
+	sortStable(policies, comparePolicies)
+	return policies
+}
+
+func comparePolicies(a, b *model.Policy) int {
+	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+}
+
+// Snapshot joins a world with policies that were resolved.
 func (w *World) Snapshot(policies []model.Policy, foreign []*networkingv1.NetworkPolicy, mesh model.Mesh, found []model.Diagnostic) *model.Snapshot {
 	s := &model.Snapshot{
 		Mesh: mesh, Namespaces: w.namespaces, Services: w.services, Pods: w.pods, NetworkPolicies: slices.Clone(foreign), Policies: policies,
 		Diagnostics: slices.Concat(w.diagnostics, found),
 	}
-	if len(w.resolved) > 2*len(policies) {
-		w.forget(policies)
-	}
-	for i := range s.Policies {
-		w.resolve(&s.Policies[i])
-	}
-	w.outdated = nil
-	sortPolicies(s)
+	sortNetworkPolicies(s.NetworkPolicies)
 	return s
 }
 
-func sortPolicies(s *model.Snapshot) {
-	sortStable(s.Policies, func(a, b *model.Policy) int {
-		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
-	})
-	sortStable(s.NetworkPolicies, func(a, b **networkingv1.NetworkPolicy) int {
+func sortNetworkPolicies(list []*networkingv1.NetworkPolicy) {
+	sortStable(list, func(a, b **networkingv1.NetworkPolicy) int {
 		return cmp.Or(strings.Compare((*a).Namespace, (*b).Namespace), strings.Compare((*a).Name, (*b).Name))
 	})
 }
@@ -305,10 +236,4 @@ func (w *World) forget(policies []model.Policy) {
 		}
 	}
 	w.resolved = kept
-}
-
-// Equal says whether two worlds say the same.
-func (w *World) Equal(o *World) bool {
-	return slices.EqualFunc(w.pods, o.pods, func(a, b model.Pod) bool { return model.SamePod(&a, &b) }) && reflect.DeepEqual(w.services, o.services) && reflect.DeepEqual(w.namespaces, o.namespaces) &&
-		slices.Equal(w.diagnostics, o.diagnostics)
 }

@@ -39,7 +39,7 @@ func large(namespaces int) *model.Snapshot {
 		}
 		s.Policies = append(s.Policies, p)
 		for i := range pods {
-			s.Pods = append(s.Pods, model.Pod{
+			s.Pods = append(s.Pods, &model.Pod{
 				Namespace: ns, Name: fmt.Sprint(name, "-", i), Owner: name, ServiceAccount: "default", Labels: map[string]string{"app": name, "pod-template-hash": "1"},
 				Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, byte(w >> 8), byte(w), byte(i)})}, Ports: []model.ContainerPort{{Name: "web", Number: 8080, Protocol: model.TCP}},
 			})

@@ -53,7 +53,7 @@ func newComparison(before, after *model.Snapshot, strangers []party, plain netip
 func (c *comparison) l7(requests []model.HTTPRequest) error {
 	ports := []uint16{1, 80, 85, 90, 91, 92, 53, 14999, 15006, 65535}
 	for i := range c.before.Snapshot.Pods {
-		pod := &c.before.Snapshot.Pods[i]
+		pod := c.before.Snapshot.Pods[i]
 		was, is := c.evalBefore.WorkloadOf(pod.Namespace, pod.Name), c.evalAfter.WorkloadOf(pod.Namespace, pod.Name)
 		classes := c.found.Subject(diff.L7, diff.Ingress, c.before.WorkloadOf(pod.Namespace, pod.Name))
 		for _, p := range c.parties {
@@ -101,7 +101,7 @@ func (c *comparison) check(flipping []diff.Class, r *model.HTTPRequest, before, 
 func (c *comparison) l4() error {
 	was, is := kernelOf(c.before), kernelOf(c.after)
 	for i := range c.before.Snapshot.Pods {
-		pod := &c.before.Snapshot.Pods[i]
+		pod := c.before.Snapshot.Pods[i]
 		if pod.HostNetwork {
 			continue
 		}

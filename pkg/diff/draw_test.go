@@ -30,7 +30,7 @@ func world() *model.Snapshot {
 		}}},
 	}
 	add := func(namespace, name, address string, set map[string]string) {
-		p := model.Pod{Namespace: namespace, Name: name, Owner: name, Labels: set, Ports: []model.ContainerPort{
+		p := &model.Pod{Namespace: namespace, Name: name, Owner: name, Labels: set, Ports: []model.ContainerPort{
 			{Name: "web", Number: 80, Protocol: model.TCP}, {Name: "db", Number: 90, Protocol: model.TCP}, {Name: "dns", Number: 53, Protocol: model.UDP},
 		}}
 		if address != "" {
@@ -98,8 +98,7 @@ func drawEdit(t *rapid.T, s *model.Snapshot) *model.Snapshot {
 	case 0:
 		next.NetworkPolicies = nil
 	case 5: // a port's name is another's, or has another number
-		next.Pods = slices.Clone(s.Pods)
-		p := &next.Pods[rapid.IntRange(0, 4).Draw(t, "pod")]
+		p := anotherPod(&next, rapid.IntRange(0, 4).Draw(t, "pod"))
 		p.Ports = slices.Clone(p.Ports)
 		p.Ports[rapid.IntRange(0, 2).Draw(t, "port")] = rapid.SampledFrom([]model.ContainerPort{
 			{Name: "db", Number: 92, Protocol: model.TCP}, {Name: "web", Number: 90, Protocol: model.TCP}, {Name: "dns", Number: 54, Protocol: model.UDP}, {Name: "x", Number: 90, Protocol: model.TCP},
@@ -109,8 +108,7 @@ func drawEdit(t *rapid.T, s *model.Snapshot) *model.Snapshot {
 	case 1:
 		next.NetworkPolicies = append(slices.Clone(s.NetworkPolicies), drawNetworkPolicy(t, "m"))
 	case 2: // a pod is labelled anew
-		next.Pods = slices.Clone(s.Pods)
-		next.Pods[rapid.IntRange(0, 3).Draw(t, "pod")].Labels = map[string]string{"app": "b", "tier": rapid.SampledFrom([]string{"1", "2", "3"}).Draw(t, "tier")}
+		anotherPod(&next, rapid.IntRange(0, 3).Draw(t, "pod")).Labels = map[string]string{"app": "b", "tier": rapid.SampledFrom([]string{"1", "2", "3"}).Draw(t, "tier")}
 	case 3: // a namespace is labelled anew
 		next.Namespaces = []model.Namespace{{Name: "shop", Labels: map[string]string{nameLabel: "shop"}}, {Name: "web", Labels: map[string]string{nameLabel: "web", "team": "a"}}}
 	case 4: // a port speaks otherwise
@@ -256,4 +254,12 @@ func drawNetworkPorts(t *rapid.T) []networkingv1.NetworkPolicyPort {
 	return rapid.SliceOfN(rapid.SampledFrom([]networkingv1.NetworkPolicyPort{
 		{Port: number(80)}, {Protocol: &tcp, Port: number(80), EndPort: &end}, {Protocol: &udp}, {Port: name("db")}, {Protocol: &udp, Port: name("dns")}, {Protocol: &tcp, Port: name("none")},
 	}), 0, 2).Draw(t, "ports")
+}
+
+// anotherPod puts a copy in the place of a pod, to be changed.
+func anotherPod(s *model.Snapshot, i int) *model.Pod {
+	p := *s.Pods[i]
+	s.Pods = slices.Clone(s.Pods)
+	s.Pods[i] = &p
+	return &p
 }

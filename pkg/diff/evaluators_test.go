@@ -41,7 +41,7 @@ func unknown(n int) netip.Addr {
 func standing(s *model.Snapshot) []party {
 	var out []party
 	for i := range s.Pods {
-		if p := &s.Pods[i]; !p.HostNetwork {
+		if p := s.Pods[i]; !p.HostNetwork {
 			address := unknown(1000 + i)
 			if len(p.Addresses) > 0 {
 				address = p.Addresses[0]
@@ -106,13 +106,14 @@ func with(s *model.Snapshot, parties []party) *model.Snapshot {
 		}
 		if p.stands {
 			for i := range out.Pods {
-				if o := &out.Pods[i]; o.Namespace+"/"+o.Name == p.name {
+				if o := *out.Pods[i]; o.Namespace+"/"+o.Name == p.name {
 					o.Addresses = []netip.Addr{p.address}
+					out.Pods[i] = &o
 				}
 			}
 			continue
 		}
-		out.Pods = append(out.Pods, model.Pod{Namespace: p.namespace, Name: p.name[len(p.namespace)+1:], Labels: p.labels, Addresses: []netip.Addr{p.address}})
+		out.Pods = append(out.Pods, &model.Pod{Namespace: p.namespace, Name: p.name[len(p.namespace)+1:], Labels: p.labels, Addresses: []netip.Addr{p.address}})
 		if !slices.ContainsFunc(out.Namespaces, func(ns model.Namespace) bool { return ns.Name == p.namespace }) {
 			set := labels.Merge(p.nsLabels, labels.Set{nameLabel: p.namespace})
 			out.Namespaces = append(out.Namespaces, model.Namespace{Name: p.namespace, Labels: set})
@@ -148,7 +149,7 @@ type judge struct{ known map[string]bool }
 
 func (j *judge) verdict(action model.Action, m model.HTTPMatch, r *model.HTTPRequest) model.Verdict {
 	ix := model.NewIndex(&model.Snapshot{
-		Pods: []model.Pod{{Namespace: "n", Name: "p", Labels: map[string]string{"app": "p"}}},
+		Pods: []*model.Pod{{Namespace: "n", Name: "p", Labels: map[string]string{"app": "p"}}},
 		Services: []model.Service{{Namespace: "n", Name: "p", Selector: map[string]string{"app": "p"}, Ports: []model.ServicePort{
 			{Name: "http", Protocol: model.TCP, TargetPort: 80},
 		}}},

@@ -280,7 +280,7 @@ func TestWorkloadsThatComeAndGo(t *testing.T) {
 	t.Parallel()
 	after := withPolicies(cart(model.Allow))
 	after.Pods = slices.Clone(after.Pods[1:])
-	after.Pods = append(after.Pods, model.Pod{Namespace: "web", Name: "new-1", Owner: "new", Labels: map[string]string{"app": "a"}})
+	after.Pods = append(after.Pods, &model.Pod{Namespace: "web", Name: "new-1", Owner: "new", Labels: map[string]string{"app": "a"}})
 	r := compare(withPolicies(cart(model.Allow)), after)
 	if len(r.Flips) > 0 || !slices.Equal(r.Added, []string{"web/new"}) || !slices.Equal(r.Removed, []string{"shop/cart"}) {
 		t.Errorf("%+v", r)

@@ -22,13 +22,12 @@ func town(edit func(*model.Snapshot), policies ...model.Policy) *model.Index {
 	ix, _ := world(policies...)
 	s := *ix.Snapshot
 	s.Namespaces = []model.Namespace{{Name: "shop", Labels: map[string]string{"team": "shop"}}, {Name: "web", Labels: map[string]string{"team": "web"}}}
-	s.Pods = append([]model.Pod(nil), s.Pods...)
 	s.Pods[0].Labels = map[string]string{"app": "cart", v1alpha1.LabelProxy: v1alpha1.ProxyInjected}
 	s.Pods[0].Proxy.Injected = true
 	s.Pods = append(s.Pods,
-		model.Pod{Namespace: "web", Name: "front-2", Labels: map[string]string{"app": "front"}, Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.3")}},
-		model.Pod{Namespace: "web", Name: "agent", Labels: map[string]string{"app": "front"}, HostNetwork: true},
-		model.Pod{Namespace: "shop", Name: "planned", Labels: map[string]string{"app": "front"}, Template: true},
+		&model.Pod{Namespace: "web", Name: "front-2", Labels: map[string]string{"app": "front"}, Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.3")}},
+		&model.Pod{Namespace: "web", Name: "agent", Labels: map[string]string{"app": "front"}, HostNetwork: true},
+		&model.Pod{Namespace: "shop", Name: "planned", Labels: map[string]string{"app": "front"}, Template: true},
 	)
 	if edit != nil {
 		edit(&s)
@@ -39,7 +38,7 @@ func town(edit func(*model.Snapshot), policies ...model.Policy) *model.Index {
 func party(t *testing.T, ix *model.Index, namespace, name string) eval.Party {
 	t.Helper()
 	for i := range ix.Snapshot.Pods {
-		if p := &ix.Snapshot.Pods[i]; p.Namespace == namespace && p.Name == name {
+		if p := ix.Snapshot.Pods[i]; p.Namespace == namespace && p.Name == name {
 			return eval.PodParty(ix, p)
 		}
 	}
@@ -114,7 +113,7 @@ func TestNearestMiss(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			ix := town(func(s *model.Snapshot) {
-				s.Pods = append(s.Pods, model.Pod{Namespace: "shop", Name: "cart-2", Labels: map[string]string{"app": "other"}, Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.9")}})
+				s.Pods = append(s.Pods, &model.Pod{Namespace: "shop", Name: "cart-2", Labels: map[string]string{"app": "other"}, Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.9")}})
 			}, c.policy)
 			from := eval.PartyAt(ix, stranger)
 			if c.from != [2]string{} {

@@ -19,7 +19,7 @@ var (
 // world is one callee on port 8080 (HTTP) and 5432 (TCP), a friend, and the policies of a case.
 func world(policies ...model.Policy) (*model.Index, *model.Workload) {
 	ix := model.NewIndex(&model.Snapshot{
-		Pods: []model.Pod{
+		Pods: []*model.Pod{
 			{
 				Namespace: "shop", Name: "cart-1", Labels: map[string]string{"app": "cart"}, Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.1")},
 				Ports: []model.ContainerPort{{Name: "web", Number: 8080, Protocol: model.TCP}, {Name: "db", Number: 5432, Protocol: model.TCP}},

@@ -226,9 +226,9 @@ func (d *decoder) convert(object runtime.Object) {
 	case *corev1.Pod:
 		pod, found := convert.Pod(o)
 		d.take(found)
-		d.parts.Pods = append(d.parts.Pods, pod)
+		d.parts.Pods = append(d.parts.Pods, &pod)
 	case *discoveryv1.EndpointSlice:
-		d.parts.Endpoints = append(d.parts.Endpoints, convert.EndpointSlice(o)...)
+		d.parts.Endpoints = append(d.parts.Endpoints, convert.EndpointSlice(o))
 	case *networkingv1.NetworkPolicy:
 		if o.Namespace == "" {
 			o.Namespace = corev1.NamespaceDefault

@@ -237,7 +237,7 @@ func join(files map[string]*contents, count generations, reuse *convert.World) (
 	if world == nil {
 		world = convert.NewWorld(parts)
 	}
-	r.Snapshot = world.Snapshot(policies, foreign, mesh, r.Notices)
+	r.Snapshot = world.Snapshot(world.Resolve(policies), foreign, mesh, r.Notices)
 	return world, r
 }
 

@@ -20,15 +20,15 @@ type source struct{ snapshot *model.Snapshot }
 func (s source) Snapshot() (*model.Snapshot, bool) { return s.snapshot, s.snapshot != nil }
 
 func world(guarded bool, policies ...model.Policy) source {
-	pod := func(name, address string) model.Pod {
-		return model.Pod{Namespace: "shop", Name: name, Owner: name, Labels: map[string]string{"app": name}, Addresses: []netip.Addr{netip.MustParseAddr(address)}}
+	pod := func(name, address string) *model.Pod {
+		return &model.Pod{Namespace: "shop", Name: name, Owner: name, Labels: map[string]string{"app": name}, Addresses: []netip.Addr{netip.MustParseAddr(address)}}
 	}
 	return source{&model.Snapshot{
 		Namespaces: []model.Namespace{{Name: "shop", Labels: map[string]string{"kubernetes.io/metadata.name": "shop"}, Guarded: guarded}},
 		Services: []model.Service{{Namespace: "shop", Name: "cart", Selector: map[string]string{"app": "cart"}, Ports: []model.ServicePort{
 			{Name: "http", Port: 80, TargetPort: 80, Protocol: model.TCP},
 		}}},
-		Pods: []model.Pod{pod("cart", "10.0.0.1"), pod("front", "10.0.0.2")}, Policies: policies,
+		Pods: []*model.Pod{pod("cart", "10.0.0.1"), pod("front", "10.0.0.2")}, Policies: policies,
 	}}
 }
 

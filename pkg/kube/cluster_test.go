@@ -158,7 +158,7 @@ func (s *story) told(snapshot *model.Snapshot) error {
 			return fmt.Errorf("pod %s is there, want %s", name, s.pod())
 		}
 	}
-	if !slices.ContainsFunc(snapshot.Pods, func(p model.Pod) bool { return p.Name == s.pod() }) {
+	if !slices.ContainsFunc(snapshot.Pods, func(p *model.Pod) bool { return p.Name == s.pod() }) {
 		return fmt.Errorf("there is no pod %s", s.pod())
 	}
 	for i := range snapshot.Policies {
@@ -256,14 +256,14 @@ func missing(v *view, s *model.Snapshot) []string {
 	is := func(namespace, name string) bool { return namespace == v.c.namespace && name == marker }
 	inCrowd := 0
 	for i := range s.Pods {
-		if p := &s.Pods[i]; p.Namespace == v.c.namespace && strings.HasPrefix(p.Name, "crowd-") {
+		if p := s.Pods[i]; p.Namespace == v.c.namespace && strings.HasPrefix(p.Name, "crowd-") {
 			inCrowd++
 		}
 	}
 	var out []string
 	for kind, found := range map[string]bool{
 		"namespace":     slices.ContainsFunc(s.Namespaces, func(n model.Namespace) bool { return n.Name == v.c.namespace && len(n.Labels) > 0 }),
-		"pod":           slices.ContainsFunc(s.Pods, func(p model.Pod) bool { return is(p.Namespace, p.Name) }),
+		"pod":           slices.ContainsFunc(s.Pods, func(p *model.Pod) bool { return is(p.Namespace, p.Name) }),
 		"crowd":         inCrowd == crowd,
 		"service":       slices.ContainsFunc(s.Services, func(x model.Service) bool { return is(x.Namespace, x.Name) }),
 		"policy":        slices.ContainsFunc(s.Policies, func(p model.Policy) bool { return is(p.Namespace, p.Name) }),

@@ -44,6 +44,14 @@ func (p *plane) addPod() {
 	}
 }
 
+// addPodOfNoNote adds a pod to a workload that no policy names as a caller.
+func (p *plane) addPodOfNoNote() {
+	p.n++
+	if err := p.pods.Add(bigPod("ns-01", "app-03", fmt.Sprintf("10.201.%d.%d", p.n/250%250, p.n%250), 10+p.n%100)); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
 // BenchmarkRebuild measures what an event costs until every proxy can be served what follows from it, with 10,000 pods of 1,000 workloads and 1,000 policies.
 func BenchmarkRebuild(b *testing.B) {
 	b.Run("cold", func(b *testing.B) {
@@ -54,7 +62,7 @@ func BenchmarkRebuild(b *testing.B) {
 			s.world = nil
 		}
 	})
-	for name, edit := range map[string]func(*plane){"one policy": (*plane).editPolicy, "one pod": (*plane).addPod} {
+	for name, edit := range map[string]func(*plane){"one policy": (*plane).editPolicy, "one pod": (*plane).addPod, "one pod of no note": (*plane).addPodOfNoNote} {
 		for _, namespaces := range []int{5, 50} {
 			b.Run(fmt.Sprintf("%s of %d pods", name, 200*namespaces), func(b *testing.B) {
 				p := newPlane(b, namespaces)

@@ -59,10 +59,13 @@ type Source struct {
 	// The services that the world was made from, as rows and as values.
 	serviceRows []*model.Service
 	serviceList []model.Service
+	// The policies of the snapshot, as rows and as they were resolved, and the Services that they were resolved with.
+	policyRows   []*Policy
+	policyList   []model.Policy
+	resolvedWith []model.Service
 	// One default for all snapshots: what did not change is the same in each.
 	defaultMesh model.Mesh
 	goodMesh    *model.Mesh
-	snapshot    *model.Snapshot
 	problems    []model.Diagnostic
 }
 
@@ -255,11 +258,9 @@ func (s *Source) Snapshot() (*model.Snapshot, bool) {
 		return nil, false
 	}
 	s.readWorld()
-	rows := s.policies.all()
-	policies := make([]model.Policy, 0, len(rows))
+	s.readPolicies()
 	var found []model.Diagnostic
-	for _, p := range rows {
-		policies = append(policies, p.Policy)
+	for _, p := range s.policyRows {
 		found = append(found, p.Diagnostics...)
 	}
 	found = append(found, s.problems...)
@@ -269,8 +270,7 @@ func (s *Source) Snapshot() (*model.Snapshot, bool) {
 			foreign = append(foreign, *np)
 		}
 	}
-	s.snapshot = s.world.Snapshot(policies, foreign, *s.goodMesh, found)
-	return s.snapshot, true
+	return s.world.Snapshot(s.policyList, foreign, *s.goodMesh, found), true
 }
 
 // Mesh are the settings that are in force; false until they were read once.
@@ -317,21 +317,33 @@ func (s *Source) readWorld() {
 	if !slices.Equal(services, s.serviceRows) {
 		s.serviceRows, s.serviceList = services, s.services.list()
 	}
-	pods := s.pods.all()
-	parts := convert.Parts{Namespaces: s.namespaces.list(), Services: s.serviceList, Pods: make([]model.Pod, 0, len(pods))}
-	for _, p := range pods {
-		parts.Pods = append(parts.Pods, p.Pod)
+	parts := convert.Parts{Namespaces: s.namespaces.list(), Services: s.serviceList, Pods: make([]*model.Pod, 0, s.pods.size()+1), Endpoints: s.slices.list()}
+	s.pods.each(func(p *pod) {
+		parts.Pods = append(parts.Pods, &p.Pod)
 		parts.Diagnostics = append(parts.Diagnostics, p.found...)
-	}
-	for _, endpoints := range s.slices.all() {
-		parts.Endpoints = append(parts.Endpoints, *endpoints...)
-	}
+	})
 	slices.SortFunc(parts.Diagnostics, func(a, b model.Diagnostic) int { return cmp.Compare(a.String(), b.String()) })
-	world := s.world.Next(parts)
-	if s.world != nil && !worldDirty && world.Equal(s.world) {
+	s.world = s.world.Next(parts)
+}
+
+// readPolicies resolves the policies anew if any of them changed, or the Services whose spellings their hosts have. A status that was written makes another row, and no
+// other policy.
+func (s *Source) readPolicies() {
+	rows := s.policies.all()
+	same := s.policyList != nil && sameSlice(s.serviceList, s.resolvedWith) && slices.EqualFunc(rows, s.policyRows, func(a, b *Policy) bool { return a == b || model.SamePolicy(&a.Policy, &b.Policy) })
+	s.policyRows = rows
+	if same {
 		return
 	}
-	s.world = world
+	list := make([]model.Policy, 0, len(rows))
+	for _, p := range rows {
+		list = append(list, p.Policy)
+	}
+	s.policyList, s.resolvedWith = s.world.Resolve(list), s.serviceList
+}
+
+func sameSlice[T any](a, b []T) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 // Load reads a cluster once.

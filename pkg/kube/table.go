@@ -231,6 +231,15 @@ func (t *table[T]) all() []*T {
 	return t.rows
 }
 
+// each calls f with each row by name; f must ask nothing of the table.
+func (t *table[T]) each(f func(*T)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, r := range t.rows {
+		f(r)
+	}
+}
+
 // list returns the values by name.
 func (t *table[T]) list() []T {
 	rows := t.all()

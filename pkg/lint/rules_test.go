@@ -24,7 +24,7 @@ func callers(ix *model.Index) []eval.Party {
 		out = append(out, eval.PartyAt(ix, netip.MustParseAddr(a)))
 	}
 	for i := range ix.Snapshot.Pods {
-		if p := &ix.Snapshot.Pods[i]; !p.HostNetwork {
+		if p := ix.Snapshot.Pods[i]; !p.HostNetwork {
 			out = append(out, eval.PodParty(ix, p))
 		}
 	}

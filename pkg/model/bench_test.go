@@ -22,7 +22,7 @@ func large() *model.Snapshot {
 		p := model.Policy{PolicyRef: model.PolicyRef{Namespace: fmt.Sprint("ns-", w%50), Name: fmt.Sprint("p-", w)}, Selector: selector("app", fmt.Sprint("app-", w%100))}
 		s.Policies = append(s.Policies, p)
 		for i := range 10 {
-			s.Pods = append(s.Pods, model.Pod{
+			s.Pods = append(s.Pods, &model.Pod{
 				Namespace: fmt.Sprint("ns-", w%50), Name: fmt.Sprintf("app-%d-%d", w, i), Owner: fmt.Sprint("app-", w), ServiceAccount: "default",
 				Labels:    map[string]string{"app": fmt.Sprint("app-", w%100), "version": fmt.Sprint("v", w), "pod-template-hash": fmt.Sprint(w)},
 				Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, byte(w >> 8), byte(w), byte(i)})},

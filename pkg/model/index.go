@@ -20,13 +20,13 @@ type Index struct {
 
 // NewIndex is an Indexer's first Index, where there is no other.
 func NewIndex(s *Snapshot) *Index {
-	return &Index{s, newGrouping(s, namedPerPodLabels(s), nil, func(p *Pod) *Pod { return p })}
+	return &Index{s, newGrouping(s, namedPerPodLabels(s), nil)}
 }
 
 // WorkloadOf returns the workload of a pod, or nil.
 func (g *Grouping) WorkloadOf(namespace, pod string) *Workload {
 	if ns := g.namespaces[namespace]; ns != nil {
-		return ns.byPod()[pod]
+		return ns.workloadOf(pod)
 	}
 	return nil
 }

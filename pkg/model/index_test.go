@@ -12,8 +12,8 @@ import (
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
-func pod(name, address string, set map[string]string) model.Pod {
-	return model.Pod{
+func pod(name, address string, set map[string]string) *model.Pod {
+	return &model.Pod{
 		Namespace: "shop", Name: name, Owner: "cart", Labels: set, ServiceAccount: "cart", Addresses: []netip.Addr{netip.MustParseAddr(address)},
 		Ports: []model.ContainerPort{{Name: "web", Number: 8080, Protocol: model.TCP}, {Number: 53, Protocol: model.UDP}},
 	}
@@ -28,7 +28,7 @@ func TestPodsOfOneTemplateAreOneWorkload(t *testing.T) {
 	t.Parallel()
 	a := pod("cart-1", "10.0.0.1", map[string]string{"app": "cart", "pod-template-hash": "1"})
 	b := pod("cart-2", "10.0.0.2", map[string]string{"app": "cart", "pod-template-hash": "2"})
-	both := model.NewIndex(&model.Snapshot{Pods: []model.Pod{a, b}})
+	both := model.NewIndex(&model.Snapshot{Pods: []*model.Pod{a, b}})
 	if len(both.Workloads) != 1 {
 		t.Fatalf("got %d workloads, want 1", len(both.Workloads))
 	}
@@ -36,7 +36,7 @@ func TestPodsOfOneTemplateAreOneWorkload(t *testing.T) {
 	if len(w.Addresses) != 2 || w.Name != "cart" {
 		t.Errorf("got name %q and addresses %v", w.Name, w.Addresses)
 	}
-	if one := model.NewIndex(&model.Snapshot{Pods: []model.Pod{a}}).Workloads[0]; one.Key != w.Key {
+	if one := model.NewIndex(&model.Snapshot{Pods: []*model.Pod{a}}).Workloads[0]; one.Key != w.Key {
 		t.Errorf("the key changed with the number of pods: %q and %q", one.Key, w.Key)
 	}
 	if _, ok := w.Port(53); ok {
@@ -47,7 +47,7 @@ func TestPodsOfOneTemplateAreOneWorkload(t *testing.T) {
 // A label that differs from pod to pod tells workloads apart as soon as any selector names it: else a policy could not select by it.
 func TestNamedLabelsTellWorkloadsApart(t *testing.T) {
 	t.Parallel()
-	pods := []model.Pod{
+	pods := []*model.Pod{
 		pod("cart-1", "10.0.0.1", map[string]string{"pod-template-hash": "1"}),
 		pod("cart-2", "10.0.0.2", map[string]string{"pod-template-hash": "2"}),
 	}
@@ -84,7 +84,7 @@ func TestPortProtocol(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			ix := model.NewIndex(&model.Snapshot{Pods: []model.Pod{pod("cart-1", "10.0.0.1", map[string]string{"app": "cart"})}, Services: c.services})
+			ix := model.NewIndex(&model.Snapshot{Pods: []*model.Pod{pod("cart-1", "10.0.0.1", map[string]string{"app": "cart"})}, Services: c.services})
 			got, ok := ix.Workloads[0].Port(8080)
 			if !ok || got.Protocol != c.want || got.Conflict != c.conflict {
 				t.Errorf("got %+v", got)
@@ -96,14 +96,14 @@ func TestPortProtocol(t *testing.T) {
 // A peer's selectors are ANDed; without a namespace selector it stays in the policy's namespace; a host-network pod is nobody.
 func TestPeerWorkloads(t *testing.T) {
 	t.Parallel()
-	named := func(namespace, name string, set map[string]string) model.Pod {
-		return model.Pod{Namespace: namespace, Name: name, Labels: set}
+	named := func(namespace, name string, set map[string]string) *model.Pod {
+		return &model.Pod{Namespace: namespace, Name: name, Labels: set}
 	}
 	host := named("web", "host", map[string]string{"app": "front"})
 	host.HostNetwork = true
 	ix := model.NewIndex(&model.Snapshot{
 		Namespaces: []model.Namespace{{Name: "web", Labels: map[string]string{"team": "web", "kubernetes.io/metadata.name": "web"}}},
-		Pods: []model.Pod{
+		Pods: []*model.Pod{
 			named("shop", "front", map[string]string{"app": "front"}), named("web", "front", map[string]string{"app": "front", v1alpha1.LabelServiceAccount: "fr.nt"}),
 			named("web", "batch", map[string]string{"app": "batch"}), host,
 		},
@@ -149,7 +149,7 @@ func TestServiceAccountLabel(t *testing.T) {
 // A policy edit keeps the grouping; a selector that comes to name a per-pod label, or another list of pods, makes it anew.
 func TestIndexerGroupsAnewOnlyWhenItMust(t *testing.T) {
 	t.Parallel()
-	first := &model.Snapshot{Pods: []model.Pod{
+	first := &model.Snapshot{Pods: []*model.Pod{
 		pod("cart-1", "10.0.0.1", map[string]string{"pod-template-hash": "1"}), pod("cart-2", "10.0.0.2", map[string]string{"pod-template-hash": "2"}),
 	}}
 	var x model.Indexer

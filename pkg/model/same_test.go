@@ -74,7 +74,7 @@ func TestWhatDoesNotChangeStaysTheSame(t *testing.T) {
 	s := &Snapshot{Namespaces: []Namespace{{Name: "a", Labels: map[string]string{"team": "x"}}, {Name: "b"}}}
 	for i := range workloads {
 		for _, namespace := range []string{"a", "b"} {
-			s.Pods = append(s.Pods, Pod{
+			s.Pods = append(s.Pods, &Pod{
 				Namespace: namespace, Name: fmt.Sprint("pod-", i), Owner: fmt.Sprint("app-", i), Labels: map[string]string{"app": fmt.Sprint(i)},
 				Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, namespace[0], 0, byte(i)})},
 			})
@@ -90,10 +90,10 @@ func TestWhatDoesNotChangeStaysTheSame(t *testing.T) {
 	was := selections.Of(before)
 
 	scaled := *s
-	scaled.Pods = append([]Pod(nil), s.Pods...)
-	p := s.Pods[0]
+	scaled.Pods = append([]*Pod(nil), s.Pods...)
+	p := *s.Pods[0]
 	p.Name, p.Addresses = "pod-more", []netip.Addr{netip.MustParseAddr("10.1.1.1")}
-	scaled.Pods = append(scaled.Pods, p)
+	scaled.Pods = append(scaled.Pods, &p)
 	after := x.Index(&scaled)
 	gone, come := after.Since(before.Grouping)
 	if len(gone) != 1 || len(come) != 1 || gone[0].Name != "app-0" || come[0].Name != "app-0" || len(come[0].Pods) != 2 || come[0].Key != gone[0].Key {

@@ -13,7 +13,7 @@ type Snapshot struct {
 	Mesh            Mesh
 	Namespaces      []Namespace
 	Services        []Service
-	Pods            []Pod
+	Pods            []*Pod
 	Policies        []Policy
 	NetworkPolicies []*networkingv1.NetworkPolicy // those that pilot-lite did not make
 	Diagnostics     []Diagnostic                  // what the source found while converting

@@ -170,6 +170,27 @@ func signature(p *Pod, shared map[string]string, ports []WorkloadPort) string {
 	return string(strconv.AppendBool(append(b, '|'), p.Proxy.Injected))
 }
 
+// newWorkload makes a workload of pods that share a signature.
+func newWorkload(sig string, pods []*Pod, services []Service, named map[string]bool) *Workload {
+	first := pods[0]
+	w := &Workload{
+		Key: workloadKey(first, sig), Namespace: first.Namespace, Name: displayName(first), ServiceAccount: first.ServiceAccount,
+		Labels: sharedLabels(first.Labels, named), Proxy: first.Proxy, HostNetwork: first.HostNetwork, Ports: podPorts(first, services), Pods: pods,
+	}
+	for _, p := range pods {
+		w.Addresses = append(w.Addresses, p.Addresses...)
+	}
+	slices.SortFunc(w.Addresses, netip.Addr.Compare)
+	w.Addresses = slices.Compact(w.Addresses)
+	return w
+}
+
+// workloadKey is the key of the workload of a pod, which is the same for all pods of a signature.
+func workloadKey(p *Pod, sig string) string {
+	sum := sha256.Sum256([]byte(sig))
+	return p.Namespace + "/" + displayName(p) + "/" + hex.EncodeToString(sum[:8])
+}
+
 // selects says whether a non-empty Service selector, which knows equality only, selects a pod.
 func selects(selector, set map[string]string) bool {
 	for k, v := range selector {

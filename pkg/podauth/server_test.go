@@ -156,14 +156,14 @@ func cacheOf(t testing.TB, uids map[string]string) *xds.Cache {
 
 func updateOf(t testing.TB, uids map[string]string) xds.Update {
 	t.Helper()
-	u := xds.Update{Workloads: map[string][]*xds.Resource{}, Nodes: map[string]xds.Node{}}
+	u := xds.Update{Workloads: map[string][]*xds.Resource{}, Nodes: map[string][]xds.Node{}}
 	for node, uid := range uids {
 		r, err := xds.NewResource(&clusterv3.Cluster{Name: node}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		u.Workloads[node] = []*xds.Resource{r}
-		u.Nodes[node] = xds.Node{ID: node, UID: uid, Workload: node}
+		u.Nodes[node] = []xds.Node{{ID: node, UID: uid}}
 	}
 	return u
 }

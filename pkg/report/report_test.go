@@ -106,9 +106,9 @@ func (r *replica) set(t *testing.T, generation int64, pods ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := xds.Update{Workloads: map[string][]*xds.Resource{"w": {resource}}, Nodes: map[string]xds.Node{}}
+	u := xds.Update{Workloads: map[string][]*xds.Resource{"w": {resource}}, Nodes: map[string][]xds.Node{}}
 	for _, pod := range pods {
-		u.Nodes[pod] = xds.Node{ID: pod, UID: "uid of " + pod, Workload: "w"}
+		u.Nodes["w"] = append(u.Nodes["w"], xds.Node{ID: pod, UID: "uid of " + pod})
 	}
 	r.cache.Set(u)
 }

@@ -19,7 +19,7 @@ type world struct {
 	t       *testing.T
 	now     time.Time
 	tracker *status.Tracker
-	pods    []model.Pod
+	pods    []*model.Pod
 	policy  status.Policy
 	stands  status.Companions
 	last    v1alpha1.L7PolicyStatus
@@ -36,7 +36,7 @@ func newWorld(t *testing.T, pods int) *world {
 	}, stands: status.Companions{Stand: true, Generation: 3}}
 	for i := range pods {
 		name := fmt.Sprintf("cart-%d", i)
-		w.pods = append(w.pods, model.Pod{
+		w.pods = append(w.pods, &model.Pod{
 			Namespace: "shop", Name: name, UID: "uid of " + name, Labels: map[string]string{"app": "cart"}, Expected: true, Created: start.Add(-time.Hour),
 			Proxy: model.ProxySettings{Injected: true},
 		})
@@ -301,7 +301,7 @@ func TestOnlyWhatChangedIsLookedAt(t *testing.T) {
 	tracker := status.NewTracker(start)
 	snapshot := &model.Snapshot{}
 	for _, app := range []string{"a", "b"} {
-		snapshot.Pods = append(snapshot.Pods, model.Pod{
+		snapshot.Pods = append(snapshot.Pods, &model.Pod{
 			Namespace: "shop", Name: app, UID: app, Labels: map[string]string{"app": app}, Expected: true, Proxy: model.ProxySettings{Injected: true},
 		})
 		snapshot.Policies = append(snapshot.Policies, model.Policy{PolicyRef: model.PolicyRef{Namespace: "shop", Name: app, UID: app, Generation: 1}, Selector: labels.SelectorFromSet(labels.Set{"app": app})})

@@ -22,7 +22,7 @@ func bigWorld() *model.Snapshot {
 		for w := range workloads {
 			app := fmt.Sprintf("app-%02d", w)
 			for p := range pods {
-				s.Pods = append(s.Pods, model.Pod{
+				s.Pods = append(s.Pods, &model.Pod{
 					Namespace: namespace, Name: fmt.Sprintf("%s-%d", app, p), Owner: app, ServiceAccount: app, Expected: true,
 					Labels:    map[string]string{"app": app, "version": "v1", "pod-template-hash": "5d4f", "policy.pilot-lite.io/service-account": app},
 					Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, byte(n), byte(w), byte(p)})},
@@ -67,9 +67,9 @@ func edited(s *model.Snapshot, i int) *model.Snapshot {
 // scaled is a snapshot in which one workload has a pod more.
 func scaled(s *model.Snapshot, i int) *model.Snapshot {
 	next := *s
-	p := s.Pods[5000]
+	p := *s.Pods[5000]
 	p.Name, p.Addresses = fmt.Sprintf("%s-more-%d", p.Name, i), []netip.Addr{netip.AddrFrom4([4]byte{10, 200, byte(i >> 8), byte(i)})}
-	next.Pods = slices.Insert(slices.Clone(s.Pods), 5001, p)
+	next.Pods = slices.Insert(slices.Clone(s.Pods), 5001, &p)
 	return &next
 }
 

@@ -22,7 +22,7 @@ type boundApps struct {
 	web             *httpApp
 	db              *tcpApp
 	webPort, dbPort netip.AddrPort
-	callee          model.Pod
+	callee          *model.Pod
 }
 
 func startBoundApps(t *testing.T) *boundApps {

@@ -43,7 +43,7 @@ func from(pod *netnstest.Pod, source string) caller {
 }
 
 // capturedCart is cart at the pod's addresses.
-func capturedCart(change func(*model.Pod)) model.Pod {
+func capturedCart(change func(*model.Pod)) *model.Pod {
 	return cart(func(p *model.Pod) {
 		p.Addresses = []netip.Addr{addr(netnstest.PodIPv4), addr(netnstest.PodIPv6)}
 		if change != nil {
@@ -101,7 +101,7 @@ func testCapturedGoverned(t *testing.T, from outside) {
 	db := startTCPApp(t, ":5432", "welcome\n")
 	other := startTCPApp(t, ":7777", "undeclared\n")
 	ix := model.NewIndex(&model.Snapshot{
-		Pods:     []model.Pod{capturedCart(nil), client("friend", netnstest.FriendIPv4), client("stranger", netnstest.StrangerIPv4)},
+		Pods:     []*model.Pod{capturedCart(nil), client("friend", netnstest.FriendIPv4), client("stranger", netnstest.StrangerIPv4)},
 		Services: world(cart(nil)).Snapshot.Services,
 		Policies: []model.Policy{policy("friends", model.Allow, model.Rule{Name: "all", Peers: friends()})},
 	})

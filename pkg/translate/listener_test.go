@@ -11,7 +11,7 @@ import (
 	"github.com/pilot-lite/pilot-lite/pkg/translate/rbac"
 )
 
-func listenerOf(t *testing.T, callee model.Pod) *listenerv3.Listener {
+func listenerOf(t *testing.T, callee *model.Pod) *listenerv3.Listener {
 	t.Helper()
 	for _, r := range resourcesOf(t, new(translate.Translator), world(callee)) {
 		if l, ok := r.Message.(*listenerv3.Listener); ok {

@@ -67,7 +67,7 @@ func anyPolicies(t *rapid.T) []model.Policy {
 	return out
 }
 
-func anyCallee(t *rapid.T) model.Pod {
+func anyCallee(t *rapid.T) *model.Pod {
 	return cart(func(p *model.Pod) {
 		if rapid.Bool().Draw(t, "bound") {
 			p.Proxy.Bound = []model.BoundPort{

@@ -50,6 +50,9 @@ type Translator struct {
 	netpol    netpol.Builder
 
 	selections model.Selections
+	listed     []*model.Selection // what refs and selected list
+	refs       []model.PolicyRef
+	selected   [][]*model.Workload
 	grouping   *model.Grouping // of the snapshot before
 	policies   map[*model.Policy]*policyState
 	workloads  map[*model.Workload]*workloadState
@@ -60,15 +63,11 @@ type Translator struct {
 // Translate builds the output of a snapshot.
 func (t *Translator) Translate(ix *model.Index) *Output {
 	t.round++
-	r := &run{translator: t, ix: ix}
+	r := &run{translator: t, ix: ix, parts: make([]findings, 0, len(t.reported.parts)+1)}
 	selections := t.selections.Of(ix)
-	out := &Output{
-		Workloads: make([]WorkloadOutput, 0, len(ix.Workloads)), Policies: make([]model.PolicyRef, 0, len(selections)), Selected: make([][]*model.Workload, 0, len(selections)),
-	}
 	r.readPolicies(selections)
-	for _, s := range selections {
-		out.Policies, out.Selected = append(out.Policies, s.PolicyRef), append(out.Selected, s.Workloads)
-	}
+	t.list(selections)
+	out := &Output{Workloads: make([]WorkloadOutput, 0, len(ix.Workloads)), Policies: t.refs, Selected: t.selected}
 	for _, w := range ix.Workloads {
 		out.Workloads = append(out.Workloads, r.output(w))
 	}
@@ -78,6 +77,23 @@ func (t *Translator) Translate(ix *model.Index) *Output {
 	t.grouping = ix.Grouping
 	t.sweep(len(selections), len(ix.Workloads))
 	return out
+}
+
+// list lists the policies and whom they select: the very lists of the round before, if they list the same.
+func (t *Translator) list(selections []*model.Selection) {
+	if t.refs == nil || !slices.EqualFunc(t.listed, selections, func(a, b *model.Selection) bool { return a.Policy == b.Policy }) {
+		t.refs = make([]model.PolicyRef, 0, len(selections))
+		for _, s := range selections {
+			t.refs = append(t.refs, s.PolicyRef)
+		}
+	}
+	if t.selected == nil || !slices.Equal(t.listed, selections) {
+		t.selected = make([][]*model.Workload, 0, len(selections))
+		for _, s := range selections {
+			t.selected = append(t.selected, s.Workloads)
+		}
+	}
+	t.listed = selections
 }
 
 // resources are messages that were built together.

@@ -17,27 +17,27 @@ func selector(key, value string) labels.Selector {
 }
 
 // cart is the callee of most tests: HTTP on 8080, something else on 5432.
-func cart(change func(*model.Pod)) model.Pod {
-	p := model.Pod{
+func cart(change func(*model.Pod)) *model.Pod {
+	p := &model.Pod{
 		Namespace: "shop", Name: "cart-1", Owner: "cart", Labels: map[string]string{"app": "cart"}, Addresses: []netip.Addr{addr("10.0.0.1")},
 		Ports: []model.ContainerPort{{Name: "web", Number: 8080, Protocol: model.TCP}, {Name: "db", Number: 5432, Protocol: model.TCP}},
 	}
 	if change != nil {
-		change(&p)
+		change(p)
 	}
 	return p
 }
 
-func client(name, address string) model.Pod {
-	return model.Pod{
+func client(name, address string) *model.Pod {
+	return &model.Pod{
 		Namespace: "shop", Name: name + "-1", Owner: name, Labels: map[string]string{"app": name}, Addresses: []netip.Addr{addr(address)},
 	}
 }
 
 // world is cart, a friend, a stranger, and policies.
-func world(callee model.Pod, policies ...model.Policy) *model.Index {
+func world(callee *model.Pod, policies ...model.Policy) *model.Index {
 	return model.NewIndex(&model.Snapshot{
-		Pods: []model.Pod{callee, client("friend", friend().address), client("stranger", stranger().address)},
+		Pods: []*model.Pod{callee, client("friend", friend().address), client("stranger", stranger().address)},
 		Services: []model.Service{{Namespace: "shop", Name: "cart", Selector: map[string]string{"app": "cart"}, Ports: []model.ServicePort{
 			{Name: "http", Port: 80, Protocol: model.TCP, TargetPort: 8080},
 		}}},

@@ -80,7 +80,7 @@ func TestOthersShareOneForm(t *testing.T) {
 	t.Parallel()
 	r := start(t, socket(t), salter(true))
 	u := update(t, slot(t, rbac.HTTPSlot, allow))
-	u.Nodes["shop/other"] = xds.Node{ID: "shop/other", Workload: "w"}
+	u.Nodes["w"] = append(u.Nodes["w"], xds.Node{ID: "shop/other"})
 	r.cache.Set(u)
 	get := func(id string) (*client, []byte) {
 		c := connect(t, r.path)
@@ -164,7 +164,7 @@ func TestStatusService(t *testing.T) {
 	r := start(t, socket(t), salter(true))
 	bad := &clusterv3.Cluster{Name: "bad"}
 	u := update(t, slot(t, rbac.HTTPSlot, allow), bad, slot(t, rbac.TCPSlot, deny))
-	u.Nodes["shop/absent"] = xds.Node{ID: "shop/absent", UID: "2", Workload: "w"}
+	u.Nodes["w"] = append(u.Nodes["w"], xds.Node{ID: "shop/absent", UID: "2"})
 	r.cache.Set(u)
 	c := connect(t, r.path)
 	c.subscribe(node, xds.ExtensionConfigType, nil, rbac.HTTPSlot)
@@ -327,7 +327,7 @@ func TestEveryProxyFollowsTheState(t *testing.T) {
 	}
 	shut := resource(t, slot(t, rbac.HTTPSlot, deny)).Version
 	for round := range rounds {
-		u := xds.Update{Workloads: map[string][]*xds.Resource{}, Nodes: map[string]xds.Node{}}
+		u, of := xds.Update{Workloads: map[string][]*xds.Resource{}, Nodes: map[string][]xds.Node{}}, make([]string, proxies)
 		for w := range workloads {
 			if random.IntN(4) > 0 {
 				u.Workloads[fmt.Sprint("w", w)] = []*xds.Resource{resource(t, slot(t, rbac.HTTPSlot, content(fmt.Sprint("c", random.IntN(3)))))}
@@ -335,13 +335,14 @@ func TestEveryProxyFollowsTheState(t *testing.T) {
 		}
 		for i := range proxies {
 			if id := fmt.Sprint("shop/p", i); random.IntN(4) > 0 {
-				u.Nodes[id] = xds.Node{ID: id, Workload: fmt.Sprint("w", random.IntN(workloads))}
+				of[i] = fmt.Sprint("w", random.IntN(workloads))
+				u.Nodes[of[i]] = append(u.Nodes[of[i]], xds.Node{ID: id})
 			}
 		}
 		r.cache.Set(u)
 		for i := range proxies {
 			want := shut
-			if w := u.Workloads[u.Nodes[fmt.Sprint("shop/p", i)].Workload]; w != nil {
+			if w := u.Workloads[of[i]]; w != nil {
 				want = w[0].Version
 			}
 			r.until(fmt.Sprintf("round %d: proxy %d has %s", round, i, want), func() bool {
@@ -382,7 +383,7 @@ func TestAReturningProxyWithoutAPodIsShut(t *testing.T) {
 	stranger.subscribe("shop/stranger", xds.ExtensionConfigType, nil, rbac.HTTPSlot)
 	r.connected("shop/stranger")
 	u := update(t, slot(t, rbac.HTTPSlot, allow))
-	u.Nodes["shop/stranger"] = xds.Node{ID: "shop/stranger", Workload: "w"}
+	u.Nodes["w"] = append(u.Nodes["w"], xds.Node{ID: "shop/stranger"})
 	r.cache.Set(u)
 	if got := stranger.receive(); got.GetResources()[0].GetVersion() == want {
 		t.Error("the stranger was shut before it was known")

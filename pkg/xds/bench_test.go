@@ -45,7 +45,7 @@ func newMesh(b *testing.B) *mesh {
 	m := &mesh{registry: prometheus.NewRegistry(), acked: make(chan struct{}, benchWorkloads*benchNodes)}
 	r := startWith(b, socket(b), xds.Config{Metrics: xds.NewMetrics(m.registry)}, xds.ServerConfig{})
 	m.cache = r.cache
-	m.state = xds.Update{Workloads: map[string][]*xds.Resource{}, Nodes: map[string]xds.Node{}}
+	m.state = xds.Update{Workloads: map[string][]*xds.Resource{}, Nodes: map[string][]xds.Node{}}
 	var streams sync.WaitGroup
 	ctx, cancel := context.WithCancel(b.Context())
 	b.Cleanup(func() { cancel(); streams.Wait() })
@@ -58,7 +58,7 @@ func newMesh(b *testing.B) *mesh {
 		m.state.Workloads[key] = []*xds.Resource{sized(b, w)}
 		for p := range benchNodes {
 			id := fmt.Sprintf("shop/%s-%d", key, p)
-			m.state.Nodes[id] = xds.Node{ID: id, Workload: key}
+			m.state.Nodes[key] = append(m.state.Nodes[key], xds.Node{ID: id})
 			stream, err := connections[p%len(connections)].DeltaAggregatedResources(ctx)
 			if err != nil {
 				b.Fatal(err)

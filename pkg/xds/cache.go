@@ -5,7 +5,6 @@ package xds
 import (
 	"fmt"
 	"log/slog"
-	"maps"
 	"reflect"
 	"runtime/debug"
 	"slices"
@@ -15,9 +14,8 @@ import (
 
 // Node is a proxy that the snapshot knows.
 type Node struct {
-	ID       string // "NAMESPACE/POD"
-	UID      string
-	Workload string // key into Update.Workloads
+	ID  string // "NAMESPACE/POD"
+	UID string
 	// Unaddressed says that the pod's address is not known yet: nobody can know the pod by it.
 	Unaddressed bool
 }
@@ -25,7 +23,8 @@ type Node struct {
 // Update is the complete state: what is not in it is gone. It is not changed after it is set.
 type Update struct {
 	Workloads map[string][]*Resource // in the order in which slots must reach a proxy
-	Nodes     map[string]Node        // by ID
+	// Nodes are the proxies of each workload. A list that did not change is best the very same: it costs one look.
+	Nodes map[string][]Node
 }
 
 // Config holds what a Cache needs.
@@ -53,7 +52,8 @@ type Cache struct {
 	complete  bool
 	workloads map[string]*workload
 	given     map[string][]*Resource // that those were made from
-	nodes     map[string]Node
+	nodes     map[string]node
+	lists     map[string][]Node // that those were taken from
 	streams   map[*stream]struct{}
 	byNode    map[string]map[*stream]struct{}
 	departed  map[string]departed
@@ -66,11 +66,17 @@ type Cache struct {
 	order      int64 // of the newest stream
 }
 
-// workload is a workload's resources by type, and the nodes that run them.
+// node is a proxy, and the key of its workload.
+type node struct {
+	Node
+
+	workload string
+}
+
+// workload is a workload's resources by type.
 type workload struct {
 	source []*Resource
 	byType map[string]*resourceSet
-	nodes  map[string]struct{}
 }
 
 // resourceSet is the resources of one type, in order.
@@ -95,7 +101,7 @@ func NewCache(c Config) *Cache {
 		shut = &resourceSet{}
 	}
 	return &Cache{
-		shut: shut, logger: c.Logger, metrics: c.Metrics, now: c.Now, salting: newSalting(c.Salter), workloads: map[string]*workload{}, nodes: map[string]Node{},
+		shut: shut, logger: c.Logger, metrics: c.Metrics, now: c.Now, salting: newSalting(c.Salter), workloads: map[string]*workload{}, nodes: map[string]node{},
 		streams: map[*stream]struct{}{}, byNode: map[string]map[*stream]struct{}{}, departed: map[string]departed{}, turnedAway: map[string]string{},
 		refusals: newRefusals(), holds: map[string]*hold{}, holdTime: c.HoldTime, followers: map[*Follower]struct{}{},
 	}
@@ -113,10 +119,8 @@ func (c *Cache) Set(u Update) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	wake := map[string]struct{}{}
-	fresh := c.replaceWorkloads(u.Workloads, wake)
-	before := c.nodes
-	c.moveNodes(u.Nodes, fresh, wake)
-	c.holdNew(before, wake)
+	c.replaceWorkloads(u.Workloads, wake)
+	c.holdNew(c.moveNodes(u.Nodes, wake), wake)
 	c.forgetDeparted()
 	if !c.complete {
 		c.complete = true
@@ -132,11 +136,15 @@ func (c *Cache) Set(u Update) {
 	}
 }
 
-// replaceWorkloads takes over the workloads, notes the nodes of those that are others than before, and returns the keys that were not there before. What stayed costs one look.
-func (c *Cache) replaceWorkloads(workloads map[string][]*Resource, wake map[string]struct{}) (fresh map[string]struct{}) {
-	fresh = map[string]struct{}{}
+// replaceWorkloads takes over the workloads, and notes the nodes of those that are others than before. What stayed costs one look.
+func (c *Cache) replaceWorkloads(workloads map[string][]*Resource, wake map[string]struct{}) {
 	if c.complete && reflect.ValueOf(workloads).Pointer() == reflect.ValueOf(c.given).Pointer() {
-		return fresh // the very same
+		return // the very same
+	}
+	changed := func(key string) {
+		for i := range c.lists[key] {
+			wake[c.lists[key][i].ID] = struct{}{}
+		}
 	}
 	c.given = workloads
 	for key, resources := range workloads {
@@ -144,25 +152,18 @@ func (c *Cache) replaceWorkloads(workloads map[string][]*Resource, wake map[stri
 		if old != nil && sameResources(old.source, resources) {
 			continue
 		}
-		w := newWorkload(resources)
-		if old == nil {
-			fresh[key] = struct{}{}
-		} else {
-			w.nodes = old.nodes
-			maps.Copy(wake, old.nodes)
-		}
-		c.workloads[key] = w
+		c.workloads[key] = newWorkload(resources)
+		changed(key)
 	}
 	if len(c.workloads) == len(workloads) {
-		return fresh
+		return
 	}
-	for key, old := range c.workloads {
+	for key := range c.workloads {
 		if _, stays := workloads[key]; !stays {
-			maps.Copy(wake, old.nodes)
 			delete(c.workloads, key)
+			changed(key)
 		}
 	}
-	return fresh
 }
 
 // wake serves a stream after a change. What one stream's resources make panic keeps nobody else from theirs; it is tried again with the next change.
@@ -176,42 +177,49 @@ func (c *Cache) wake(s *stream) {
 	c.serve(s)
 }
 
-// moveNodes takes over the nodes, and notes those whose workload is another than before. What stayed costs one look.
-func (c *Cache) moveNodes(nodes map[string]Node, fresh, wake map[string]struct{}) {
-	if len(fresh) == 0 && reflect.ValueOf(nodes).Pointer() == reflect.ValueOf(c.nodes).Pointer() {
-		return // the very same list
+// moveNodes takes over the nodes, and notes those that are others than before, or whose workload is another. It returns what they were, which is nothing for one that was not
+// known. A workload with the same list of nodes costs one look.
+func (c *Cache) moveNodes(lists map[string][]Node, wake map[string]struct{}) (moved map[string]node) {
+	moved = map[string]node{}
+	if reflect.ValueOf(lists).Pointer() == reflect.ValueOf(c.lists).Pointer() {
+		return moved // the very same
 	}
-	stayed := 0
-	for id, n := range nodes {
-		old, known := c.nodes[id]
-		if known {
-			stayed++
-		}
-		if _, isFresh := fresh[n.Workload]; known && old == n && !isFresh {
+	for key, list := range c.lists {
+		if sameList(list, lists[key]) {
 			continue
 		}
-		wake[id] = struct{}{}
-		if w := c.workloads[old.Workload]; w != nil {
-			delete(w.nodes, id)
-		}
-		if w := c.workloads[n.Workload]; w != nil {
-			w.nodes[id] = struct{}{}
+		for _, n := range list {
+			moved[n.ID] = c.nodes[n.ID]
+			delete(c.nodes, n.ID)
 		}
 	}
-	if stayed < len(c.nodes) {
-		for id, old := range c.nodes {
-			if _, stays := nodes[id]; stays {
-				continue
+	for key, list := range lists {
+		if sameList(list, c.lists[key]) {
+			continue
+		}
+		for _, n := range list {
+			is := node{n, key}
+			c.nodes[n.ID] = is
+			if was := moved[n.ID]; was == is {
+				delete(moved, n.ID)
+			} else {
+				moved[n.ID] = was
 			}
-			wake[id] = struct{}{}
+		}
+	}
+	for id := range moved {
+		wake[id] = struct{}{}
+		if _, stays := c.nodes[id]; !stays {
 			delete(c.turnedAway, id)
 			delete(c.departed, id)
-			if w := c.workloads[old.Workload]; w != nil {
-				delete(w.nodes, id)
-			}
 		}
 	}
-	c.nodes = nodes
+	c.lists = lists
+	return moved
+}
+
+func sameList(a, b []Node) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 func sameResources(a, b []*Resource) bool {
@@ -230,7 +238,7 @@ func sameResources(a, b []*Resource) bool {
 }
 
 func newWorkload(resources []*Resource) *workload {
-	w := &workload{source: resources, byType: map[string]*resourceSet{}, nodes: map[string]struct{}{}}
+	w := &workload{source: resources, byType: map[string]*resourceSet{}}
 	for _, r := range resources {
 		set := w.byType[r.Type]
 		if set == nil {
@@ -253,7 +261,7 @@ func (c *Cache) desired(s *stream, sub *subscription) *resourceSet {
 		return nil
 	}
 	n, _ := c.nodeOf(s)
-	if w := c.workloads[n.Workload]; w != nil {
+	if w := c.workloads[n.workload]; w != nil {
 		if set := w.byType[sub.typeURL]; set != nil {
 			return set
 		}

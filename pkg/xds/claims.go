@@ -46,10 +46,10 @@ func (c *Claim) check(now time.Time) error {
 
 // nodeOf is the node whose configuration a stream gets. A stream that an earlier pod of the same name opened gets nobody's, from the very update that knows of
 // the new pod on: its claim is looked at only now and then, and another pod's configuration is never served.
-func (c *Cache) nodeOf(s *stream) (Node, bool) {
+func (c *Cache) nodeOf(s *stream) (node, bool) {
 	n, known := c.nodes[s.node]
 	if !known || s.claim.UID != "" && s.claim.UID != n.UID {
-		return Node{}, false
+		return node{}, false
 	}
 	return n, true
 }

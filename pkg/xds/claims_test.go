@@ -60,7 +60,7 @@ func TestAStreamEndsWithItsClaim(t *testing.T) {
 	}})
 	u := update(t, cluster("a"))
 	for _, id := range []string{"shop/other", "shop/late"} {
-		u.Nodes[id] = xds.Node{ID: id, Workload: "w"}
+		u.Nodes["w"] = append(u.Nodes["w"], xds.Node{ID: id})
 	}
 	r.cache.Set(u)
 	cart, other := connectAs(t, r.path, "cart"), connectAs(t, r.path, "other")
@@ -73,7 +73,7 @@ func TestAStreamEndsWithItsClaim(t *testing.T) {
 	gone.Store(true)
 	cart.fails("the pod is gone")
 	u = update(t, cluster("a"), cluster("b"))
-	u.Nodes["shop/other"] = xds.Node{ID: "shop/other", Workload: "w"}
+	u.Nodes["w"] = append(u.Nodes["w"], xds.Node{ID: "shop/other"})
 	r.cache.Set(u)
 	if got := other.receive(); names(got) != "b" {
 		t.Errorf("the other proxy got %q", names(got))
@@ -113,7 +113,7 @@ func TestAnEarlierPodsStreamIsShut(t *testing.T) {
 	r.until("both are connected", func() bool { return r.cache.Status()[0].Connected })
 
 	second := update(t, cluster("secret"), slot(t, rbac.HTTPSlot, allow))
-	second.Nodes = map[string]xds.Node{node: {ID: node, UID: "2", Workload: "w"}}
+	second.Nodes = map[string][]xds.Node{"w": {{ID: node, UID: "2"}}}
 	r.cache.Set(second)
 	secret := early.receive()
 	if names(secret) != "secret" {

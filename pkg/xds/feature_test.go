@@ -39,7 +39,7 @@ func TestNothingBeforeTheProxyIsKnown(t *testing.T) {
 		t.Errorf("got %q", names(got))
 	}
 	both := update(t, cluster("a"))
-	both.Nodes["shop/stranger"] = xds.Node{ID: "shop/stranger", Workload: "w"}
+	both.Nodes["w"] = append(both.Nodes["w"], xds.Node{ID: "shop/stranger"})
 	r.cache.Set(both)
 	if got := stranger.receive(); names(got) != "a" {
 		t.Errorf("got %q", names(got))
@@ -172,7 +172,7 @@ func TestNoNameLeadsToAnothersResources(t *testing.T) {
 	r := start(t, socket(t), salter(true))
 	u := update(t, slot(t, rbac.HTTPSlot, allow))
 	u.Workloads["other"] = []*xds.Resource{resource(t, &corev3.TypedExtensionConfig{Name: "secret", TypedConfig: pack(t, cluster("x"))}), resource(t, cluster("secret"))}
-	u.Nodes["shop/other"] = xds.Node{ID: "shop/other", Workload: "other"}
+	u.Nodes["other"] = append(u.Nodes["other"], xds.Node{ID: "shop/other"})
 	r.cache.Set(u)
 	warm := connect(t, r.path)
 	warm.subscribe("shop/other", xds.ExtensionConfigType, nil, "secret")

@@ -15,20 +15,20 @@ type hold struct {
 	timer   *time.Timer
 }
 
-// holdNew holds the nodes that came into being, or got their address, with the state that is just being set. wake are the nodes whose configuration it
-// changes: what changed there may name the new address.
-func (c *Cache) holdNew(before map[string]Node, wake map[string]struct{}) {
+// holdNew holds the nodes that came into being, or got their address, with the state that is just being set. moved are those that were others before, and wake those whose
+// configuration it changes: what changed there may name the new address.
+func (c *Cache) holdNew(moved map[string]node, wake map[string]struct{}) {
 	if !c.complete {
 		return // after a restart everybody is new, and everybody knows everybody
 	}
 	var fresh []string
 	for id := range wake {
 		n, known := c.nodes[id]
-		old, knownBefore := before[id]
+		old, isMoved := moved[id]
 		switch {
 		case !known:
 			c.release(id)
-		case n.Unaddressed, !knownBefore, old.Unaddressed, old.UID != n.UID:
+		case n.Unaddressed, isMoved && (old.ID == "" || old.Unaddressed || old.UID != n.UID):
 			c.hold(id)
 			fresh = append(fresh, id)
 		}

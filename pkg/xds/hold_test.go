@@ -14,8 +14,8 @@ func callee(t *testing.T, name string, with ...xds.Node) xds.Update {
 	t.Helper()
 	u := update(t, cluster(name))
 	for _, n := range with {
-		n.ID, n.Workload = newcomer, "new"
-		u.Nodes[newcomer] = n
+		n.ID = newcomer
+		u.Nodes["new"] = []xds.Node{n}
 		u.Workloads["new"] = []*xds.Resource{resource(t, cluster("its-own"))}
 	}
 	return u

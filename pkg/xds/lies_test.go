@@ -46,7 +46,7 @@ func newProxied(t *testing.T, protocol bootstrap.Protocol) *proxied {
 	web, db := port(), port()
 	ix := model.NewIndex(&model.Snapshot{
 		Services: []model.Service{{Namespace: "shop", Name: "cart", Selector: map[string]string{"app": "cart"}, Ports: []model.ServicePort{{Name: "http", Protocol: model.TCP, TargetPort: 80}}}},
-		Pods: []model.Pod{{
+		Pods: []*model.Pod{{
 			Namespace: "shop", Name: "cart", Labels: map[string]string{"app": "cart"},
 			Ports: []model.ContainerPort{{Number: 80, Protocol: model.TCP}, {Number: 5432, Protocol: model.TCP}},
 			Proxy: model.ProxySettings{Bound: []model.BoundPort{{Port: 80, Listen: web, Application: port()}, {Port: 5432, Listen: db, Application: port()}}},

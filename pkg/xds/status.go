@@ -48,7 +48,7 @@ type ResourceStatus struct {
 // proxyStatus tells of those resources that keep holds for; of all where it is nil.
 func (c *Cache) proxyStatus(id string, keep func(*Resource) bool) ProxyStatus {
 	n := c.nodes[id]
-	p := ProxyStatus{Node: id, UID: n.UID, Workload: n.Workload}
+	p := ProxyStatus{Node: id, UID: n.UID, Workload: n.workload}
 	p.Problem = c.turnedAway[id]
 	s := c.newest(id)
 	if s != nil {
@@ -57,7 +57,7 @@ func (c *Cache) proxyStatus(id string, keep func(*Resource) bool) ProxyStatus {
 		s = d.stream
 		p.Since, p.Build = d.at, s.build
 	}
-	w := c.workloads[n.Workload]
+	w := c.workloads[n.workload]
 	if w == nil {
 		return p
 	}

@@ -103,7 +103,7 @@ func resource(t testing.TB, m proto.Message) *xds.Resource {
 // update is the state in which the node runs some messages.
 func update(t testing.TB, messages ...proto.Message) xds.Update {
 	t.Helper()
-	u := xds.Update{Workloads: map[string][]*xds.Resource{"w": nil}, Nodes: map[string]xds.Node{node: {ID: node, UID: "1", Workload: "w"}}}
+	u := xds.Update{Workloads: map[string][]*xds.Resource{"w": nil}, Nodes: map[string][]xds.Node{"w": {{ID: node, UID: "1"}}}}
 	for _, m := range messages {
 		u.Workloads["w"] = append(u.Workloads["w"], resource(t, m))
 	}

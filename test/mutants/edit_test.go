@@ -28,7 +28,11 @@ type (
 // clone copies as much of a snapshot as mutants change.
 func clone(s *model.Snapshot) *model.Snapshot {
 	out := *s
-	out.Pods = slices.Clone(s.Pods)
+	out.Pods = make([]*model.Pod, 0, len(s.Pods))
+	for _, p := range s.Pods {
+		again := *p
+		out.Pods = append(out.Pods, &again)
+	}
 	out.Policies = slices.Clone(s.Policies)
 	for i := range out.Policies {
 		p := &out.Policies[i]

@@ -131,7 +131,7 @@ func resources(t testing.TB, slots ...*corev3.TypedExtensionConfig) []*xds.Resou
 func (m *mesh) apply(t *rapid.T, s *model.Snapshot) (*model.Index, *envoy.Sidecar) {
 	ix := model.NewIndex(s)
 	var callee []proto.Message
-	u := xds.Update{Workloads: map[string][]*xds.Resource{}, Nodes: map[string]xds.Node{}}
+	u := xds.Update{Workloads: map[string][]*xds.Resource{}, Nodes: map[string][]xds.Node{}}
 	for _, w := range m.translator.Translate(ix).Workloads {
 		for _, r := range w.Resources {
 			resource, err := xds.NewResource(r.Message, r.Policies)
@@ -145,7 +145,7 @@ func (m *mesh) apply(t *rapid.T, s *model.Snapshot) (*model.Index, *envoy.Sideca
 		}
 		for _, p := range w.Workload.Pods {
 			id := p.Namespace + "/" + p.Name
-			u.Nodes[id] = xds.Node{ID: id, UID: p.UID, Workload: w.Workload.Key}
+			u.Nodes[w.Workload.Key] = append(u.Nodes[w.Workload.Key], xds.Node{ID: id, UID: p.UID})
 		}
 	}
 	sidecar, err := envoy.NewSidecar(callee...)

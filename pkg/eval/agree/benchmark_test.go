@@ -28,7 +28,7 @@ func large() *model.Snapshot {
 		for w := range workloads {
 			name := fmt.Sprintf("app-%02d", w)
 			for p := range pods {
-				s.Pods = append(s.Pods, model.Pod{
+				s.Pods = append(s.Pods, &model.Pod{
 					Namespace: namespace, Name: fmt.Sprintf("%s-%d", name, p), Owner: name, ServiceAccount: name, Expected: true, Proxy: model.ProxySettings{Injected: true},
 					Labels:    map[string]string{"app": name, "pod-template-hash": "5d4f", v1alpha1.LabelServiceAccount: name, v1alpha1.LabelProxy: v1alpha1.ProxyInjected},
 					Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, byte(n), byte(w), byte(p)})},
@@ -94,18 +94,20 @@ func edited(s *model.Snapshot, i int) *model.Snapshot {
 // scaled is a snapshot in which one workload has a pod more.
 func scaled(s *model.Snapshot, i int) *model.Snapshot {
 	next := *s
-	p := s.Pods[5000]
+	p := *s.Pods[5000]
 	p.Name, p.Addresses = fmt.Sprintf("%s-more-%d", p.Name, i), []netip.Addr{netip.AddrFrom4([4]byte{10, 200, byte(i >> 8), byte(i)})}
-	next.Pods = append(append([]model.Pod(nil), s.Pods...), p)
+	next.Pods = append(append([]*model.Pod(nil), s.Pods...), &p)
 	return &next
 }
 
 // relabelled is a snapshot in which one workload is another.
 func relabelled(s *model.Snapshot, i int) *model.Snapshot {
 	next := *s
-	next.Pods = append([]model.Pod(nil), s.Pods...)
+	next.Pods = append([]*model.Pod(nil), s.Pods...)
 	for n := 5000; n < 5010; n++ {
-		next.Pods[n].Labels = map[string]string{"app": "app-00", "edit": fmt.Sprint(i), v1alpha1.LabelProxy: v1alpha1.ProxyInjected}
+		p := *next.Pods[n]
+		p.Labels = map[string]string{"app": "app-00", "edit": fmt.Sprint(i), v1alpha1.LabelProxy: v1alpha1.ProxyInjected}
+		next.Pods[n] = &p
 	}
 	return &next
 }

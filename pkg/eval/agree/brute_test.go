@@ -49,7 +49,7 @@ func parties(ix *model.Index) []eval.Party {
 		out = append(out, eval.PartyAt(ix, netip.MustParseAddr(a)))
 	}
 	for i := range ix.Snapshot.Pods {
-		if p := &ix.Snapshot.Pods[i]; !p.HostNetwork {
+		if p := ix.Snapshot.Pods[i]; !p.HostNetwork {
 			out = append(out, eval.PodParty(ix, p))
 		}
 	}

@@ -23,7 +23,7 @@ func corpusParty(t *testing.T, c *netpoltest.Case, ix *model.Index, name string)
 	}
 	namespace, pod, _ := strings.Cut(name, "/")
 	for i := range ix.Snapshot.Pods {
-		if p := &ix.Snapshot.Pods[i]; p.Namespace == namespace && p.Name == pod {
+		if p := ix.Snapshot.Pods[i]; p.Namespace == namespace && p.Name == pod {
 			party := eval.PodParty(ix, p)
 			if p.HostNetwork {
 				party.Address = c.End(t, name).Address // the node's

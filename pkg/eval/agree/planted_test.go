@@ -290,7 +290,11 @@ func TestPlantedBugsAreCaught(t *testing.T) {
 					continue
 				}
 				input := *w.snapshot
-				input.Policies, input.Pods = slices.Clone(input.Policies), slices.Clone(input.Pods)
+				input.Policies, input.Pods = slices.Clone(input.Policies), nil
+				for _, p := range w.snapshot.Pods {
+					again := *p
+					input.Pods = append(input.Pods, &again)
+				}
 				input.Mesh.Metrics = slices.Clone(input.Mesh.Metrics)
 				if b.input != nil {
 					b.input(&input)

@@ -16,15 +16,15 @@ import (
 
 // shop is a cart that a front may read, and a reader of metrics.
 func shop(edit func(s *model.Snapshot)) *model.Snapshot {
-	pod := func(namespace, name string, n byte, ports ...model.ContainerPort) model.Pod {
-		return model.Pod{
+	pod := func(namespace, name string, n byte, ports ...model.ContainerPort) *model.Pod {
+		return &model.Pod{
 			Namespace: namespace, Name: name, Labels: map[string]string{"app": name, v1alpha1.LabelProxy: v1alpha1.ProxyInjected}, Proxy: model.ProxySettings{Injected: true},
 			Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, n})}, Ports: ports,
 		}
 	}
 	s := &model.Snapshot{
 		Namespaces: []model.Namespace{{Name: "shop", Labels: map[string]string{"team": "shop"}}, {Name: "web", Labels: map[string]string{"team": "web"}}},
-		Pods: []model.Pod{
+		Pods: []*model.Pod{
 			pod("shop", "cart", 1, model.ContainerPort{Name: "web", Number: 8080, Protocol: model.TCP}), pod("shop", "front", 2), pod("web", "front", 3), pod("web", "prom", 4),
 		},
 		Services: []model.Service{{Namespace: "shop", Name: "cart", Selector: map[string]string{"app": "cart"}, Ports: []model.ServicePort{
@@ -104,10 +104,10 @@ func TestAgreement(t *testing.T) {
 		{
 			"a named port that no label tells apart",
 			func(s *model.Snapshot) {
-				other := s.Pods[0]
+				other := *s.Pods[0]
 				other.Name, other.Addresses = "cart-2", []netip.Addr{netip.MustParseAddr("10.0.0.9")}
 				other.Ports = []model.ContainerPort{{Name: "web", Number: 9090, Protocol: model.TCP}}
-				s.Pods = append(s.Pods, other)
+				s.Pods = append(s.Pods, &other)
 				s.Policies[0].Ingress[0].Ports = []model.PortRange{{Protocol: model.TCP, Name: "web"}}
 			},
 			agree.Disagrees, "Shut", "TCP 8080 from shop/front to shop/cart, which rule shop/cart/reads allows (GET /cart), is shut at the callee's ingress by NetworkPolicy shop/l7p-cart",
@@ -147,7 +147,7 @@ func TestAgreement(t *testing.T) {
 				deny.Name, deny.Action, deny.Egress = "no", model.Deny, []model.Rule{{Name: "ten", Peers: []model.Peer{{Block: &model.IPBlock{CIDR: netip.MustParsePrefix("10.0.0.9/32")}}}}}
 				allow := ownEgress
 				allow.Egress = []model.Rule{{Name: "all", Peers: []model.Peer{{Namespaces: labels.Everything()}}}}
-				s.Pods = append(s.Pods, model.Pod{Namespace: "web", Name: "nine", Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.9")}})
+				s.Pods = append(s.Pods, &model.Pod{Namespace: "web", Name: "nine", Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.9")}})
 				s.Policies = []model.Policy{allow, s.Policies[0], deny}
 			},
 			agree.Disagrees, "Shut", "from shop/front to shop/cart, which rule shop/cart/reads allows (GET /cart), is shut at the caller's egress", "caller's egress", "",

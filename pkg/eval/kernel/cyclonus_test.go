@@ -58,7 +58,7 @@ func TestCyclonusReadsNetworkPoliciesAsWeDo(t *testing.T) {
 func labelled(t *rapid.T) *model.Snapshot {
 	s := netpoltest.World(t)
 	for i := range s.Pods {
-		p := &s.Pods[i]
+		p := s.Pods[i]
 		set := map[string]string{"app": "c"}
 		maps.Copy(set, p.Labels)
 		p.Labels = set
@@ -82,7 +82,7 @@ func ends(ix *model.Index) []kernel.End {
 		{Address: netip.MustParseAddr("2001:db8::1:0")},
 	}
 	for i := range ix.Snapshot.Pods {
-		out = append(out, kernel.PodEnd(ix, &ix.Snapshot.Pods[i]))
+		out = append(out, kernel.PodEnd(ix, ix.Snapshot.Pods[i]))
 	}
 	return out
 }

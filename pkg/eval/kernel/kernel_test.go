@@ -16,8 +16,8 @@ import (
 
 // cluster is three namespaces: a callee whose named port is another number in its twin, callers, and one on the host's network.
 func cluster() *model.Index {
-	pod := func(namespace, name, address string, set map[string]string, ports ...model.ContainerPort) model.Pod {
-		return model.Pod{Namespace: namespace, Name: name, Labels: set, Ports: ports, Addresses: []netip.Addr{netip.MustParseAddr(address)}}
+	pod := func(namespace, name, address string, set map[string]string, ports ...model.ContainerPort) *model.Pod {
+		return &model.Pod{Namespace: namespace, Name: name, Labels: set, Ports: ports, Addresses: []netip.Addr{netip.MustParseAddr(address)}}
 	}
 	web := func(number uint16, protocol model.Protocol) model.ContainerPort {
 		return model.ContainerPort{Name: "web", Number: number, Protocol: protocol}
@@ -28,7 +28,7 @@ func cluster() *model.Index {
 		Namespaces: []model.Namespace{
 			{Name: "shop", Labels: map[string]string{"team": "a"}}, {Name: "data", Labels: map[string]string{"team": "b"}}, {Name: "bare"},
 		},
-		Pods: []model.Pod{
+		Pods: []*model.Pod{
 			pod("shop", "cart-1", "10.0.0.1", map[string]string{"app": "cart", "version": "1"}, web(8080, model.TCP), model.ContainerPort{Name: "dns", Number: 5353, Protocol: model.UDP}),
 			pod("shop", "cart-2", "10.0.0.2", map[string]string{"app": "cart", "version": "2"}, web(9090, model.TCP), web(7070, model.UDP)),
 			pod("shop", "front", "10.0.0.3", map[string]string{"app": "front"}),
@@ -49,7 +49,7 @@ func find(t *testing.T, ix *model.Index, name string) kernel.End {
 		return kernel.AddressEnd(ix, netip.MustParseAddr(name))
 	}
 	for i := range ix.Snapshot.Pods {
-		if p := &ix.Snapshot.Pods[i]; p.Namespace == namespace && p.Name == pod {
+		if p := ix.Snapshot.Pods[i]; p.Namespace == namespace && p.Name == pod {
 			return kernel.PodEnd(ix, p)
 		}
 	}

@@ -19,7 +19,7 @@ func town() *model.Snapshot {
 	n := byte(0)
 	add := func(namespace, name string, set map[string]string, ports ...model.ContainerPort) {
 		n++
-		s.Pods = append(s.Pods, model.Pod{Namespace: namespace, Name: name, Labels: set, Ports: ports, Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 244, 0, n})}, Expected: true})
+		s.Pods = append(s.Pods, &model.Pod{Namespace: namespace, Name: name, Labels: set, Ports: ports, Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 244, 0, n})}, Expected: true})
 	}
 	add("shop", "front", map[string]string{"app": "front", "policy.pilot-lite.io/proxy": "injected"})
 	add("shop", "reviews", map[string]string{"app": "reviews"})

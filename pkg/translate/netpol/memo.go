@@ -2,6 +2,7 @@ package netpol
 
 import (
 	"cmp"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -155,14 +156,19 @@ func (x *Builder) build(ix *model.Index, s *model.Selection) (k *kept, fresh boo
 	if old != nil && old.from == with && (old.grouping == nil || old.grouping == ix.Grouping) {
 		return old, false
 	}
-	if old != nil {
-		old.dropped = true
-	}
 	b := &builder{from: with, ix: ix}
 	b.policy(s.Policy)
 	k = &kept{from: with, companions: b.companions, found: b.found}
 	if b.everybody {
 		k.grouping = ix.Grouping
+	}
+	if old != nil && reflect.DeepEqual(old.companions, k.companions) {
+		k.companions = old.companions // the same, and not only equal
+		*old = *k
+		return old, false
+	}
+	if old != nil {
+		old.dropped = true
 	}
 	x.kept[s.Policy] = k
 	return k, true

@@ -37,7 +37,7 @@ func memoSnapshot() *model.Snapshot {
 	app := func(name string) labels.Selector { return labels.SelectorFromSet(labels.Set{"app": name}) }
 	s := &model.Snapshot{Mesh: model.Mesh{DNS: []model.Peer{{Namespaces: labels.Everything(), Pods: app("a")}}, ControlPlane: []model.Peer{{Pods: app("control")}}, ControlPlanePort: 15012}}
 	for _, name := range []string{"a", "b", "c"} {
-		s.Pods = append(s.Pods, model.Pod{Namespace: "shop", Name: name, Labels: map[string]string{"app": name}, Ports: []model.ContainerPort{{Name: "web", Number: 80, Protocol: model.TCP}}})
+		s.Pods = append(s.Pods, &model.Pod{Namespace: "shop", Name: name, Labels: map[string]string{"app": name}, Ports: []model.ContainerPort{{Name: "web", Number: 80, Protocol: model.TCP}}})
 		selector := app(name)
 		if name == "c" {
 			selector = labels.Everything() // so that its Deny takes from the others' Allows
@@ -68,8 +68,10 @@ func memoEdit(t *rapid.T, s *model.Snapshot) *model.Snapshot {
 	case 3:
 		next.Mesh.DNS = []model.Peer{{Namespaces: labels.Everything(), Pods: labels.SelectorFromSet(labels.Set{"app": rapid.SampledFrom([]string{"a", "b"}).Draw(t, "dns")})}}
 	case 4:
-		next.Pods = append([]model.Pod(nil), s.Pods...)
-		pod := &next.Pods[rapid.IntRange(0, len(next.Pods)-1).Draw(t, "pod")]
+		next.Pods = append([]*model.Pod(nil), s.Pods...)
+		i := rapid.IntRange(0, len(next.Pods)-1).Draw(t, "pod")
+		pod := *next.Pods[i]
+		next.Pods[i] = &pod
 		pod.Ports = []model.ContainerPort{{Name: "web", Number: rapid.SampledFrom([]uint16{80, 8080}).Draw(t, "port"), Protocol: model.TCP}}
 	case 5: // where calls to the name servers' Service arrive
 		next.Services = []model.Service{{Namespace: "shop", Name: "dns", Selector: map[string]string{"app": "a"}, Ports: []model.ServicePort{{

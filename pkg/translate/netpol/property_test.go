@@ -127,7 +127,7 @@ func portMeant(ports []model.PortRange, port uint16, protocol model.Protocol) bo
 // A Deny whose pods cannot be told from those of many Allows within bounds shuts them all: cut short, it would leave some open.
 func TestADenyThatCannotBeSaidShuts(t *testing.T) {
 	t.Parallel()
-	s := &model.Snapshot{Pods: []model.Pod{{Namespace: "shop", Name: "p", Labels: map[string]string{"free": "yes"}, Addresses: []netip.Addr{netip.MustParseAddr("10.244.0.1")}}}}
+	s := &model.Snapshot{Pods: []*model.Pod{{Namespace: "shop", Name: "p", Labels: map[string]string{"free": "yes"}, Addresses: []netip.Addr{netip.MustParseAddr("10.244.0.1")}}}}
 	for i := range 9 { // two ways out of each: 2 to the 9th pieces
 		selector := labels.SelectorFromSet(labels.Set{fmt.Sprintf("a%d", i): "1", fmt.Sprintf("b%d", i): "1"})
 		s.Policies = append(s.Policies, model.Policy{PolicyRef: model.PolicyRef{Namespace: "shop", Name: fmt.Sprintf("allow%d", i)}, Action: model.Allow, IsolatesEgress: true, Selector: selector})
@@ -155,7 +155,7 @@ func TestADenyThatCannotBeSaidShuts(t *testing.T) {
 func TestWhatDeniesLeaveIsBounded(t *testing.T) {
 	t.Parallel()
 	const policies, rules = 40, 64
-	s := &model.Snapshot{Pods: []model.Pod{{Namespace: "shop", Name: "p", Labels: map[string]string{"app": "cart"}, Addresses: []netip.Addr{netip.MustParseAddr("10.244.0.1")}}}}
+	s := &model.Snapshot{Pods: []*model.Pod{{Namespace: "shop", Name: "p", Labels: map[string]string{"app": "cart"}, Addresses: []netip.Addr{netip.MustParseAddr("10.244.0.1")}}}}
 	for i := range policies {
 		p := model.Policy{PolicyRef: model.PolicyRef{Namespace: "shop", Name: fmt.Sprintf("deny%d", i)}, Action: model.Deny, IsolatesIngress: true, IsolatesEgress: true, Selector: labels.Everything()}
 		for j := range rules {

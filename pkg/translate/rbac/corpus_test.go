@@ -130,7 +130,7 @@ func newFixture(t testing.TB, s *model.Snapshot, name string, port uint16) *fixt
 	t.Helper()
 	f := &fixture{namespace: "case-" + name, app: startApp(t), listen: ownSocket(t, 21, int(port-1000))}
 	set := map[string]string{"app": "callee"}
-	s.Pods = append(s.Pods, model.Pod{
+	s.Pods = append(s.Pods, &model.Pod{
 		Namespace: f.namespace, Name: "callee", Owner: "callee", Labels: set, Ports: []model.ContainerPort{{Number: port, Protocol: model.TCP}},
 		Proxy: model.ProxySettings{Injected: true, Bound: []model.BoundPort{{Port: port, Listen: f.listen, Application: f.app.address()}}},
 	})

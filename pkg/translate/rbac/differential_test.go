@@ -98,7 +98,7 @@ const callers = 6
 
 func addCallers(s *model.Snapshot) {
 	for i := range callers {
-		s.Pods = append(s.Pods, model.Pod{
+		s.Pods = append(s.Pods, &model.Pod{
 			Namespace: "callers", Name: fmt.Sprintf("caller-%d", i), Labels: map[string]string{"app": fmt.Sprintf("caller-%d", i), "team": fmt.Sprint(i % 2)},
 			Addresses: []netip.Addr{callerAddress(i)},
 		})
@@ -121,7 +121,7 @@ func (g *generator) callee(t *testing.T, s *model.Snapshot, i int) *callee {
 	t.Helper()
 	c := g.unbound(s, i)
 	c.app = startApp(t)
-	pod := &s.Pods[len(s.Pods)-1]
+	pod := s.Pods[len(s.Pods)-1]
 	for _, p := range pod.Ports {
 		c.listen[p.Number] = ownSocket(t, 20, int(p.Number-firstPort))
 		pod.Proxy.Bound = append(pod.Proxy.Bound, model.BoundPort{Port: p.Number, Listen: c.listen[p.Number], Application: c.app.address()})
@@ -134,7 +134,7 @@ const firstPort uint16 = 1000
 // unbound draws a workload and its policies.
 func (g *generator) unbound(s *model.Snapshot, i int) *callee {
 	c := &callee{namespace: fmt.Sprintf("w%d", i), base: firstPort + uint16(10*i), listen: map[uint16]netip.AddrPort{}}
-	pod := model.Pod{Namespace: c.namespace, Name: "callee", Labels: map[string]string{"app": "callee"}}
+	pod := &model.Pod{Namespace: c.namespace, Name: "callee", Labels: map[string]string{"app": "callee"}}
 	svc := model.Service{Namespace: c.namespace, Name: "callee", Selector: pod.Labels}
 	for n := range uint16(3) {
 		port := c.base + n

@@ -119,7 +119,7 @@ func world(m rulemix.Mix, n int, listen, application netip.AddrPort) *model.Snap
 	set := rulemix.CalleeLabels()
 	return &model.Snapshot{
 		Namespaces: []model.Namespace{{Name: rulemix.Namespace, Labels: map[string]string{"kubernetes.io/metadata.name": rulemix.Namespace}}},
-		Pods: append([]model.Pod{{
+		Pods: append([]*model.Pod{{
 			Namespace: rulemix.Namespace, Name: nodeName, Owner: nodeName, Labels: set,
 			Ports: []model.ContainerPort{{Number: rulemix.Port, Protocol: model.TCP}},
 			Proxy: model.ProxySettings{Injected: true, Bound: []model.BoundPort{{Port: rulemix.Port, Listen: listen, Application: application}}},
@@ -199,7 +199,7 @@ func launch(b *testing.B, messages []proto.Message, listeners int64) *envoytest.
 	id := rulemix.Namespace + "/" + nodeName
 	cache := xds.NewCache(xds.Config{Salter: rbac.Salt, HoldTime: time.Millisecond})
 	cache.Set(xds.Update{
-		Workloads: map[string][]*xds.Resource{"w": resources}, Nodes: map[string]xds.Node{id: {ID: id, UID: "1", Workload: "w"}},
+		Workloads: map[string][]*xds.Resource{"w": resources}, Nodes: map[string][]xds.Node{"w": {{ID: id, UID: "1"}}},
 	})
 	server, err := xds.NewServer(cache, xds.ServerConfig{SendTimeout: deadline})
 	if err != nil {
