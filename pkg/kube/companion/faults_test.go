@@ -136,6 +136,37 @@ func (w *world) leaders(t *testing.T) {
 			t.Errorf("what a later view made was deleted (-before +now):\n%s", diff)
 		}
 	})
+	t.Run("nor does one between two that want the same", func(t *testing.T) {
+		namespace := w.Namespace(t, "leaders", nil)
+		p := w.plane(t, namespace)
+		p.stands(t, w.apply(t, namespace, cart))
+		stands := decided(p.live(t))
+		p.stop()
+		between := w.apply(t, namespace, strings.ReplaceAll(cart, "8080", "9090"))
+		var old companion.Desired
+		apitest.Eventually(t, within, "the edit is known", func() error {
+			if old, _ = p.desired(); !slices.Contains(old.Policies, between) {
+				return errors.New("not yet")
+			}
+			return nil
+		})
+		back := w.apply(t, namespace, cart)
+
+		late := w.idlePlane(namespace)
+		late.frozen.Store(&old)
+		late.start(t)
+		late.reaches(t, between, companion.Pending)
+		late.look(t)
+		if diff := cmp.Diff(stands, decided(p.live(t))); diff != "" {
+			t.Errorf("what a later view left as it was is changed (-before +now):\n%s", diff)
+		}
+		late.stop()
+		next := w.plane(t, namespace)
+		next.stands(t, back)
+		if n := next.requests.Load(); n != 0 {
+			t.Errorf("%d requests for what stands", n)
+		}
+	})
 	t.Run("two leaders agree", func(t *testing.T) {
 		namespace := w.Namespace(t, "leaders", nil)
 		planes := []*plane{w.plane(t, namespace), w.plane(t, namespace)}
