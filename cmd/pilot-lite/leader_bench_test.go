@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/runtime"
-	dynamicfake "k8s.io/client-go/dynamic/fake"
 	"k8s.io/client-go/kubernetes/fake"
 
 	"github.com/pilot-lite/pilot-lite/pkg/controlplane"
@@ -72,7 +70,7 @@ func BenchmarkJudge(b *testing.B) {
 		next.Pods = slices.Insert(slices.Clone(base.Pods), 5001, p)
 		return &next
 	}
-	s := &clusterServer{source: kube.NewSource(kube.Config{Logger: slog.New(slog.DiscardHandler), Client: fake.NewClientset(), Dynamic: dynamicfake.NewSimpleDynamicClient(runtime.NewScheme())})}
+	s := &clusterServer{source: kube.NewSource(kube.Config{Logger: slog.New(slog.DiscardHandler), Client: fake.NewClientset()})}
 	for name, edit := range map[string]func(int) *model.Snapshot{"policy": edited, "pod": scaled} {
 		var indexer model.Indexer
 		var translator translate.Translator

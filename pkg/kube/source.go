@@ -14,7 +14,6 @@ import (
 	"time"
 
 	networkingv1 "k8s.io/api/networking/v1"
-	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/pilot-lite/pilot-lite/pkg/convert"
@@ -23,8 +22,8 @@ import (
 
 // Config is what a Source needs.
 type Config struct {
-	Client  kubernetes.Interface
-	Dynamic dynamic.Interface
+	Client   kubernetes.Interface
+	Policies *Policies
 	// Namespace is the control plane's own, in which the mesh's settings stand.
 	Namespace string
 	// StaleAfter is how long a watch may show no progress before what was read from it counts as old: StaleAfter where it is zero.
@@ -92,7 +91,7 @@ func NewSource(c Config) *Source {
 	s.slices = newTable(&c, "endpointslices", convertSlice, same[[]convert.Endpoint], always[[]convert.Endpoint](world(&s.sliceDirty)))
 	s.mesh = newTable(&c, "configmaps", convertMesh, same[meshConfig], always[meshConfig](func() { signal(s.changed) }))
 	s.networkPolicies = newTable(&c, "networkpolicies", convertNetworkPolicy, sameVersion, s.networkPolicyChanged)
-	s.policies = newTable(&c, "l7policies", convertPolicy, same[Policy], s.policyChanged)
+	s.policies = newTable(&c, "l7policies", convertPolicies(s.Policy), same[Policy], s.policyChanged)
 	s.policies.keep = keepMeaning
 	s.policies.describe = func(p *Policy) string { return fmt.Sprintf("(%s, generation %d)", p.Action, p.Generation) }
 	s.accounts = newTable(&c, "serviceaccounts", convertAccount, same[string], s.accountsChanged)

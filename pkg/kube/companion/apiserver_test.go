@@ -96,7 +96,7 @@ func quiet(t *testing.T, p *plane) {
 
 // foreign: somebody's object under a companion's name is left as it is and reported; once it is gone the companion is made.
 func (w *world) foreign(t *testing.T) {
-	p := w.idlePlane(w.Namespace(t, "foreign", nil))
+	p := w.idlePlane(t, w.Namespace(t, "foreign", nil))
 	ref := w.apply(t, p.namespace, cart)
 	var name string
 	apitest.Eventually(t, within, "companions are desired", func() error {
@@ -162,7 +162,7 @@ func (w *world) orphans(t *testing.T) {
 		return nil
 	})
 
-	partial := w.idlePlane(namespace)
+	partial := w.idlePlane(t, namespace)
 	complete := partial.desired
 	partial.Desired = func() (companion.Desired, bool) {
 		d, _ := complete()
@@ -253,7 +253,7 @@ func (w *world) readBack(t *testing.T) {
 	}
 	for _, file := range cases {
 		t.Run(filepath.Base(filepath.Dir(file)), func(t *testing.T) {
-			p := w.idlePlane(w.Namespace(t, "case", nil))
+			p := w.idlePlane(t, w.Namespace(t, "case", nil))
 			loaded, err := filesource.Load([]string{file}, nil)
 			if err != nil {
 				t.Fatal(err)

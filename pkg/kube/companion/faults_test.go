@@ -50,14 +50,14 @@ func (w *world) failures(t *testing.T) {
 		}),
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := w.idlePlane(w.Namespace(t, "failures", nil))
+			p := w.idlePlane(t, w.Namespace(t, "failures", nil))
 			p.spoilWith(spoil)
 			p.start(t)
 			p.stands(t, w.apply(t, p.namespace, cart))
 		})
 	}
 	t.Run("no answer for one object", func(t *testing.T) {
-		p := w.idlePlane(w.Namespace(t, "failures", nil))
+		p := w.idlePlane(t, w.Namespace(t, "failures", nil))
 		p.spoilWith(func(r *http.Request) (*http.Response, error) {
 			if !strings.Contains(r.URL.Path, "/l7p-cart-") {
 				return nil, nil
@@ -70,7 +70,7 @@ func (w *world) failures(t *testing.T) {
 		p.stands(t, w.apply(t, p.namespace, strings.ReplaceAll(cart, "cart", "basket")))
 	})
 	t.Run("403 for one object", func(t *testing.T) {
-		p := w.idlePlane(w.Namespace(t, "failures", nil))
+		p := w.idlePlane(t, w.Namespace(t, "failures", nil))
 		p.spoilWith(func(r *http.Request) (*http.Response, error) {
 			if strings.Contains(r.URL.Path, "/l7p-cart-http-") {
 				return answer(r, http.StatusForbidden, metav1.StatusReasonForbidden, "injected: not you"), nil
@@ -100,7 +100,7 @@ func (w *world) failures(t *testing.T) {
 // leaders: who no longer leads writes nothing, who has an old view undoes nothing, and two who believe that they lead end up agreeing.
 func (w *world) leaders(t *testing.T) {
 	t.Run("a follower writes nothing", func(t *testing.T) {
-		p := w.idlePlane(w.Namespace(t, "leaders", nil))
+		p := w.idlePlane(t, w.Namespace(t, "leaders", nil))
 		p.follower.Store(true)
 		p.start(t)
 		ref := w.apply(t, p.namespace, cart)
@@ -121,7 +121,7 @@ func (w *world) leaders(t *testing.T) {
 		p.stop()
 		stands := decided(p.live(t))
 
-		late := w.idlePlane(namespace)
+		late := w.idlePlane(t, namespace)
 		late.frozen.Store(&old)
 		late.start(t)
 		late.reaches(t, ref, companion.Pending)
@@ -152,7 +152,7 @@ func (w *world) leaders(t *testing.T) {
 		})
 		back := w.apply(t, namespace, cart)
 
-		late := w.idlePlane(namespace)
+		late := w.idlePlane(t, namespace)
 		late.frozen.Store(&old)
 		late.start(t)
 		late.reaches(t, between, companion.Pending)

@@ -3,15 +3,12 @@ package policystatus
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
 )
@@ -96,20 +93,9 @@ func (w *Writer) write(ctx context.Context, t task) outcome {
 }
 
 func (w *Writer) apply(ctx context.Context, t task) error {
-	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&t.desired)
-	if err != nil {
-		return fmt.Errorf("encode a status: %w", err)
-	}
-	gv := v1alpha1.SchemeGroupVersion()
-	object := &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": gv.String(), "kind": v1alpha1.Kind, "status": content,
-		"metadata": map[string]any{"namespace": t.ref.Namespace, "name": t.ref.Name, "uid": t.ref.UID},
-	}}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	_, err = w.Client.Resource(gv.WithResource(v1alpha1.Resource)).Namespace(t.ref.Namespace).ApplyStatus(ctx, t.ref.Name, object,
-		metav1.ApplyOptions{FieldManager: FieldManager, Force: true})
-	return err
+	return w.Client.ApplyStatus(ctx, t.ref, &t.desired, FieldManager)
 }
 
 // Metrics counts writes, and policies by whether they are enforced.

@@ -12,8 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"k8s.io/client-go/dynamic"
-
 	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 	"github.com/pilot-lite/pilot-lite/pkg/status"
@@ -39,9 +37,14 @@ const (
 	workers      = 8
 )
 
+// Client writes a status, for the very policy.
+type Client interface {
+	ApplyStatus(ctx context.Context, ref model.PolicyRef, status *v1alpha1.L7PolicyStatus, manager string) error
+}
+
 // Config is what a Writer needs.
 type Config struct {
-	Client dynamic.Interface
+	Client Client
 	// Stored is the status of a policy as it stands; false where no such policy stands.
 	Stored  func(ref model.PolicyRef) (v1alpha1.L7PolicyStatus, bool)
 	Leads   func() bool // asked before each write; nil where there is nobody else
