@@ -84,7 +84,7 @@ func (s *clusterServer) tell(ctx context.Context, w *writers) {
 			case <-s.source.NetworkPoliciesChanged():
 				w.companions.Poke()
 			case <-s.source.PoliciesChanged():
-				w.statuses.Poke()
+				w.statuses.Touched(s.source.TouchedPolicies())
 			}
 		}
 	})

@@ -50,6 +50,7 @@ type Source struct {
 
 	// Those who write to the cluster are told of what came back from it.
 	policyStatus, companions chan struct{}
+	touched                  touched
 
 	mu         sync.Mutex
 	worldDirty bool // pods, services or namespaces
@@ -142,6 +143,10 @@ func (s *Source) accountsChanged(old, next *string) {
 
 // policyChanged: a new status changes no verdict.
 func (s *Source) policyChanged(old, next *Policy) {
+	if old == nil && next == nil {
+		s.touched.add(s.policies.all()...)
+	}
+	s.touched.add(old, next)
 	signal(s.policyStatus)
 	if old == nil || next == nil || old.UID != next.UID || old.Generation != next.Generation || !same(&old.Policy, &next.Policy) {
 		signal(s.changed)
@@ -166,6 +171,9 @@ func (s *Source) PoliciesChanged() <-chan struct{} { return s.policyStatus }
 
 // NetworkPoliciesChanged receives a value after any NetworkPolicy changed.
 func (s *Source) NetworkPoliciesChanged() <-chan struct{} { return s.companions }
+
+// TouchedPolicies are the UIDs of the L7Policies that changed since it was last asked, or whose status did. For one caller.
+func (s *Source) TouchedPolicies() []string { return s.touched.take() }
 
 // Policies are the L7Policies as they stand, with their statuses, in any order.
 func (s *Source) Policies() []Policy { return s.policies.list() }

@@ -37,7 +37,7 @@ const within = 5 * time.Second
 type world struct {
 	*apitest.Server
 	source *kube.Source
-	tell   []func()
+	tell   []func(uids []string)
 	mu     sync.Mutex
 }
 
@@ -60,9 +60,10 @@ func newWorld(t *testing.T) *world {
 				return
 			case <-w.source.PoliciesChanged():
 			}
+			uids := w.source.TouchedPolicies()
 			w.mu.Lock()
 			for _, tell := range w.tell {
-				tell()
+				tell(uids)
 			}
 			w.mu.Unlock()
 		}
@@ -102,7 +103,7 @@ func (w *world) writer(t *testing.T) *writer {
 		},
 	})
 	w.mu.Lock()
-	w.tell = append(w.tell, x.Poke)
+	w.tell = append(w.tell, x.Touched)
 	w.mu.Unlock()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})

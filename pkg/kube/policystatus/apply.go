@@ -127,18 +127,25 @@ func (m *Metrics) wrote(err error) {
 	m.writes.WithLabelValues(result).Inc()
 }
 
-func (m *Metrics) count(records map[string]*record) {
-	if m == nil {
+// moved counts a policy under another reason; "" where it is new, or gone.
+func (m *Metrics) moved(from, to string) {
+	if m == nil || from == to {
 		return
 	}
-	counts := map[string]float64{}
-	for _, r := range records {
-		if c := find(&r.desired, v1alpha1.ConditionEnforced); c != nil {
-			counts[c.Reason]++
-		}
+	if from != "" {
+		m.policies.WithLabelValues(from).Dec()
 	}
-	m.policies.Reset()
-	for reason, n := range counts {
-		m.policies.WithLabelValues(reason).Set(n)
+	if to != "" {
+		m.policies.WithLabelValues(to).Inc()
 	}
 }
+
+// reasonOf is the reason of a status's Enforced condition.
+func reasonOf(s *v1alpha1.L7PolicyStatus) string {
+	if c := find(s, v1alpha1.ConditionEnforced); c != nil {
+		return c.Reason
+	}
+	return ""
+}
+
+func (r *record) reason() string { return reasonOf(&r.desired) }
