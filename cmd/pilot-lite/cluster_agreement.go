@@ -49,7 +49,7 @@ func (a *agreement) sidecarsFirst(ctx context.Context) {
 
 // compareLayers follows the rebuilds until ctx is done.
 func (s *clusterServer) compareLayers(ctx context.Context, a *agreement) {
-	checker := &agree.Checker{}
+	var checked comparer
 	var last controlplane.Built
 	for rebuilt := s.rebuilds(ctx); ; {
 		select {
@@ -64,10 +64,10 @@ func (s *clusterServer) compareLayers(ctx context.Context, a *agreement) {
 		}
 		last = built
 		began := time.Now()
-		report, err := compareOnce(checker, built)
+		report, err := checked.compare(built)
 		if err != nil {
 			s.logger.Error("the layers could not be compared: policies say that they were not", "error", err)
-			checker = &agree.Checker{} // what was half found must not be taken for found
+			checked = comparer{} // what was half found must not be taken for found
 		}
 		a.report.Store(report)
 		select {
@@ -82,20 +82,26 @@ func (s *clusterServer) compareLayers(ctx context.Context, a *agreement) {
 	}
 }
 
-// compareOnce makes an error of a panic: what cannot be compared is still enforced.
-func compareOnce(checker *agree.Checker, built controlplane.Built) (report *agree.Report, err error) {
+// comparer compares the layers of one rebuild after another.
+type comparer struct {
+	checker    agree.Checker
+	companions []agree.Companion // scratch
+}
+
+// compare makes an error of a panic: what cannot be compared is still enforced.
+func (c *comparer) compare(built controlplane.Built) (report *agree.Report, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			report, err = nil, fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	companions := make([]agree.Companion, 0, len(built.Output.Companions))
-	for _, c := range built.Output.Companions {
-		if !c.DryRun {
-			companions = append(companions, agree.Companion{Policy: c.Policy, NetworkPolicy: c.NetworkPolicy})
+	c.companions = c.companions[:0]
+	for _, x := range built.Output.Companions {
+		if !x.DryRun {
+			c.companions = append(c.companions, agree.Companion{Policy: x.Policy, NetworkPolicy: x.NetworkPolicy})
 		}
 	}
-	return checker.Check(built.Index, companions), nil
+	return c.checker.Check(built.Index, c.companions), nil
 }
 
 // agreementOf is what a policy's status tells of a report, which may be nil.

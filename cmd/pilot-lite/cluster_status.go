@@ -56,7 +56,7 @@ func (s *clusterServer) everyProxy(ctx context.Context) []xds.ProxyStatus {
 // newStatusWriter writes the statuses of policies.
 func (s *clusterServer) newStatusWriter(leads func() bool) *policystatus.Writer {
 	return policystatus.New(policystatus.Config{
-		Client: s.clients.Dynamic, Leads: leads, Logger: s.logger.With("component", "status"), Metrics: policystatus.NewMetrics(s.registry),
+		Client: s.clients.Policies, Leads: leads, Logger: s.logger.With("component", "status"), Metrics: policystatus.NewMetrics(s.registry),
 		Stored: func(ref model.PolicyRef) (v1alpha1.L7PolicyStatus, bool) {
 			p, found := s.source.Policy(ref.Namespace, ref.Name)
 			return p.Status, found && p.UID == ref.UID

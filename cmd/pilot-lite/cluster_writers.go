@@ -6,15 +6,10 @@ import (
 	"os"
 	"sync"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
 	"github.com/pilot-lite/pilot-lite/pkg/identity"
 	"github.com/pilot-lite/pilot-lite/pkg/kube/companion"
 	"github.com/pilot-lite/pilot-lite/pkg/kube/leader"
 	"github.com/pilot-lite/pilot-lite/pkg/kube/policystatus"
-	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
 // writers write to the cluster, in the one replica that leads.
@@ -40,7 +35,7 @@ func (s *clusterServer) newWriters() (*writers, error) {
 		Logger: s.logger.With("component", "leader"), Metrics: leader.NewMetrics(s.registry),
 	})}
 	w.companions = companion.New(companion.Config{
-		Client: s.clients.Client.NetworkingV1(), Standing: s.source, Desired: s.desired, Live: s.livePolicy, Leads: w.leader.Leads,
+		Client: s.clients.Client.NetworkingV1(), Standing: s.source, Desired: s.desired, Live: s.clients.Policies.Ref, Leads: w.leader.Leads,
 		Logger: s.logger.With("component", "companions"), Metrics: companion.NewMetrics(s.registry),
 	})
 	w.webhooks = identity.NewWebhooks(identity.WebhookConfig{
@@ -72,19 +67,6 @@ func (s *clusterServer) desired() (companion.Desired, bool) {
 	return companion.Desired{Companions: output.Companions, Policies: output.Policies}, true
 }
 
-// livePolicy asks the API server which generation of a policy there is.
-func (s *clusterServer) livePolicy(ctx context.Context, namespace, name string) (model.PolicyRef, bool, error) {
-	policies := s.clients.Dynamic.Resource(v1alpha1.SchemeGroupVersion().WithResource(v1alpha1.Resource))
-	p, err := policies.Namespace(namespace).Get(ctx, name, metav1.GetOptions{})
-	switch {
-	case apierrors.IsNotFound(err):
-		return model.PolicyRef{}, false, nil
-	case err != nil:
-		return model.PolicyRef{}, false, fmt.Errorf("read policy %s/%s: %w", namespace, name, err)
-	}
-	return model.PolicyRef{Namespace: namespace, Name: name, UID: string(p.GetUID()), Generation: p.GetGeneration()}, true, nil
-}
-
 // tell pokes the writers whenever what they compare may have changed.
 func (s *clusterServer) tell(ctx context.Context, w *writers) {
 	var telling sync.WaitGroup
@@ -102,7 +84,7 @@ func (s *clusterServer) tell(ctx context.Context, w *writers) {
 			case <-s.source.NetworkPoliciesChanged():
 				w.companions.Poke()
 			case <-s.source.PoliciesChanged():
-				w.statuses.Poke()
+				w.statuses.Touched(s.source.TouchedPolicies())
 			}
 		}
 	})

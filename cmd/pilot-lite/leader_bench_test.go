@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/runtime"
-	dynamicfake "k8s.io/client-go/dynamic/fake"
 	"k8s.io/client-go/kubernetes/fake"
 
 	"github.com/pilot-lite/pilot-lite/pkg/controlplane"
@@ -72,7 +70,7 @@ func BenchmarkJudge(b *testing.B) {
 		next.Pods = slices.Insert(slices.Clone(base.Pods), 5001, &p)
 		return &next
 	}
-	s := &clusterServer{source: kube.NewSource(kube.Config{Logger: slog.New(slog.DiscardHandler), Client: fake.NewClientset(), Dynamic: dynamicfake.NewSimpleDynamicClient(runtime.NewScheme())})}
+	s := &clusterServer{source: kube.NewSource(kube.Config{Logger: slog.New(slog.DiscardHandler), Client: fake.NewClientset()})}
 	for name, edit := range map[string]func(int) *model.Snapshot{"policy": edited, "pod": scaled} {
 		var indexer model.Indexer
 		var translator translate.Translator
@@ -81,8 +79,8 @@ func BenchmarkJudge(b *testing.B) {
 			return controlplane.Built{Index: ix, Output: translator.Translate(ix)}
 		}
 		b.Run("layers of one "+name, func(b *testing.B) {
-			checker := &agree.Checker{}
-			if _, err := compareOnce(checker, rebuild(0)); err != nil {
+			var layers comparer
+			if _, err := layers.compare(rebuild(0)); err != nil {
 				b.Fatal(err)
 			}
 			b.ReportAllocs()
@@ -90,11 +88,12 @@ func BenchmarkJudge(b *testing.B) {
 				b.StopTimer()
 				built := rebuild(i)
 				b.StartTimer()
-				_, _ = compareOnce(checker, built)
+				_, _ = layers.compare(built)
 			}
 		})
 		b.Run("statuses of one "+name, func(b *testing.B) {
-			checker, tracker := &agree.Checker{}, status.NewTracker(time.Now())
+			var layers comparer
+			tracker := status.NewTracker(time.Now())
 			judge := func(built controlplane.Built, before, after *agree.Report) int {
 				tracker.SetPolicies(built.Index, s.policiesOf(built))
 				for _, report := range []*agree.Report{before, after} {
@@ -105,13 +104,13 @@ func BenchmarkJudge(b *testing.B) {
 				return len(results)
 			}
 			built := rebuild(0)
-			report, _ := compareOnce(checker, built)
+			report, _ := layers.compare(built)
 			judge(built, report, report)
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				b.StopTimer()
 				built := rebuild(i)
-				after, _ := compareOnce(checker, built)
+				after, _ := layers.compare(built)
 				b.StartTimer()
 				judge(built, report, after)
 				report = after

@@ -81,7 +81,7 @@ func (o *serveOptions) serveCluster(ctx context.Context, logger *slog.Logger) er
 	}
 	registry := newRegistry()
 	s := &clusterServer{options: o, clients: clients, source: kube.NewSource(kube.Config{
-		Client: clients.Client, Dynamic: clients.Dynamic, Namespace: o.cluster.namespace, StaleAfter: o.cluster.staleAfter,
+		Client: clients.Client, Policies: clients.Policies, Namespace: o.cluster.namespace, StaleAfter: o.cluster.staleAfter,
 		Logger: logger.With("component", "kube"), Metrics: kube.NewMetrics(registry),
 	})}
 	if s.core, err = newCore(s.source, registry, logger); err != nil {

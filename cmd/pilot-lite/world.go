@@ -59,7 +59,7 @@ func readCluster(ctx context.Context, kubeconfig, namespace string) (*model.Snap
 	}
 	ctx, cancel := context.WithTimeout(ctx, clusterTimeout)
 	defer cancel()
-	snapshot, err := kube.Load(ctx, kube.Config{Client: clients.Client, Dynamic: clients.Dynamic, Namespace: namespace})
+	snapshot, err := kube.Load(ctx, kube.Config{Client: clients.Client, Policies: clients.Policies, Namespace: namespace})
 	if err != nil {
 		return nil, failure{err}
 	}

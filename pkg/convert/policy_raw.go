@@ -15,10 +15,11 @@ import (
 const CodeUnreadable = "wrong-type"
 
 // PolicyJSON converts a policy as an API server stores it. What cannot be read was written past the schema, or by a newer schema than this program
-// knows: such a policy shuts every pod that it could have meant, like any that is broken as a whole. The metadata is the object's, already read.
+// knows: such a policy shuts every pod that it could have meant, like any that is broken as a whole. The metadata is the object's, already read: the body needs none.
 func PolicyJSON(meta *metav1.ObjectMeta, body []byte) (*v1alpha1.L7Policy, model.Policy, []model.Diagnostic) {
 	p := &v1alpha1.L7Policy{}
 	unknown, err := kjson.UnmarshalStrict(body, p)
+	p.ObjectMeta = *meta
 	if err == nil && len(unknown) == 0 {
 		converted, found := Policy(p)
 		return p, converted, found
@@ -29,7 +30,6 @@ func PolicyJSON(meta *metav1.ObjectMeta, body []byte) (*v1alpha1.L7Policy, model
 	} else if _, rest, quoted := strings.Cut(unknown[0].Error(), `"`); quoted {
 		field = strings.TrimSuffix(rest, `"`)
 	}
-	p.ObjectMeta = *meta
 	return p, undecodable(meta, body), []model.Diagnostic{{
 		Code: CodeUnreadable, Severity: model.SeverityError, Object: policyObject(p), Field: field,
 		Consequence: why + ": " + string(effectOf(rawAction(body), partFrame)), Remedy: "write the policy again, as the installed definition of L7Policy describes it",

@@ -20,7 +20,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 
 	"github.com/pilot-lite/pilot-lite/internal/apitest"
 	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
@@ -68,7 +67,11 @@ func start(t *testing.T) *cluster {
 	c.client = kubernetes.NewForConfigOrDie(config)
 	config.WarningHandler = c
 	c.policies = dynamic.NewForConfigOrDie(config).Resource(v1alpha1.SchemeGroupVersion().WithResource("l7policies"))
-	c.source = kube.NewSource(kube.Config{Client: c.client, Dynamic: dynamic.NewForConfigOrDie(rest.CopyConfig(config)), Namespace: "pilot-lite-system"})
+	policies, err := kube.NewPolicies(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.source = kube.NewSource(kube.Config{Client: c.client, Policies: policies, Namespace: "pilot-lite-system"})
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	t.Cleanup(running.Wait)

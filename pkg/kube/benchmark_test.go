@@ -8,17 +8,14 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	dynamicfake "k8s.io/client-go/dynamic/fake"
 	"k8s.io/client-go/kubernetes/fake"
 )
 
 // bigCluster is 20 Services in each of some namespaces, with 10 pods and a policy each, read as from lists.
 func bigCluster(b testing.TB, inhabited int) *Source {
 	b.Helper()
-	s := NewSource(Config{Logger: slog.New(slog.DiscardHandler), Client: fake.NewClientset(), Dynamic: dynamicfake.NewSimpleDynamicClient(runtime.NewScheme())})
+	s := NewSource(Config{Logger: slog.New(slog.DiscardHandler), Client: fake.NewClientset()})
 	var namespaces, services, pods, policies []any
 	for n := range inhabited {
 		namespace := fmt.Sprintf("ns-%02d", n)
@@ -54,7 +51,7 @@ func bigPod(namespace, app, address string, n int) *corev1.Pod {
 	})
 }
 
-func bigPolicy(namespace, app string, generation int64) *unstructured.Unstructured {
+func bigPolicy(namespace, app string, generation int64) *policyText {
 	o := policyObject(map[string]any{
 		"podSelector": map[string]any{"matchLabels": map[string]any{"app": app}},
 		"ingress": []any{map[string]any{
@@ -79,6 +76,17 @@ func BenchmarkSnapshot(b *testing.B) {
 				b.Fatal(err)
 			}
 			s.Snapshot()
+		}
+	})
+	b.Run("one status written", func(b *testing.B) {
+		s := bigCluster(b, 50)
+		s.Snapshot()
+		for i := 0; b.Loop(); i++ {
+			o := bigPolicy("ns-25", "app-03", 1)
+			o.status = fmt.Appendf(nil, `{"enforced": "%d/10"}`, i)
+			if err := s.policies.Update(o); err != nil {
+				b.Fatal(err)
+			}
 		}
 	})
 	b.Run("one pod added", func(b *testing.B) {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 
-	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -19,9 +18,9 @@ const (
 
 // Clients talk to one API server.
 type Clients struct {
-	REST    *rest.Config
-	Client  kubernetes.Interface
-	Dynamic dynamic.Interface
+	REST     *rest.Config
+	Client   kubernetes.Interface
+	Policies *Policies
 }
 
 // Connect makes clients from a kubeconfig: the named file, else the cluster that this process runs in, else what kubectl would use. Nothing is sent yet.
@@ -45,8 +44,8 @@ func NewClients(config *rest.Config, userAgent string) (*Clients, error) {
 	if c.Client, err = kubernetes.NewForConfig(typed); err != nil {
 		return nil, fmt.Errorf("make a client: %w", err)
 	}
-	if c.Dynamic, err = dynamic.NewForConfig(config); err != nil {
-		return nil, fmt.Errorf("make a client: %w", err)
+	if c.Policies, err = NewPolicies(config); err != nil {
+		return nil, err
 	}
 	return c, nil
 }

@@ -199,7 +199,7 @@ func (c *cluster) viewBy(t *testing.T, who *rest.Config, staleAfter time.Duratio
 	must(t, c, err)
 	v := &view{c: c, proxy: proxy, registry: prometheus.NewRegistry(), lost: map[string]bool{}}
 	v.Source = kube.NewSource(kube.Config{
-		Client: clients.Client, Dynamic: clients.Dynamic, Namespace: system, StaleAfter: staleAfter, Metrics: kube.NewMetrics(v.registry),
+		Client: clients.Client, Policies: clients.Policies, Namespace: system, StaleAfter: staleAfter, Metrics: kube.NewMetrics(v.registry),
 		Logger: slog.New(slog.NewTextHandler(&v.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	ctx, cancel := context.WithCancel(context.Background())

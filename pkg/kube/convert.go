@@ -1,7 +1,8 @@
 package kube
 
 import (
-	"encoding/json"
+	"crypto/sha256"
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -10,7 +11,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 
 	"github.com/pilot-lite/pilot-lite/pkg/convert"
@@ -30,10 +31,10 @@ type pod struct {
 // Policy is what is kept of an L7Policy: its conversion, and what the status writer needs.
 type Policy struct {
 	model.Policy
-	Annotations     map[string]string
 	Diagnostics     []model.Diagnostic // of the conversion
 	Status          v1alpha1.L7PolicyStatus
 	ResourceVersion string
+	words           words // that it was converted from
 }
 
 // meshConfig is what is kept of the ConfigMap with the mesh's settings.
@@ -159,31 +160,50 @@ func convertNetworkPolicy(object any) (*networkingv1.NetworkPolicy, bool) {
 	return o, true
 }
 
-func convertPolicy(object any) (Policy, bool) {
-	o, ok := object.(*unstructured.Unstructured)
-	if !ok {
-		return Policy{}, false
+// convertPolicies converts policies. What is written of one decides what it means, so that an event that brings the same words, as each write of a status does, takes over
+// what was made of them before.
+func convertPolicies(known func(namespace, name string) (Policy, bool)) func(object any) (Policy, bool) {
+	return func(object any) (Policy, bool) {
+		o, ok := object.(*policyText)
+		if !ok {
+			return Policy{}, false
+		}
+		out := Policy{ResourceVersion: o.ResourceVersion}
+		// What a newer version adds to the status or to the metadata changes no verdict: only the spec is read strictly.
+		_ = kjson.UnmarshalCaseSensitivePreserveInts(o.status, &out.Status)
+		meta := metav1.ObjectMeta{Namespace: o.Namespace, Name: o.Name, UID: o.UID, Generation: o.Generation}
+		if value, written := o.Annotations[v1alpha1.AnnotationGuarded]; written {
+			meta.Annotations = map[string]string{v1alpha1.AnnotationGuarded: value}
+		}
+		body := bodyOf(o.spec)
+		out.words = wordsOf(&meta, body)
+		if was, found := known(o.Namespace, o.Name); found && was.words == out.words {
+			out.Policy, out.Diagnostics = was.Policy, was.Diagnostics
+			return out, true
+		}
+		_, out.Policy, out.Diagnostics = convert.PolicyJSON(&meta, body)
+		return out, true
 	}
-	meta := metav1.ObjectMeta{
-		Namespace: o.GetNamespace(), Name: o.GetName(), UID: o.GetUID(), Generation: o.GetGeneration(), ResourceVersion: o.GetResourceVersion(),
+}
+
+// bodyOf is a policy that has nothing but a spec.
+func bodyOf(spec []byte) []byte {
+	if len(spec) == 0 {
+		spec = []byte("null")
 	}
-	if value, written := o.GetAnnotations()[v1alpha1.AnnotationGuarded]; written {
-		meta.Annotations = map[string]string{v1alpha1.AnnotationGuarded: value}
-	}
-	// What a newer version adds to the status or to the metadata changes no verdict: only the spec is read strictly.
-	var status v1alpha1.L7PolicyStatus
-	if body, err := json.Marshal(o.Object["status"]); err == nil {
-		_ = json.Unmarshal(body, &status)
-	}
-	body, err := json.Marshal(map[string]any{
-		"apiVersion": o.GetAPIVersion(), "kind": o.GetKind(), "spec": o.Object["spec"],
-		"metadata": map[string]any{"namespace": meta.Namespace, "name": meta.Name, "uid": meta.UID, "generation": meta.Generation, "annotations": meta.Annotations},
-	})
-	if err != nil {
-		body = nil // converted as what cannot be read
-	}
-	_, converted, found := convert.PolicyJSON(&meta, body)
-	return Policy{Policy: converted, Annotations: o.GetAnnotations(), Diagnostics: found, Status: status, ResourceVersion: meta.ResourceVersion}, true
+	return slices.Concat([]byte(`{"spec":`), spec, []byte("}"))
+}
+
+// words tell apart what is written in policies.
+type words [sha256.Size]byte
+
+// wordsOf are those of all that a policy's conversion looks at.
+func wordsOf(meta *metav1.ObjectMeta, body []byte) words {
+	h := sha256.New()
+	guarded, written := meta.Annotations[v1alpha1.AnnotationGuarded]
+	_, _ = fmt.Fprintf(h, "%q %q %q %d %t %q ", meta.Namespace, meta.Name, meta.UID, meta.Generation, written, guarded)
+	_, _ = h.Write(body)
+	return words(h.Sum(nil))
 }
 
 func convertMesh(object any) (meshConfig, bool) {

@@ -7,13 +7,11 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/pilot-lite/pilot-lite/pkg/convert"
-	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
 )
 
 // client is what every typed client can do; L is its list.
@@ -29,9 +27,6 @@ func of[L runtime.Object](c client[L]) api {
 // feeds are what a source follows.
 func feeds(c *Config, s *Source) []*feed {
 	everywhere := metav1.NamespaceAll
-	policies := c.Dynamic.Resource(v1alpha1.SchemeGroupVersion().WithResource(v1alpha1.Resource)).Namespace(everywhere)
-	policy := &unstructured.Unstructured{}
-	policy.SetGroupVersionKind(v1alpha1.SchemeGroupVersion().WithKind(v1alpha1.Kind))
 	return []*feed{
 		newFeed(c, of(c.Client.CoreV1().Namespaces()), &corev1.Namespace{}, s.namespaces),
 		newFeed(c, of(c.Client.CoreV1().Services(everywhere)), &corev1.Service{}, s.services),
@@ -40,12 +35,7 @@ func feeds(c *Config, s *Source) []*feed {
 		newFeed(c, of(c.Client.CoreV1().ServiceAccounts(everywhere)), &corev1.ServiceAccount{}, s.accounts),
 		newFeed(c, of(c.Client.NetworkingV1().NetworkPolicies(everywhere)), &networkingv1.NetworkPolicy{}, s.networkPolicies),
 		newFeed(c, named(of(c.Client.CoreV1().ConfigMaps(c.Namespace)), convert.MeshConfigMap), &corev1.ConfigMap{}, s.mesh),
-		newFeed(c, api{
-			list: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return policies.List(ctx, o) },
-			watch: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-				return policies.Watch(ctx, o)
-			},
-		}, policy, s.policies),
+		newFeed(c, api{c.Policies.list, c.Policies.watch}, &policyText{}, s.policies),
 	}
 }
 

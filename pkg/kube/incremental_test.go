@@ -16,10 +16,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	dynamicfake "k8s.io/client-go/dynamic/fake"
 	"k8s.io/client-go/kubernetes/fake"
 	"pgregory.net/rapid"
 
@@ -51,7 +48,7 @@ type follower struct {
 func (f *follower) Set(u xds.Update) { f.update = u }
 
 func newFollower() *follower {
-	f := &follower{Source: NewSource(Config{Logger: slog.New(slog.DiscardHandler), Client: fake.NewClientset(), Dynamic: dynamicfake.NewSimpleDynamicClient(runtime.NewScheme())})}
+	f := &follower{Source: NewSource(Config{Logger: slog.New(slog.DiscardHandler), Client: fake.NewClientset()})}
 	f.loop = controlplane.New(f, f, slog.New(slog.DiscardHandler), nil)
 	f.stores = map[string]store{
 		"namespace": f.namespaces, "service": f.services, "slice": f.slices, "pod": f.pods, "networkpolicy": f.networkPolicies, "policy": f.policies, "mesh": f.mesh, "account": f.accounts,
@@ -241,8 +238,8 @@ func anyEvent(t *rapid.T, c cluster) (kind, name string) {
 			name = rapid.SampledFrom(known).Draw(t, "policy")
 			before, enforced := c["policy"][name], fmt.Sprint(rapid.IntRange(0, 9).Draw(t, "enforced"))
 			c["policy"][name] = func() any {
-				o := before().(*unstructured.Unstructured)
-				o.Object["status"] = map[string]any{"enforced": enforced}
+				o := before().(*policyText)
+				o.status = fmt.Appendf(nil, `{"enforced": %q}`, enforced)
 				return o
 			}
 		}
@@ -383,7 +380,7 @@ func anyPolicy(t *rapid.T, namespace string) (string, func() any) {
 	}
 	generation := rapid.Int64Range(1, 1_000_000).Draw(t, "generation")
 	return name, func() any {
-		o := policyObject(spec).DeepCopy()
+		o := policyObject(spec)
 		o.SetNamespace(namespace)
 		o.SetName(name)
 		o.SetGeneration(generation)

@@ -16,7 +16,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	dynamicfake "k8s.io/client-go/dynamic/fake"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/tools/cache"
 	"pgregory.net/rapid"
@@ -80,7 +79,7 @@ type replica struct {
 }
 
 func newReplica() *replica {
-	return &replica{Source: NewSource(Config{Client: fake.NewClientset(), Dynamic: dynamicfake.NewSimpleDynamicClient(runtime.NewScheme())})}
+	return &replica{Source: NewSource(Config{Client: fake.NewClientset()})}
 }
 
 func (r *replica) table(o runtime.Object) cache.ReflectorStore {
@@ -90,7 +89,7 @@ func (r *replica) table(o runtime.Object) cache.ReflectorStore {
 func (r *replica) tables() map[string]cache.ReflectorStore {
 	return map[string]cache.ReflectorStore{
 		"*v1.Namespace": r.namespaces, "*v1.Service": r.services, "*v1.EndpointSlice": r.slices, "*v1.Pod": r.pods, "*v1.NetworkPolicy": r.networkPolicies,
-		"*unstructured.Unstructured": r.policies, "*v1.ConfigMap": r.mesh, "*v1.ServiceAccount": r.accounts,
+		"*kube.policyText": r.policies, "*v1.ConfigMap": r.mesh, "*v1.ServiceAccount": r.accounts,
 	}
 }
 

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	networkingv1 "k8s.io/api/networking/v1"
-	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/pilot-lite/pilot-lite/pkg/convert"
@@ -23,8 +22,8 @@ import (
 
 // Config is what a Source needs.
 type Config struct {
-	Client  kubernetes.Interface
-	Dynamic dynamic.Interface
+	Client   kubernetes.Interface
+	Policies *Policies
 	// Namespace is the control plane's own, in which the mesh's settings stand.
 	Namespace string
 	// StaleAfter is how long a watch may show no progress before what was read from it counts as old: StaleAfter where it is zero.
@@ -51,6 +50,7 @@ type Source struct {
 
 	// Those who write to the cluster are told of what came back from it.
 	policyStatus, companions chan struct{}
+	touched                  touched
 
 	mu         sync.Mutex
 	worldDirty bool // pods, services or namespaces
@@ -95,7 +95,7 @@ func NewSource(c Config) *Source {
 	s.slices = newTable(&c, "endpointslices", convertSlice, same[[]convert.Endpoint], always[[]convert.Endpoint](world(&s.sliceDirty)))
 	s.mesh = newTable(&c, "configmaps", convertMesh, same[meshConfig], always[meshConfig](func() { signal(s.changed) }))
 	s.networkPolicies = newTable(&c, "networkpolicies", convertNetworkPolicy, sameVersion, s.networkPolicyChanged)
-	s.policies = newTable(&c, "l7policies", convertPolicy, same[Policy], s.policyChanged)
+	s.policies = newTable(&c, "l7policies", convertPolicies(s.Policy), same[Policy], s.policyChanged)
 	s.policies.keep = keepMeaning
 	s.policies.describe = func(p *Policy) string { return fmt.Sprintf("(%s, generation %d)", p.Action, p.Generation) }
 	s.accounts = newTable(&c, "serviceaccounts", convertAccount, same[string], s.accountsChanged)
@@ -146,6 +146,10 @@ func (s *Source) accountsChanged(old, next *string) {
 
 // policyChanged: a new status changes no verdict.
 func (s *Source) policyChanged(old, next *Policy) {
+	if old == nil && next == nil {
+		s.touched.add(s.policies.all()...)
+	}
+	s.touched.add(old, next)
 	signal(s.policyStatus)
 	if old == nil || next == nil || old.UID != next.UID || old.Generation != next.Generation || !same(&old.Policy, &next.Policy) {
 		signal(s.changed)
@@ -170,6 +174,9 @@ func (s *Source) PoliciesChanged() <-chan struct{} { return s.policyStatus }
 
 // NetworkPoliciesChanged receives a value after any NetworkPolicy changed.
 func (s *Source) NetworkPoliciesChanged() <-chan struct{} { return s.companions }
+
+// TouchedPolicies are the UIDs of the L7Policies that changed since it was last asked, or whose status did. For one caller.
+func (s *Source) TouchedPolicies() []string { return s.touched.take() }
 
 // Policies are the L7Policies as they stand, with their statuses, in any order.
 func (s *Source) Policies() []Policy { return s.policies.list() }

@@ -3,8 +3,6 @@ package kube
 import (
 	"testing"
 
-	"k8s.io/apimachinery/pkg/runtime"
-	dynamicfake "k8s.io/client-go/dynamic/fake"
 	"k8s.io/client-go/kubernetes/fake"
 )
 
@@ -12,7 +10,7 @@ import (
 func TestTheLastListIsToldOf(t *testing.T) {
 	t.Parallel()
 	for last := range 8 {
-		s := NewSource(Config{Client: fake.NewClientset(), Dynamic: dynamicfake.NewSimpleDynamicClient(runtime.NewScheme())})
+		s := NewSource(Config{Client: fake.NewClientset()})
 		lists := []func() error{
 			func() error { return s.namespaces.Replace(nil, "") }, func() error { return s.services.Replace(nil, "") }, func() error { return s.slices.Replace(nil, "") },
 			func() error { return s.pods.Replace(nil, "") }, func() error { return s.accounts.Replace(nil, "") }, func() error { return s.networkPolicies.Replace(nil, "") },

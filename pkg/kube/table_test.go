@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"encoding/json"
 	"log/slog"
 	"slices"
 	"testing"
@@ -8,7 +9,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/pilot-lite/pilot-lite/pkg/convert"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
@@ -129,12 +129,25 @@ func TestAListReplacesTheTable(t *testing.T) {
 }
 
 // policyObject is a policy as the API server would send it, whatever stands in it.
-func policyObject(spec any) *unstructured.Unstructured {
-	return &unstructured.Unstructured{Object: map[string]any{
+func policyObject(spec any) *policyText {
+	text, err := json.Marshal(map[string]any{
 		"apiVersion": "policy.pilot-lite.io/v1alpha1", "kind": "L7Policy",
-		"metadata": map[string]any{"namespace": "shop", "name": "p", "uid": "u", "generation": int64(3), "resourceVersion": "9"},
+		"metadata": map[string]any{"namespace": "shop", "name": "p", "uid": "u", "generation": int64(3), "resourceVersion": "9", "managedFields": []any{map[string]any{"manager": "kubectl"}}},
 		"spec":     spec, "status": map[string]any{"enforced": "1/1", "fromTheFuture": true},
-	}}
+	})
+	if err != nil {
+		panic(err)
+	}
+	o, _, err := policyDecoder{}.Decode(text, nil, nil)
+	if err != nil {
+		panic(err)
+	}
+	return o.(*policyText)
+}
+
+// convertPolicy converts one that was never seen before.
+func convertPolicy(o *policyText) (Policy, bool) {
+	return convertPolicies(func(string, string) (Policy, bool) { return Policy{}, false })(o)
 }
 
 // A policy that was written past the schema, or by a newer one, shuts what it could have meant, and says so.

@@ -14,7 +14,6 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -196,7 +195,11 @@ func TestStreamsOfARealCluster(t *testing.T) {
 	t.Parallel()
 	c := newRealCluster(t)
 	c.server.InstallCRDs(t)
-	source := kube.NewSource(kube.Config{Client: c.own, Dynamic: dynamic.NewForConfigOrDie(c.ownConfig), Namespace: "pilot-lite-system"})
+	policies, err := kube.NewPolicies(c.ownConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := kube.NewSource(kube.Config{Client: c.own, Policies: policies, Namespace: "pilot-lite-system"})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = source.Run(ctx) }()
@@ -233,7 +236,7 @@ func TestStreamsOfARealCluster(t *testing.T) {
 	if err := accounts.Delete(t.Context(), "cart", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	_, err := stream.Recv()
+	_, err = stream.Recv()
 	wants(t, "the account is gone", codes.Unavailable, err)
 	_, err = open(token).Recv()
 	wants(t, "the account is gone, as it comes back", codes.Unavailable, err)

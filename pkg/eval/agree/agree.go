@@ -32,6 +32,8 @@ type Checker struct {
 	swept    int                // how many there were when they were last looked through
 	policies map[name]*policy
 	objects  map[objectName]*object
+	spare    map[objectName]*object // empty, for the next check
+	places   map[string]int         // in a report, by the workload's key
 	moves    []model.Moved // the workloads by which the present grouping differs from the one before, where there are few
 	few      bool
 	metrics  readers
@@ -56,7 +58,7 @@ func (x *Checker) Check(ix *model.Index, companions []Companion) *Report {
 	policies := x.readPolicies()
 	x.readObjects(companions)
 	x.followOutgoing(policies)
-	r := &Report{Workloads: make([]*Workload, 0, len(x.order)), byKey: make(map[string]*Workload, len(x.order)), policies: x.policies}
+	r := &Report{Workloads: make([]*Workload, 0, len(x.order)), places: x.places, policies: x.policies}
 	for _, callee := range x.order {
 		if callee.workload.HostNetwork {
 			continue
@@ -67,7 +69,6 @@ func (x *Checker) Check(ix *model.Index, companions []Companion) *Report {
 			callee.found = x.find(callee)
 		}
 		r.Workloads = append(r.Workloads, callee.found)
-		r.byKey[callee.ref.Key] = callee.found
 	}
 	r.listOthers(x.order)
 	x.sweep()
@@ -191,7 +192,7 @@ func sameSlice[T any](a, b []T) bool {
 type Report struct {
 	Workloads []*Workload // all but those on the host's network, in the index's order
 
-	byKey    map[string]*Workload
+	places   map[string]int // of the workloads, by key: the same in the reports of one grouping of pods
 	policies map[name]*policy
 	others   map[string][]Shut // by policies that do not govern the callee: those of callers' egress
 }
@@ -216,7 +217,12 @@ func (r *Report) listOthers(callees []*caller) {
 }
 
 // Of is what was found about a workload, by its key; nil where there is none.
-func (r *Report) Of(key string) *Workload { return r.byKey[key] }
+func (r *Report) Of(key string) *Workload {
+	if i, known := r.places[key]; known {
+		return r.Workloads[i]
+	}
+	return nil
+}
 
 // Policy says whether the layers agree about the workloads that a policy governs.
 func (r *Report) Policy(ref model.PolicyRef) Agreement {
@@ -226,7 +232,7 @@ func (r *Report) Policy(ref model.PolicyRef) Agreement {
 	}
 	if p := r.policies[name{ref.Namespace, ref.Name}]; p.source.IsolatesIngress {
 		for _, c := range p.selected {
-			if w := r.byKey[c.ref.Key]; w != nil {
+			if w := r.Of(c.ref.Key); w != nil {
 				out.Wider = append(out.Wider, w.Wider...)
 			}
 		}
@@ -251,7 +257,7 @@ func (r *Report) Verdict(ref model.PolicyRef) Agreement {
 	}
 	out.Shut = slices.Clone(r.others[ref.Namespace+"/"+ref.Name])
 	for _, c := range p.selected {
-		w := r.byKey[c.ref.Key]
+		w := r.Of(c.ref.Key)
 		if w == nil || !p.source.IsolatesIngress {
 			continue
 		}

@@ -86,7 +86,7 @@ func (x *Checker) regroup(ix *model.Index) {
 	x.round++
 	x.move(before)
 	next := make(map[string]*caller, len(ix.Workloads))
-	x.order = make([]*caller, 0, len(ix.Workloads))
+	x.order, x.places = make([]*caller, 0, len(ix.Workloads)), make(map[string]int, len(ix.Workloads))
 	for _, w := range ix.Workloads {
 		c := x.callers[w.Key]
 		if c == nil {
@@ -94,6 +94,9 @@ func (x *Checker) regroup(ix *model.Index) {
 		}
 		next[w.Key] = c
 		x.order = append(x.order, c)
+		if !w.HostNetwork {
+			x.places[w.Key] = len(x.places)
+		}
 		if c.workload == w {
 			continue
 		}
@@ -277,7 +280,10 @@ func masked(list []netip.Prefix) []netip.Prefix {
 
 // readObjects reads the NetworkPolicies, and lists for each workload those that isolate it.
 func (x *Checker) readObjects(companions []Companion) {
-	next := make(map[objectName]*object, len(companions)+len(x.ix.Snapshot.NetworkPolicies))
+	next := x.spare
+	if next == nil {
+		next = make(map[objectName]*object, len(companions)+len(x.ix.Snapshot.NetworkPolicies))
+	}
 	add := func(np *networkingv1.NetworkPolicy, ours bool) {
 		key := objectName{ours, name{np.Namespace, np.Name}}
 		o := x.objects[key]
@@ -301,7 +307,8 @@ func (x *Checker) readObjects(companions []Companion) {
 	for _, c := range companions {
 		add(c.NetworkPolicy, true)
 	}
-	x.objects = next
+	x.objects, x.spare = next, x.objects
+	clear(x.spare)
 }
 
 func (o *object) selects(set labels.Set) bool { return o.parsed.Selects(o.parsed.Namespace(), set) }

@@ -3,6 +3,7 @@ package companion_test
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -95,7 +96,7 @@ func quiet(t *testing.T, p *plane) {
 
 // foreign: somebody's object under a companion's name is left as it is and reported; once it is gone the companion is made.
 func (w *world) foreign(t *testing.T) {
-	p := w.idlePlane(w.Namespace(t, "foreign", nil))
+	p := w.idlePlane(t, w.Namespace(t, "foreign", nil))
 	ref := w.apply(t, p.namespace, cart)
 	var name string
 	apitest.Eventually(t, within, "companions are desired", func() error {
@@ -161,7 +162,7 @@ func (w *world) orphans(t *testing.T) {
 		return nil
 	})
 
-	partial := w.idlePlane(namespace)
+	partial := w.idlePlane(t, namespace)
 	complete := partial.desired
 	partial.Desired = func() (companion.Desired, bool) {
 		d, _ := complete()
@@ -193,6 +194,17 @@ func (w *world) policyChanges(t *testing.T) {
 	ref := w.apply(t, p.namespace, cart)
 	p.stands(t, ref)
 	old := p.role(t, "isolate")
+
+	before, requests := p.live(t), p.requests.Load()
+	requested := w.apply(t, p.namespace, strings.ReplaceAll(cart, "GET", "HEAD"))
+	p.stands(t, requested)
+	if diff := cmp.Diff(before, p.live(t)); requested == ref || diff != "" || p.requests.Load() != requests {
+		t.Errorf("an edit of what requests may say made %d requests, and changed companions (-before +now):\n%s", p.requests.Load()-requests, diff)
+	}
+	p.stands(t, w.apply(t, p.namespace, strings.ReplaceAll(cart, "8080", "9090")))
+	if port := p.role(t, "isolate").Spec.Ingress[0].Ports[0].Port; port.IntVal != 9090 {
+		t.Errorf("the companion lets %v in, want 9090", port)
+	}
 
 	if err := w.policies(p.namespace).Delete(t.Context(), ref.Name, metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
@@ -241,7 +253,7 @@ func (w *world) readBack(t *testing.T) {
 	}
 	for _, file := range cases {
 		t.Run(filepath.Base(filepath.Dir(file)), func(t *testing.T) {
-			p := w.idlePlane(w.Namespace(t, "case", nil))
+			p := w.idlePlane(t, w.Namespace(t, "case", nil))
 			loaded, err := filesource.Load([]string{file}, nil)
 			if err != nil {
 				t.Fatal(err)

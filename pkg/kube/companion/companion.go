@@ -7,7 +7,8 @@
 //     deleted only when everything desired that may select the same pods stands. So no order in which writes arrive or fail opens what neither the old companions nor
 //     the new ones allow. What both allow can be shut until the last write of a change has arrived.
 //   - A write to an object that stands carries its UID and version, so whoever acts on an older view gets a conflict. A new object is applied without force.
-//     Two leaders with the same input write the same bytes. Where an object tells of a later generation than the view does, the API server is asked before it is touched.
+//     Two leaders with the same input write the same bytes. Where an object tells of another generation than the view does, the API server is asked before it is touched.
+//   - What one generation of a policy made, and the next would make the same, is not written again.
 //   - What is not ours is never touched. Ours is what its managed fields say that we applied, what has our label and is owned by the very policy, and what this process
 //     knew as ours under the same UID. The names of managers outlive an edit, since an edit that leaves any of our fields leaves our entry; so an object whose labels or
 //     owner were taken away is put right, and one that somebody made under a companion's name is left alone and reported.

@@ -50,14 +50,14 @@ func (w *world) failures(t *testing.T) {
 		}),
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := w.idlePlane(w.Namespace(t, "failures", nil))
+			p := w.idlePlane(t, w.Namespace(t, "failures", nil))
 			p.spoilWith(spoil)
 			p.start(t)
 			p.stands(t, w.apply(t, p.namespace, cart))
 		})
 	}
 	t.Run("no answer for one object", func(t *testing.T) {
-		p := w.idlePlane(w.Namespace(t, "failures", nil))
+		p := w.idlePlane(t, w.Namespace(t, "failures", nil))
 		p.spoilWith(func(r *http.Request) (*http.Response, error) {
 			if !strings.Contains(r.URL.Path, "/l7p-cart-") {
 				return nil, nil
@@ -70,7 +70,7 @@ func (w *world) failures(t *testing.T) {
 		p.stands(t, w.apply(t, p.namespace, strings.ReplaceAll(cart, "cart", "basket")))
 	})
 	t.Run("403 for one object", func(t *testing.T) {
-		p := w.idlePlane(w.Namespace(t, "failures", nil))
+		p := w.idlePlane(t, w.Namespace(t, "failures", nil))
 		p.spoilWith(func(r *http.Request) (*http.Response, error) {
 			if strings.Contains(r.URL.Path, "/l7p-cart-http-") {
 				return answer(r, http.StatusForbidden, metav1.StatusReasonForbidden, "injected: not you"), nil
@@ -100,7 +100,7 @@ func (w *world) failures(t *testing.T) {
 // leaders: who no longer leads writes nothing, who has an old view undoes nothing, and two who believe that they lead end up agreeing.
 func (w *world) leaders(t *testing.T) {
 	t.Run("a follower writes nothing", func(t *testing.T) {
-		p := w.idlePlane(w.Namespace(t, "leaders", nil))
+		p := w.idlePlane(t, w.Namespace(t, "leaders", nil))
 		p.follower.Store(true)
 		p.start(t)
 		ref := w.apply(t, p.namespace, cart)
@@ -121,7 +121,7 @@ func (w *world) leaders(t *testing.T) {
 		p.stop()
 		stands := decided(p.live(t))
 
-		late := w.idlePlane(namespace)
+		late := w.idlePlane(t, namespace)
 		late.frozen.Store(&old)
 		late.start(t)
 		late.reaches(t, ref, companion.Pending)
@@ -134,6 +134,37 @@ func (w *world) leaders(t *testing.T) {
 		late.look(t)
 		if diff := cmp.Diff(stands, decided(p.live(t))); diff != "" {
 			t.Errorf("what a later view made was deleted (-before +now):\n%s", diff)
+		}
+	})
+	t.Run("nor does one between two that want the same", func(t *testing.T) {
+		namespace := w.Namespace(t, "leaders", nil)
+		p := w.plane(t, namespace)
+		p.stands(t, w.apply(t, namespace, cart))
+		stands := decided(p.live(t))
+		p.stop()
+		between := w.apply(t, namespace, strings.ReplaceAll(cart, "8080", "9090"))
+		var old companion.Desired
+		apitest.Eventually(t, within, "the edit is known", func() error {
+			if old, _ = p.desired(); !slices.Contains(old.Policies, between) {
+				return errors.New("not yet")
+			}
+			return nil
+		})
+		back := w.apply(t, namespace, cart)
+
+		late := w.idlePlane(t, namespace)
+		late.frozen.Store(&old)
+		late.start(t)
+		late.reaches(t, between, companion.Pending)
+		late.look(t)
+		if diff := cmp.Diff(stands, decided(p.live(t))); diff != "" {
+			t.Errorf("what a later view left as it was is changed (-before +now):\n%s", diff)
+		}
+		late.stop()
+		next := w.plane(t, namespace)
+		next.stands(t, back)
+		if n := next.requests.Load(); n != 0 {
+			t.Errorf("%d requests for what stands", n)
 		}
 	})
 	t.Run("two leaders agree", func(t *testing.T) {

@@ -67,6 +67,9 @@ func meddling() map[string]meddler {
 			uid := string(np.OwnerReferences[0].UID)
 			np.Annotations[netpol.AnnotationBuiltFrom] = uid + "/999999"
 		}),
+		"no generation": update(func(np *networkingv1.NetworkPolicy) {
+			np.Annotations[netpol.AnnotationBuiltFrom] = string(np.OwnerReferences[0].UID) + "/x"
+		}),
 		"everything at once": update(func(np *networkingv1.NetworkPolicy) {
 			np.Labels, np.Annotations, np.OwnerReferences = nil, nil, nil
 			np.Spec = networkingv1.NetworkPolicySpec{PolicyTypes: []networkingv1.PolicyType{"Ingress"}, Ingress: []networkingv1.NetworkPolicyIngressRule{{}}}

@@ -60,15 +60,29 @@ func builtFrom(np *networkingv1.NetworkPolicy) (uid string, generation int64) {
 	return uid, generation
 }
 
-// asDesired says whether an object is what it should be. Labels, annotations and owners that others added are theirs, and change nothing that the kernel does.
+// builtAlike says whether an object was made from the same policy, in the same generation or an earlier one.
+func builtAlike(desired, standing *networkingv1.NetworkPolicy) bool {
+	if standing.Annotations[netpol.AnnotationBuiltFrom] == desired.Annotations[netpol.AnnotationBuiltFrom] {
+		return true
+	}
+	uid, generation := builtFrom(desired)
+	was, of := builtFrom(standing)
+	return was == uid && 0 < of && of <= generation
+}
+
+// asDesired says whether an object is what it should be. Labels, annotations and owners that others added are theirs, and change nothing that the kernel does. One that an
+// earlier generation of the policy made, and that this one would make the same, is left as it is: most edits change what requests may say, and no companion.
 func asDesired(desired, standing *networkingv1.NetworkPolicy) bool {
+	if !builtAlike(desired, standing) {
+		return false
+	}
 	for k, v := range desired.Labels {
 		if got, ok := standing.Labels[k]; !ok || got != v {
 			return false
 		}
 	}
 	for k, v := range desired.Annotations {
-		if got, ok := standing.Annotations[k]; !ok || got != v {
+		if got, ok := standing.Annotations[k]; k != netpol.AnnotationBuiltFrom && (!ok || got != v) {
 			return false
 		}
 	}

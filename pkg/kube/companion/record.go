@@ -44,7 +44,7 @@ func (r *record) look(desired, standing *networkingv1.NetworkPolicy, now time.Ti
 	if desired == r.desired && standing == r.standing {
 		return r.equal
 	}
-	if !sameObject(r.desired, desired) {
+	if !sameObject(r.desired, desired) { // what was tried in vain may be taken now
 		r.attempts, r.next, r.failure, r.stood = 0, time.Time{}, failure{}, false
 	}
 	if standing != r.standing { // news: what was waited for may have come
@@ -55,9 +55,10 @@ func (r *record) look(desired, standing *networkingv1.NetworkPolicy, now time.Ti
 	was := r.equal
 	r.desired, r.standing = desired, standing
 	r.equal = desired != nil && standing != nil && asDesired(desired, standing)
+	r.stood = r.stood || r.equal
 	switch {
 	case r.equal && !was:
-		r.equalSince, r.stood, r.failure = now, true, failure{}
+		r.equalSince, r.failure = now, failure{}
 	case was && !r.equal && now.Sub(r.equalSince) >= restTime:
 		r.attempts, r.next = 0, time.Time{}
 	}

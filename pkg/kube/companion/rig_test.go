@@ -14,7 +14,6 @@ import (
 	"time"
 
 	networkingv1 "k8s.io/api/networking/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/dynamic"
@@ -50,7 +49,11 @@ func newWorld(t *testing.T) *world {
 	// Without the admission policy on companions, which refuses some of what is tried here.
 	w.Apply(t, filepath.Join(manifests, "namespace.yaml"), filepath.Join(manifests, "rbac.yaml"))
 	w.admin = kubernetes.NewForConfigOrDie(w.Config())
-	w.source = kube.NewSource(kube.Config{Client: w.admin, Dynamic: dynamic.NewForConfigOrDie(w.Config()), Namespace: "pilot-lite-system"})
+	policies, err := kube.NewPolicies(w.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.source = kube.NewSource(kube.Config{Client: w.admin, Policies: policies, Namespace: "pilot-lite-system"})
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	t.Cleanup(running.Wait)
@@ -106,7 +109,7 @@ type plane struct {
 // plane starts a controller for a namespace.
 func (w *world) plane(t *testing.T, namespace string) *plane {
 	t.Helper()
-	p := w.idlePlane(namespace)
+	p := w.idlePlane(t, namespace)
 	p.start(t)
 	return p
 }
@@ -114,23 +117,18 @@ func (w *world) plane(t *testing.T, namespace string) *plane {
 // account has the rights that the manifests grant.
 const account = "system:serviceaccount:pilot-lite-system:pilot-lite"
 
-func (w *world) idlePlane(namespace string) *plane {
+func (w *world) idlePlane(t *testing.T, namespace string) *plane {
+	t.Helper()
 	p := &plane{world: w, namespace: namespace}
 	config := w.User(account)
 	config.Wrap(func(rt http.RoundTripper) http.RoundTripper { return &spoiler{rt, p} })
-	policies := dynamic.NewForConfigOrDie(w.User(account)).Resource(v1alpha1.SchemeGroupVersion().WithResource(v1alpha1.Resource))
+	policies, err := kube.NewPolicies(w.User(account))
+	if err != nil {
+		t.Fatal(err)
+	}
 	p.Controller = companion.New(companion.Config{
 		Client: kubernetes.NewForConfigOrDie(config).NetworkingV1(), Standing: p, Desired: p.desired, Leads: func() bool { return !p.follower.Load() }, Logger: slog.New(slog.DiscardHandler),
-		Live: func(ctx context.Context, namespace, name string) (model.PolicyRef, bool, error) {
-			o, err := policies.Namespace(namespace).Get(ctx, name, metav1.GetOptions{})
-			if apierrors.IsNotFound(err) {
-				return model.PolicyRef{}, false, nil
-			}
-			if err != nil {
-				return model.PolicyRef{}, false, err
-			}
-			return model.PolicyRef{Namespace: namespace, Name: name, UID: string(o.GetUID()), Generation: o.GetGeneration()}, true, nil
-		},
+		Live: policies.Ref,
 	})
 	return p
 }

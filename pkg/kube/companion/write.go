@@ -58,8 +58,9 @@ func (c *Controller) perform(ctx context.Context, a *action) {
 	}
 }
 
-// doubtful says whether a write may take back what somebody with a later view did: it deletes, or replaces what tells of a later generation, or makes again what has
-// vanished, perhaps with its policy. All that can also be somebody's meddling, which the API server alone can tell.
+// doubtful says whether a write may take back what somebody with a later view did: it deletes, or replaces what tells of another generation, or makes again what has
+// vanished, perhaps with its policy. An earlier generation is no proof, either: a later one that made the same left it as it is. All that can also be somebody's meddling,
+// which the API server alone can tell.
 func (a *action) doubtful() bool {
 	if a.desired == nil {
 		return true
@@ -68,7 +69,7 @@ func (a *action) doubtful() bool {
 		return a.repair
 	}
 	uid, generation := builtFrom(a.standing)
-	return uid == a.policy.UID && generation > a.policy.Generation
+	return uid == a.policy.UID && generation != a.policy.Generation
 }
 
 // behind says whether the API server has another policy, or generation of it, than the view that asks for a write.

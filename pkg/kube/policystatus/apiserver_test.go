@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
 
 	"github.com/pilot-lite/pilot-lite/internal/apitest"
@@ -36,7 +37,7 @@ const within = 5 * time.Second
 type world struct {
 	*apitest.Server
 	source *kube.Source
-	tell   []func()
+	tell   []func(uids []string)
 	mu     sync.Mutex
 }
 
@@ -46,9 +47,7 @@ func newWorld(t *testing.T) *world {
 	w.InstallCRDs(t)
 	manifests := filepath.Join(apitest.Root(t), "manifests")
 	w.Apply(t, filepath.Join(manifests, "namespace.yaml"), filepath.Join(manifests, "rbac.yaml"))
-	w.source = kube.NewSource(kube.Config{
-		Client: kubernetes.NewForConfigOrDie(w.Config()), Dynamic: dynamic.NewForConfigOrDie(w.Config()), Namespace: "pilot-lite-system",
-	})
+	w.source = kube.NewSource(kube.Config{Client: kubernetes.NewForConfigOrDie(w.Config()), Policies: newPolicies(t, w.Config()), Namespace: "pilot-lite-system"})
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	t.Cleanup(running.Wait)
@@ -61,14 +60,24 @@ func newWorld(t *testing.T) *world {
 				return
 			case <-w.source.PoliciesChanged():
 			}
+			uids := w.source.TouchedPolicies()
 			w.mu.Lock()
 			for _, tell := range w.tell {
-				tell()
+				tell(uids)
 			}
 			w.mu.Unlock()
 		}
 	})
 	return w
+}
+
+func newPolicies(t *testing.T, config *rest.Config) *kube.Policies {
+	t.Helper()
+	p, err := kube.NewPolicies(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
 
 // writer writes with the rights that the manifests grant; its requests can be counted and spoilt.
@@ -87,14 +96,14 @@ func (w *world) writer(t *testing.T) *writer {
 	config.QPS = -1
 	config.Wrap(func(rt http.RoundTripper) http.RoundTripper { return spoiler{rt, x} })
 	x.Writer = policystatus.New(policystatus.Config{
-		Client: dynamic.NewForConfigOrDie(config), Leads: func() bool { return !x.follower.Load() },
+		Client: newPolicies(t, config), Leads: func() bool { return !x.follower.Load() },
 		Stored: func(ref model.PolicyRef) (v1alpha1.L7PolicyStatus, bool) {
 			p, found := w.source.Policy(ref.Namespace, ref.Name)
 			return p.Status, found && p.UID == ref.UID
 		},
 	})
 	w.mu.Lock()
-	w.tell = append(w.tell, x.Poke)
+	w.tell = append(w.tell, x.Touched)
 	w.mu.Unlock()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -294,7 +303,7 @@ func (w *world) knowsTheVeryPolicy(t *testing.T, namespace string) {
 	other.UID = "00000000-0000-0000-0000-000000000000"
 	config := w.User("system:serviceaccount:pilot-lite-system:pilot-lite")
 	blind := policystatus.New(policystatus.Config{
-		Client: dynamic.NewForConfigOrDie(config), Stored: func(model.PolicyRef) (v1alpha1.L7PolicyStatus, bool) { return v1alpha1.L7PolicyStatus{}, true },
+		Client: newPolicies(t, config), Stored: func(model.PolicyRef) (v1alpha1.L7PolicyStatus, bool) { return v1alpha1.L7PolicyStatus{}, true },
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})

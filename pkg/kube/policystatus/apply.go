@@ -3,15 +3,12 @@ package policystatus
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
 )
@@ -96,20 +93,9 @@ func (w *Writer) write(ctx context.Context, t task) outcome {
 }
 
 func (w *Writer) apply(ctx context.Context, t task) error {
-	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&t.desired)
-	if err != nil {
-		return fmt.Errorf("encode a status: %w", err)
-	}
-	gv := v1alpha1.SchemeGroupVersion()
-	object := &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": gv.String(), "kind": v1alpha1.Kind, "status": content,
-		"metadata": map[string]any{"namespace": t.ref.Namespace, "name": t.ref.Name, "uid": t.ref.UID},
-	}}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	_, err = w.Client.Resource(gv.WithResource(v1alpha1.Resource)).Namespace(t.ref.Namespace).ApplyStatus(ctx, t.ref.Name, object,
-		metav1.ApplyOptions{FieldManager: FieldManager, Force: true})
-	return err
+	return w.Client.ApplyStatus(ctx, t.ref, &t.desired, FieldManager)
 }
 
 // Metrics counts writes, and policies by whether they are enforced.
@@ -141,18 +127,25 @@ func (m *Metrics) wrote(err error) {
 	m.writes.WithLabelValues(result).Inc()
 }
 
-func (m *Metrics) count(records map[string]*record) {
-	if m == nil {
+// moved counts a policy under another reason; "" where it is new, or gone.
+func (m *Metrics) moved(from, to string) {
+	if m == nil || from == to {
 		return
 	}
-	counts := map[string]float64{}
-	for _, r := range records {
-		if c := find(&r.desired, v1alpha1.ConditionEnforced); c != nil {
-			counts[c.Reason]++
-		}
+	if from != "" {
+		m.policies.WithLabelValues(from).Dec()
 	}
-	m.policies.Reset()
-	for reason, n := range counts {
-		m.policies.WithLabelValues(reason).Set(n)
+	if to != "" {
+		m.policies.WithLabelValues(to).Inc()
 	}
 }
+
+// reasonOf is the reason of a status's Enforced condition.
+func reasonOf(s *v1alpha1.L7PolicyStatus) string {
+	if c := find(s, v1alpha1.ConditionEnforced); c != nil {
+		return c.Reason
+	}
+	return ""
+}
+
+func (r *record) reason() string { return reasonOf(&r.desired) }

@@ -9,10 +9,9 @@ package policystatus
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
-
-	"k8s.io/client-go/dynamic"
 
 	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
@@ -39,9 +38,14 @@ const (
 	workers      = 8
 )
 
+// Client writes a status, for the very policy.
+type Client interface {
+	ApplyStatus(ctx context.Context, ref model.PolicyRef, status *v1alpha1.L7PolicyStatus, manager string) error
+}
+
 // Config is what a Writer needs.
 type Config struct {
-	Client dynamic.Interface
+	Client Client
 	// Stored is the status of a policy as it stands; false where no such policy stands.
 	Stored  func(ref model.PolicyRef) (v1alpha1.L7PolicyStatus, bool)
 	Leads   func() bool // asked before each write; nil where there is nobody else
@@ -57,6 +61,7 @@ type Writer struct {
 
 	mu      sync.Mutex
 	records map[string]*record // by the policy's UID
+	open    map[string]*record // those that differ, or may
 }
 
 // record is what is remembered of one policy.
@@ -86,11 +91,14 @@ func New(c Config) *Writer {
 	if c.Leads == nil {
 		c.Leads = func() bool { return true }
 	}
-	return &Writer{Config: c, poke: make(chan struct{}, 1), done: make(chan outcome, workers), records: map[string]*record{}}
+	return &Writer{Config: c, poke: make(chan struct{}, 1), done: make(chan outcome, workers), records: map[string]*record{}, open: map[string]*record{}}
 }
 
 // Set says what some policies' statuses should be.
 func (w *Writer) Set(results []status.Result) {
+	if len(results) == 0 {
+		return
+	}
 	w.mu.Lock()
 	for _, r := range results {
 		known := w.records[r.Ref.UID]
@@ -98,14 +106,37 @@ func (w *Writer) Set(results []status.Result) {
 			known = &record{}
 			w.records[r.Ref.UID] = known
 		}
+		w.Metrics.moved(known.reason(), reasonOf(&r.Status))
 		known.ref, known.desired = r.Ref, r.Status
+		w.open[r.Ref.UID] = known
 	}
 	w.mu.Unlock()
-	w.Poke()
+	w.wake()
 }
 
-// Poke says that what stands has changed. It never blocks.
-func (w *Writer) Poke() {
+// Touched says that what stands of some policies has changed, by their UIDs. It never blocks.
+func (w *Writer) Touched(uids []string) {
+	some := false
+	w.mu.Lock()
+	for _, uid := range uids {
+		if r := w.records[uid]; r != nil {
+			w.open[uid], some = r, true
+		}
+	}
+	w.mu.Unlock()
+	if some {
+		w.wake()
+	}
+}
+
+// openAll has every policy looked at.
+func (w *Writer) openAll() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	maps.Copy(w.open, w.records)
+}
+
+func (w *Writer) wake() {
 	select {
 	case w.poke <- struct{}{}:
 	default:
@@ -117,7 +148,7 @@ func (w *Writer) Run(ctx context.Context) {
 	next := time.NewTimer(0)
 	defer next.Stop()
 	busy := 0
-	var last time.Time
+	var last, all time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -136,6 +167,10 @@ func (w *Writer) Run(ctx context.Context) {
 		case <-next.C:
 		}
 		last = time.Now()
+		if last.Sub(all) >= readBack { // whatever was not heard of
+			all = last
+			w.openAll()
+		}
 		due, wait := w.look(last, workers-busy)
 		next.Reset(wait)
 		for _, r := range due {
@@ -151,25 +186,26 @@ type task struct {
 	desired v1alpha1.L7PolicyStatus
 }
 
-// look finds at most n writes that are due, and when to look again.
+// look finds at most n writes that are due, and when to look again. What stands as desired it looks at no more until something happens to it.
 func (w *Writer) look(now time.Time, n int) (due []task, wait time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	wait = readBack
-	for uid, r := range w.records {
-		stored, found := w.Stored(r.ref)
-		if !found {
-			if !r.busy {
-				delete(w.records, uid)
-			}
+	for uid, r := range w.open {
+		if r.busy {
 			continue
 		}
-		if r.busy {
+		stored, found := w.Stored(r.ref)
+		if !found {
+			w.Metrics.moved(r.reason(), "")
+			delete(w.records, uid)
+			delete(w.open, uid)
 			continue
 		}
 		at, some := r.due(&stored, now)
 		switch {
 		case !some:
+			delete(w.open, uid)
 		case at.After(now):
 			wait = min(wait, at.Sub(now))
 		case len(due) < n:
@@ -177,7 +213,6 @@ func (w *Writer) look(now time.Time, n int) (due []task, wait time.Duration) {
 			due = append(due, task{r.ref, merged(&r.desired, &stored, now)})
 		}
 	}
-	w.Metrics.count(w.records)
 	return due, wait
 }
 
