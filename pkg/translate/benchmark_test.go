@@ -124,7 +124,7 @@ func oneNamespace() *model.Snapshot {
 	for w := range workloads {
 		app := fmt.Sprintf("app-%02d", w)
 		for p := range pods {
-			s.Pods = append(s.Pods, model.Pod{
+			s.Pods = append(s.Pods, &model.Pod{
 				Namespace: "shop", Name: fmt.Sprintf("%s-%d", app, p), Owner: app, Expected: true, Labels: map[string]string{"app": app, "team": fmt.Sprint(w % teams)},
 				Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 244, byte(w), byte(p)})},
 				Ports:     []model.ContainerPort{{Name: "http", Number: 8080, Protocol: model.TCP}},
