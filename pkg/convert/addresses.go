@@ -103,6 +103,9 @@ func (w *World) settleAddresses() {
 			})
 			return true
 		})
+		if len(settled.Addresses) == 0 {
+			settled.Addresses = nil // as a pod has that never had one
+		}
 		w.pods[i] = &settled
 	}
 }
