@@ -8,8 +8,11 @@ import (
 	"go/parser"
 	"go/token"
 	"io"
+	"maps"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -185,5 +188,32 @@ func TestTheProgramLinksNothingOfTests(t *testing.T) {
 				t.Errorf("the program links %s", path)
 			}
 		}
+	}
+}
+
+// Every package that the program is made of has a row in the table of ARCHITECTURE.md, and no other has.
+func TestThePackagesAreListed(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var listed []string
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z0-9/-]+)` \\|").FindAllStringSubmatch(string(text), -1) {
+		listed = append(listed, row[1])
+	}
+	all := packages(t)
+	built, queue := map[string]bool{}, []string{module + "cmd/pilot-lite"}
+	for len(queue) > 0 {
+		path := queue[0]
+		queue = queue[1:]
+		if name, ours := strings.CutPrefix(path, module); ours && !built[name] {
+			built[name] = true
+			queue = append(queue, all[path].Imports...)
+		}
+	}
+	slices.Sort(listed)
+	if want := slices.Sorted(maps.Keys(built)); !slices.Equal(listed, want) {
+		t.Errorf("the table lists\n%q, want\n%q", listed, want)
 	}
 }
