@@ -26,6 +26,17 @@ func fiveRules(name string, seed int) rbac.Policy {
 	return p
 }
 
+// Slots of policies that were lowered for another workload take little more than their bytes. Not parallel: allocations are counted.
+func TestLoweredPoliciesCostTheirBytes(t *testing.T) {
+	in := rbac.Input{Policies: []rbac.Policy{fiveRules("all", 100), fiveRules("cart", 1)}}
+	c := new(rbac.Compiler)
+	lowered := []*rbac.Lowered{c.Lower(&in.Policies[0]), c.Lower(&in.Policies[1])}
+	const most = 100
+	if allocations := testing.AllocsPerRun(20, func() { c.Compile(lowered, nil) }); allocations > most {
+		t.Errorf("%.0f allocations, want at most %d", allocations, most)
+	}
+}
+
 // BenchmarkCompile compiles the slots of a workload from a policy of its own and one that selects many: from nothing, and when both were lowered for a workload before.
 func BenchmarkCompile(b *testing.B) {
 	in := rbac.Input{Policies: []rbac.Policy{fiveRules("all", 100), fiveRules("cart", 1)}}

@@ -16,8 +16,8 @@ const (
 	layerTCP  layer = "tcp"  // connections: an http entry of an Allow holds of none, one of a Deny of all
 )
 
-// Lowered is a policy as terms: what the slots of all the workloads that it selects have in common. What is built of a term is kept with it, which is
-// about as much as one slot holds of the policy.
+// Lowered is a policy as terms: what the slots of all the workloads that it selects have in common. What is built of a term is kept with it, in wire
+// format: about as much as one slot holds of the policy, and never more than a few times that, however many workloads there are.
 type Lowered struct {
 	action model.Action
 	dryRun bool

@@ -197,14 +197,17 @@ func (w rewriter) class(runes []rune) expression {
 }
 
 // quoteByte writes a byte so that it means itself inside and outside of a class.
-func quoteByte(c byte) string {
+func quoteByte(c byte) string { return string(appendByte(nil, c)) }
+
+func appendByte(b []byte, c byte) []byte {
+	const hex = "0123456789abcdef"
 	switch {
 	case c >= '0' && c <= '9', c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c == '/', c == '_':
-		return string(rune(c))
+		return append(b, c)
 	case c > ' ' && c < unicode.MaxASCII:
-		return `\` + string(rune(c))
+		return append(b, '\\', c)
 	}
-	return `\x` + strconv.FormatUint(uint64(c)|0x100, 16)[1:]
+	return append(b, '\\', 'x', hex[c>>4], hex[c&0xf])
 }
 
 func (w rewriter) concat(subs []*syntax.Regexp) expression {
@@ -267,9 +270,12 @@ func (w rewriter) repeat(re *syntax.Regexp) expression {
 
 // quote is the expression that matches a literal's bytes.
 func quote(literal string) string {
-	var b strings.Builder
-	for _, c := range []byte(literal) {
-		b.WriteString(quoteByte(c))
+	return string(appendQuoted(make([]byte, 0, len(literal)+len(literal)/4), literal))
+}
+
+func appendQuoted(b []byte, literal string) []byte {
+	for i := range len(literal) {
+		b = appendByte(b, literal[i])
 	}
-	return b.String()
+	return b
 }

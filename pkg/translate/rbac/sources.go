@@ -146,13 +146,10 @@ func (s *sourceSet) predicate(in *inputs) *predicate {
 	return s.holds
 }
 
-// keys are the addresses as Envoy hands them over.
+// keys are what a map finds the addresses by.
 func (s *sourceSet) keys() []string {
 	if s.texts == nil {
-		s.texts = make([]string, 0, len(s.addresses))
-		for _, a := range s.addresses {
-			s.texts = append(s.texts, a.String())
-		}
+		s.texts = addressTexts(s.addresses)
 	}
 	return s.texts
 }
@@ -213,22 +210,34 @@ func (s *sourceSet) expression() (*text, bool) {
 	if len(s.addresses) == 1 {
 		return exactly(s.addresses[0].String()), true
 	}
-	// Ascending addresses are not ascending texts.
-	texts := make([]string, 0, len(s.addresses))
-	for _, a := range s.addresses {
-		texts = append(texts, a.String())
-	}
-	slices.Sort(texts)
+	texts := addressTexts(s.addresses)
+	slices.Sort(texts) // ascending addresses are not ascending texts
 	common := commonPrefix(texts[0], texts[len(texts)-1])
 	program := len(common)
-	for i, t := range texts {
+	for _, t := range texts {
 		program += len(t) - len(common) + 2
-		texts[i] = quote(t[len(common):])
 	}
 	if program > maxProgram {
 		return nil, false
 	}
-	return regex(quote(common) + "(?:" + strings.Join(texts, "|") + ")"), true
+	expr := append(appendQuoted(make([]byte, 0, program+len(common)+2*len(texts)), common), "(?:"...)
+	for i, t := range texts {
+		if i > 0 {
+			expr = append(expr, '|')
+		}
+		expr = appendQuoted(expr, t[len(common):])
+	}
+	return regex(string(append(expr, ')'))), true
+}
+
+// addressTexts are addresses as Envoy hands them over, parts of one string.
+func addressTexts(addresses []netip.Addr) []string {
+	const longest = len("255.255.255.255 ")
+	whole := make([]byte, 0, longest*len(addresses))
+	for _, a := range addresses {
+		whole = append(a.AppendTo(whole), ' ')
+	}
+	return strings.Fields(string(whole))
 }
 
 // within holds of the peer's own address: never of what X-Forwarded-For says.
