@@ -182,10 +182,9 @@ func companionsOf(s companion.State) status.Companions {
 }
 
 // proxiesOf is what matters of proxies for policies: their slots.
-func proxiesOf(all []xds.ProxyStatus) []status.Proxy {
+func proxiesOf(all []*xds.ProxyStatus) []status.Proxy {
 	out := make([]status.Proxy, 0, len(all))
-	for i := range all {
-		p := &all[i]
+	for _, p := range all {
 		said := status.Proxy{Node: p.Node, UID: p.UID, Connected: p.Connected, Problem: p.Problem, Gone: p.Gone()}
 		if !p.Connected {
 			said.Lost = p.Since

@@ -64,10 +64,10 @@ type source struct {
 	stop     context.CancelFunc
 }
 
-// proxy is what is known of one.
+// proxy is what is known of one. What is said is not changed after that: who takes it holds it, too.
 type proxy struct {
-	connected map[string]*xds.ProxyStatus // by the replica that says so; pointers, since a map keeps room for eight of what it holds
-	rest      xds.ProxyStatus             // what was said last of one that is connected to none
+	connected map[string]*xds.ProxyStatus // by the replica that says so
+	rest      *xds.ProxyStatus            // what was said last of one that is connected to none
 }
 
 // New returns a collector; Run starts it.
@@ -239,7 +239,7 @@ func (c *Collector) take(from string, changed []xds.ProxyStatus, complete bool) 
 func (c *Collector) takeOne(from string, said *xds.ProxyStatus) {
 	p := c.proxies[said.Node]
 	if p == nil {
-		p = &proxy{}
+		p = &proxy{rest: &xds.ProxyStatus{}}
 		c.proxies[said.Node] = p
 	}
 	c.dirty[said.Node] = struct{}{}
@@ -258,11 +258,11 @@ func (c *Collector) takeOne(from string, said *xds.ProxyStatus) {
 	}
 	switch {
 	case from == own && said.Gone():
-		p.rest = *said
+		p.rest = said
 	case from == own && p.rest.UID != said.UID:
-		p.rest = *said // another pod has the name: what the one before ran says nothing of it
+		p.rest = said // another pod has the name: what the one before ran says nothing of it
 	case was, !said.Since.Before(p.rest.Since):
-		p.rest = *said
+		p.rest = said
 	}
 }
 
@@ -296,8 +296,9 @@ func (c *Collector) lose(address string) {
 			continue
 		}
 		delete(p.connected, address)
-		p.rest = *said
-		p.rest.Connected, p.rest.Since = false, now
+		lost := *said
+		lost.Connected, lost.Since = false, now
+		p.rest = &lost
 		c.dirty[node] = struct{}{}
 	}
 	c.tell()
@@ -326,10 +327,10 @@ func (c *Collector) Complete(now time.Time) bool {
 }
 
 // Take is what is known of each proxy that changed since it was taken last.
-func (c *Collector) Take() []xds.ProxyStatus {
+func (c *Collector) Take() []*xds.ProxyStatus {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	out := make([]xds.ProxyStatus, 0, len(c.dirty))
+	out := make([]*xds.ProxyStatus, 0, len(c.dirty))
 	for node := range c.dirty {
 		p := c.proxies[node]
 		status := p.status()
@@ -338,16 +339,16 @@ func (c *Collector) Take() []xds.ProxyStatus {
 		}
 		out = append(out, status)
 	}
-	c.dirty = map[string]struct{}{}
+	clear(c.dirty)
 	return out
 }
 
 // status is that of the newest connection, else what was said last.
-func (p *proxy) status() xds.ProxyStatus {
+func (p *proxy) status() *xds.ProxyStatus {
 	newest := p.rest
 	for _, address := range slices.Sorted(maps.Keys(p.connected)) {
 		if said := p.connected[address]; !newest.Connected || said.Since.After(newest.Since) {
-			newest = *said
+			newest = said
 		}
 	}
 	return newest

@@ -187,7 +187,7 @@ func (s *sum) until(what string, holds func() bool) (told int) {
 		}
 		for _, p := range s.collector.Take() {
 			told++
-			s.known[p.Node] = p
+			s.known[p.Node] = *p
 			if p.Gone() {
 				delete(s.known, p.Node)
 			}
