@@ -9,11 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -49,14 +47,14 @@ func TestReadyMeansInjecting(t *testing.T) {
 		t.Fatal(err)
 	}
 	api.Apply(t, filepath.Join(apitest.Root(t), "manifests", "webhooks.yaml"))
-	health, hooks := freeAddress(t), freeAddress(t)
+	health, hooks := porttest.Address(t), porttest.Address(t)
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan int, 1)
 	var logs bytes.Buffer
 	go func() {
 		ended <- run(ctx, []string{
 			"serve", "--kubeconfig", kubeconfig(t, api), "--image", "pilot-lite:1", "--sidecar-image", "envoy:1", "--health-address", health, "--webhook-address", hooks,
-			"--xds-address", freeAddress(t), "--admin-address", freeAddress(t),
+			"--xds-address", porttest.Address(t), "--admin-address", porttest.Address(t),
 		}, streams{in: strings.NewReader(""), out: io.Discard, err: &logs})
 	}()
 	t.Cleanup(func() {
@@ -173,11 +171,6 @@ func commanded(t *testing.T, authority string) map[string]any {
 		t.Fatal(err)
 	}
 	return pod
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(porttest.Free(t, "127.0.0.1")))
 }
 
 func kubeconfig(t *testing.T, api *apitest.Server) string {

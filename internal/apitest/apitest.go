@@ -1,6 +1,6 @@
 // Package apitest runs a real API server in tests: etcd and kube-apiserver on loopback, with certificates of their own. Input: the two programs. Output: an API
 // server that ends with the test, can be stopped, paused and started again, as its etcd can, clients' configurations, and a proxy that fails as networks do.
-// Entry points: Start, and New where more than a client is needed. A start takes some seconds: tests of a package share one server, each in a namespace of its own.
+// One entry point: New. A start takes some seconds: tests of a package share one server, each in a namespace of its own.
 package apitest
 
 import (
@@ -48,12 +48,6 @@ const (
 	pauseTime    = 10 * time.Second
 )
 
-// Start runs an API server until the test ends, and returns the configuration of a client that may do everything.
-func Start(t testing.TB) *rest.Config {
-	t.Helper()
-	return New(t).Config()
-}
-
 // New runs an API server until the test ends. Without the programs the test is skipped.
 func New(t testing.TB) *Server {
 	t.Helper()
@@ -94,6 +88,15 @@ func (s *Server) User(name string, groups ...string) *rest.Config {
 	s.t.Helper()
 	certificate, key := s.certs.client(s.t, name, groups)
 	return &rest.Config{Host: local("https", s.port), QPS: -1, TLSClientConfig: rest.TLSClientConfig{CAData: s.certs.caPEM, CertData: certificate, KeyData: key}}
+}
+
+// CloseIdle closes connections of clients that would outlive the test.
+func CloseIdle(clients ...kubernetes.Interface) {
+	for _, c := range clients {
+		if r, is := c.Discovery().RESTClient().(*rest.RESTClient); is {
+			r.Client.CloseIdleConnections()
+		}
+	}
 }
 
 // Namespace makes a namespace with the service account that pods need, which no controller makes here. It returns the name, made unique.

@@ -1,9 +1,11 @@
-// Package porttest gives tests ports of their own. Input: a loopback address. Output: a port that nobody else is given until the test ends. One entry point: Free.
+// Package porttest gives tests ports of their own. Input: a loopback address. Output: a port that nobody else is given until the test ends. Entry points: Free and Address.
 package porttest
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
+	"strconv"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -19,6 +21,13 @@ func Free(t testing.TB, address string) int {
 	}
 	t.Cleanup(func() { _ = unix.Close(socket) })
 	return port
+}
+
+// Address is 127.0.0.1 with such a port.
+func Address(t testing.TB) string {
+	t.Helper()
+	const loopback = "127.0.0.1"
+	return net.JoinHostPort(loopback, strconv.Itoa(Free(t, loopback)))
 }
 
 func reserve(a netip.Addr) (port, socket int, err error) {

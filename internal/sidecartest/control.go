@@ -4,20 +4,13 @@ package sidecartest
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
-	"math/big"
 	"net"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -31,6 +24,8 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/pilot-lite/pilot-lite/internal/certtest"
 )
 
 const serverName = "pilot-lite.pilot-lite-system.svc"
@@ -53,8 +48,8 @@ type Control struct {
 // NewControl starts a server on a loopback port.
 func NewControl(t testing.TB) *Control {
 	t.Helper()
-	certificate, ca := selfSigned(t)
-	c := &Control{t: t, certificate: certificate, ca: ca, cache: cachev3.NewSnapshotCache(true, anyNode{}, nil)}
+	pair := certtest.SelfSigned(t, serverName)
+	c := &Control{t: t, certificate: pair.TLS, ca: pair.CertPEM, cache: cachev3.NewSnapshotCache(true, anyNode{}, nil)}
 	c.address = "127.0.0.1:0"
 	c.serve()
 	return c
@@ -141,21 +136,3 @@ func (c *Control) Give(messages ...proto.Message) {
 type anyNode struct{}
 
 func (anyNode) ID(*corev3.Node) string { return "" }
-
-// selfSigned is a server's certificate that is its own CA.
-func selfSigned(t testing.TB) (tls.Certificate, []byte) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: []string{serverName}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-}

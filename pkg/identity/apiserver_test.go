@@ -10,7 +10,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 
 	"github.com/pilot-lite/pilot-lite/internal/apitest"
 )
@@ -26,7 +25,7 @@ func TestOnARealAPIServer(t *testing.T) {
 	s.Apply(t, root+"/manifests/namespace.yaml", root+"/manifests/rbac.yaml", root+"/manifests/webhooks.yaml")
 	admin := kubernetes.NewForConfigOrDie(s.Config())
 	own := kubernetes.NewForConfigOrDie(s.User("system:serviceaccount:"+ownNamespace+":pilot-lite", "system:authenticated"))
-	t.Cleanup(func() { closeIdle(admin, own) })
+	t.Cleanup(func() { apitest.CloseIdle(admin, own) })
 
 	now := time.Now()
 	var clock sync.Mutex
@@ -113,13 +112,4 @@ func lacking(ctx context.Context, client kubernetes.Interface, bundle []byte) er
 		return fmt.Errorf("%d and %d webhooks", len(m.Webhooks), len(v.Webhooks))
 	}
 	return nil
-}
-
-// closeIdle closes connections that would outlive the test.
-func closeIdle(clients ...kubernetes.Interface) {
-	for _, c := range clients {
-		if r, is := c.Discovery().RESTClient().(*rest.RESTClient); is {
-			r.Client.CloseIdleConnections()
-		}
-	}
 }

@@ -42,22 +42,13 @@ func newRealCluster(t *testing.T) *realCluster {
 	c := &realCluster{t: t, server: s, admin: kubernetes.NewForConfigOrDie(s.Config()), ownConfig: rest.CopyConfig(config)}
 	config.AcceptContentTypes, config.ContentType = "application/vnd.kubernetes.protobuf,application/json", "application/vnd.kubernetes.protobuf"
 	c.own = kubernetes.NewForConfigOrDie(config)
-	t.Cleanup(func() { closeIdle(c.admin, c.own) })
+	t.Cleanup(func() { apitest.CloseIdle(c.admin, c.own) })
 	c.namespace = s.Namespace(t, "shop", nil)
 	if _, err := c.admin.CoreV1().ServiceAccounts(c.namespace).Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "cart"}}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	c.pod = c.run("cart-1")
 	return c
-}
-
-// closeIdle closes connections that would outlive the test.
-func closeIdle(clients ...kubernetes.Interface) {
-	for _, c := range clients {
-		if r, is := c.Discovery().RESTClient().(*rest.RESTClient); is {
-			r.Client.CloseIdleConnections()
-		}
-	}
 }
 
 // run makes a pod of the account, bound to a node that there need not be.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -298,7 +297,7 @@ func TestEveryReplicaIsReadOnce(t *testing.T) {
 	t.Parallel()
 	p := newPlane(t, 2)
 	p.set(1, "shop/a", "shop/b")
-	nobody := freeAddress(t)
+	nobody := porttest.Address(t)
 	c := report.Config{Own: p.replicas[0].cache, TLS: p.identity.ClientTLS(), Replicas: func() []string { return []string{p.replicas[1].address, nobody} }}
 	p.proxy("shop/b", p.replicas[1])
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
@@ -313,10 +312,4 @@ func TestEveryReplicaIsReadOnce(t *testing.T) {
 			t.Fatalf("not within 20 s: %+v", all)
 		}
 	}
-}
-
-// freeAddress is one where nobody listens.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(porttest.Free(t, "127.0.0.1")))
 }

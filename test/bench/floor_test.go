@@ -2,18 +2,13 @@ package bench_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/gob"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -33,6 +28,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/pilot-lite/pilot-lite/internal/apitest"
+	"github.com/pilot-lite/pilot-lite/internal/certtest"
 	"github.com/pilot-lite/pilot-lite/pkg/translate/rbac"
 	"github.com/pilot-lite/pilot-lite/pkg/xds"
 )
@@ -43,7 +39,7 @@ import (
 // floorSettings are what the floor is told.
 type floorSettings struct {
 	Kubeconfig, Address, Admin string
-	Certificate, Key           []byte              // DER
+	Certificate, Key           []byte              // PEM
 	Nodes                      map[string]int      // the app of each node
 	Apps                       []map[string][]body // the resources of each app, by type
 	Policies                   map[string][]int    // the apps that a policy's edit changes
@@ -82,7 +78,8 @@ func startFloor(t testing.TB, c *cluster, f *fleet) (*server, *tls.Config) {
 		}
 	}
 	var trust *tls.Config
-	settings.Certificate, settings.Key, trust = selfSigned(t)
+	pair := certtest.SelfSigned(t, serverName)
+	settings.Certificate, settings.Key, trust = pair.CertPEM, pair.KeyPEM, pair.Trust()
 	path := filepath.Join(t.TempDir(), "floor")
 	file, err := os.Create(path)
 	if err != nil {
@@ -106,31 +103,6 @@ func bodies(s *sidecar) map[string][]body {
 		}
 	}
 	return out
-}
-
-func selfSigned(t testing.TB) (certificate, key []byte, trust *tls.Config) {
-	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: []string{serverName}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	if certificate, err = x509.CreateCertificate(rand.Reader, template, template, k.Public(), k); err != nil {
-		t.Fatal(err)
-	}
-	if key, err = x509.MarshalECPrivateKey(k); err != nil {
-		t.Fatal(err)
-	}
-	parsed, err := x509.ParseCertificate(certificate)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(parsed)
-	return certificate, key, &tls.Config{RootCAs: pool, ServerName: serverName, MinVersion: tls.VersionTLS13}
 }
 
 // floor is the server, in its own process.
@@ -159,7 +131,7 @@ func serveFloor(path string) error {
 	if err := gob.NewDecoder(file).Decode(&f.settings); err != nil {
 		return err
 	}
-	key, err := x509.ParseECPrivateKey(f.settings.Key)
+	pair, err := tls.X509KeyPair(f.settings.Certificate, f.settings.Key)
 	if err != nil {
 		return err
 	}
@@ -180,7 +152,7 @@ func serveFloor(path string) error {
 	if err != nil {
 		return err
 	}
-	tlsConfig := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{f.settings.Certificate}, PrivateKey: key}}, MinVersion: tls.VersionTLS13, SessionTicketsDisabled: true}
+	tlsConfig := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13, SessionTicketsDisabled: true}
 	s := grpc.NewServer(grpc.Creds(credentials.NewTLS(tlsConfig)), grpc.ReadBufferSize(0), grpc.WriteBufferSize(8<<10), grpc.StaticStreamWindowSize(256<<10), grpc.StaticConnWindowSize(256<<10))
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s, f)
 	return s.Serve(l)

@@ -1,22 +1,15 @@
 package prove_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/pilot-lite/pilot-lite/internal/certtest"
 	"github.com/pilot-lite/pilot-lite/internal/envoytest"
 	"github.com/pilot-lite/pilot-lite/internal/porttest"
 )
@@ -93,27 +86,8 @@ func TestProxyVerifiesTheControlPlane(t *testing.T) {
 // selfSigned makes a certificate for an address, and its key.
 func selfSigned(t *testing.T, address string) (certFile, keyFile string) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "pilot-lite"}, IPAddresses: []net.IP{net.ParseIP(address)}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	encode := func(kind string, der []byte) string {
-		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
-	}
-	return writeFile(t, "cert.pem", encode("CERTIFICATE", cert)), writeFile(t, "key.pem", encode("PRIVATE KEY", private))
+	pair := certtest.SelfSigned(t, address)
+	return writeFile(t, "cert.pem", string(pair.CertPEM)), writeFile(t, "key.pem", string(pair.KeyPEM))
 }
 
 func writeFile(t *testing.T, name, body string) string {
