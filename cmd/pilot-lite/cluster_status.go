@@ -80,6 +80,7 @@ func (s *clusterServer) judge(ctx context.Context, w *writers) {
 	rebuilt := s.rebuilds(ctx)
 	tracker := status.NewTracker(time.Now())
 	var last judged
+	var policies []status.Policy // scratch
 	next := time.NewTimer(0)
 	defer next.Stop()
 	for {
@@ -96,13 +97,16 @@ func (s *clusterServer) judge(ctx context.Context, w *writers) {
 		now := time.Now()
 		built, compared := s.loop.Built(), layers.report.Load()
 		if built != last.Built {
-			tracker.SetPolicies(built.Index, s.policiesOf(built))
+			policies = appendPolicies(policies[:0], built)
+			tracker.SetPolicies(built.Index, policies, s.saysEnforced)
 		}
-		if built != last.Built || compared != last.report {
+		if compared != last.report {
 			tracker.SetAgreement(func(p model.PolicyRef) status.Agreement { return agreementOf(compared, p) })
 		}
 		last = judged{built, compared}
-		tracker.SetCompanions(func(uid string) status.Companions { return companionsOf(w.companions.State(uid)) })
+		for uid, state := range w.companions.Take() {
+			tracker.SetCompanions(uid, companionsOf(state))
+		}
 		tracker.SetProxies(proxiesOf(collector.Take()), now)
 		wait := time.Second
 		if last.Output != nil && collector.Complete(now) && len(s.source.Waiting()) == 0 {
@@ -136,32 +140,33 @@ func (s *clusterServer) rebuilds(ctx context.Context) <-chan struct{} {
 	return out
 }
 
-// policiesOf are a rebuild's policies.
-func (s *clusterServer) policiesOf(built controlplane.Built) []status.Policy {
+// appendPolicies appends a rebuild's policies to others.
+func appendPolicies(to []status.Policy, built controlplane.Built) []status.Policy {
 	problems := map[model.ObjectRef][]model.Diagnostic{}
-	for _, d := range built.Output.Diagnostics {
-		if d.Severity == model.SeverityError {
+	for i := range built.Output.Diagnostics {
+		if d := &built.Output.Diagnostics[i]; d.Severity == model.SeverityError {
 			of := model.ObjectRef{Kind: d.Object.Kind, Namespace: d.Object.Namespace, Name: d.Object.Name}
-			problems[of] = append(problems[of], d)
+			problems[of] = append(problems[of], *d)
 		}
 	}
 	policies := built.Index.Snapshot.Policies
-	out := make([]status.Policy, 0, len(policies))
 	for i := range policies {
 		p := &policies[i]
-		stored, _ := s.source.Policy(p.Namespace, p.Name)
-		out = append(out, status.Policy{
-			Ref: p.PolicyRef, DryRun: p.DryRun, Ingress: p.IsolatesIngress, Selected: built.Output.Selected[i],
-			Problems: problems[model.ObjectRef{Kind: v1alpha1.Kind, Namespace: p.Namespace, Name: p.Name}], Enforced: saysEnforced(&stored.Status, p.Generation),
-		})
+		next := status.Policy{Ref: p.PolicyRef, DryRun: p.DryRun, Ingress: p.IsolatesIngress, Selected: built.Output.Selected[i]}
+		if len(problems) > 0 {
+			next.Problems = problems[model.ObjectRef{Kind: v1alpha1.Kind, Namespace: p.Namespace, Name: p.Name}]
+		}
+		to = append(to, next)
 	}
-	return out
+	return to
 }
 
-func saysEnforced(s *v1alpha1.L7PolicyStatus, generation int64) bool {
-	for _, c := range s.Conditions {
-		if c.Type == v1alpha1.ConditionEnforced {
-			return c.Status == metav1.ConditionTrue && c.ObservedGeneration == generation
+// saysEnforced says whether a policy's status, as it stands, is True for its generation.
+func (s *clusterServer) saysEnforced(ref model.PolicyRef) bool {
+	stored, _ := s.source.Policy(ref.Namespace, ref.Name)
+	for i := range stored.Status.Conditions {
+		if c := &stored.Status.Conditions[i]; c.Type == v1alpha1.ConditionEnforced {
+			return c.Status == metav1.ConditionTrue && c.ObservedGeneration == ref.Generation
 		}
 	}
 	return false

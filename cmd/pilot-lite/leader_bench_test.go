@@ -94,26 +94,24 @@ func BenchmarkJudge(b *testing.B) {
 		b.Run("statuses of one "+name, func(b *testing.B) {
 			var layers comparer
 			tracker := status.NewTracker(time.Now())
-			judge := func(built controlplane.Built, before, after *agree.Report) int {
-				tracker.SetPolicies(built.Index, s.policiesOf(built))
-				for _, report := range []*agree.Report{before, after} {
-					tracker.SetAgreement(func(p model.PolicyRef) status.Agreement { return agreementOf(report, p) })
-				}
-				tracker.SetCompanions(func(string) status.Companions { return status.Companions{} })
+			var policies []status.Policy
+			judge := func(built controlplane.Built, report *agree.Report) int {
+				policies = appendPolicies(policies[:0], built)
+				tracker.SetPolicies(built.Index, policies, s.saysEnforced)
+				tracker.SetAgreement(func(p model.PolicyRef) status.Agreement { return agreementOf(report, p) })
 				results, _ := tracker.Evaluate(time.Now())
 				return len(results)
 			}
 			built := rebuild(0)
 			report, _ := layers.compare(built)
-			judge(built, report, report)
+			judge(built, report)
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				b.StopTimer()
 				built := rebuild(i)
 				after, _ := layers.compare(built)
 				b.StartTimer()
-				judge(built, report, after)
-				report = after
+				judge(built, after)
 			}
 		})
 	}

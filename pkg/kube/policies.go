@@ -25,7 +25,7 @@ type Policies struct{ client rest.Interface }
 func NewPolicies(config *rest.Config) (*Policies, error) {
 	own := rest.CopyConfig(config)
 	gv := v1alpha1.SchemeGroupVersion()
-	own.APIPath, own.GroupVersion, own.NegotiatedSerializer = "/apis", &gv, policySerializer{}
+	own.APIPath, own.GroupVersion, own.NegotiatedSerializer = "/apis", &gv, newPolicySerializer()
 	own.AcceptContentTypes, own.ContentType = runtime.ContentTypeJSON, runtime.ContentTypeJSON
 	client, err := rest.RESTClientFor(own)
 	if err != nil {

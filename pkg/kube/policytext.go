@@ -85,20 +85,22 @@ func (w *policyWire) list() *policyTexts {
 }
 
 // policySerializer decodes what an API server answers about policies.
-type policySerializer struct{}
+type policySerializer struct{ types []runtime.SerializerInfo }
 
 var _ runtime.NegotiatedSerializer = policySerializer{}
 
-// SupportedMediaTypes is JSON: custom resources have no other.
-func (policySerializer) SupportedMediaTypes() []runtime.SerializerInfo {
+func newPolicySerializer() policySerializer {
 	scheme := runtime.NewScheme()
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"}) // statuses, and the frames of a watch
 	frames := kserializer.NewSerializerWithOptions(kserializer.DefaultMetaFactory, scheme, scheme, kserializer.SerializerOptions{})
-	return []runtime.SerializerInfo{{
+	return policySerializer{[]runtime.SerializerInfo{{
 		MediaType: runtime.ContentTypeJSON, MediaTypeType: "application", MediaTypeSubType: "json", EncodesAsText: true, Serializer: policyDecoder{frames},
 		StreamSerializer: &runtime.StreamSerializerInfo{EncodesAsText: true, Serializer: frames, Framer: kserializer.Framer},
-	}}
+	}}}
 }
+
+// SupportedMediaTypes is JSON: custom resources have no other. It is asked for with each request.
+func (s policySerializer) SupportedMediaTypes() []runtime.SerializerInfo { return s.types }
 
 // EncoderForVersion encodes as it is: what is sent are bytes and options.
 func (policySerializer) EncoderForVersion(e runtime.Encoder, _ runtime.GroupVersioner) runtime.Encoder {

@@ -14,7 +14,7 @@ import (
 
 func decodePolicies(t *testing.T, text string, into runtime.Object) runtime.Object {
 	t.Helper()
-	out, _, err := policySerializer{}.SupportedMediaTypes()[0].Serializer.Decode([]byte(text), nil, into)
+	out, _, err := newPolicySerializer().SupportedMediaTypes()[0].Serializer.Decode([]byte(text), nil, into)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -98,7 +98,7 @@ func (t *Tracker) countPod(p *tracked, pod *model.Pod, now time.Time, c *counts)
 func (t *Tracker) countUnseen(p *tracked, pod *model.Pod, now time.Time, c *counts) {
 	c.pending++
 	switch {
-	case p.Enforced && pod.Created.Before(t.started) && c.within(now, t.started.Add(LostGrace)):
+	case p.enforcedBefore && pod.Created.Before(t.started) && c.within(now, t.started.Add(LostGrace)):
 		c.holding++
 	case c.within(now, latest(pod.Created, t.started).Add(LostGrace)):
 		c.waiting.add(pod.Name)

@@ -43,8 +43,6 @@ type Policy struct {
 	Ingress  bool // proxies decide for it: one that governs egress alone has companions only
 	Selected []*model.Workload
 	Problems []model.Diagnostic // parts that are not understood
-	// Enforced says that its status was True for this generation when this process came to write statuses.
-	Enforced bool
 }
 
 // Companions is how a policy's companions stand.

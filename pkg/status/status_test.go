@@ -23,8 +23,10 @@ type world struct {
 	policy  status.Policy
 	stands  status.Companions
 	last    v1alpha1.L7PolicyStatus
-	said    int // how often something was said of the policy
-	next    time.Time
+	// enforced is what the status said when this process came.
+	enforced bool
+	said     int // how often something was said of the policy
+	next     time.Time
 }
 
 // newWorld has so many pods with sidecars, which were made long before the tracker, and companions that stand.
@@ -48,8 +50,8 @@ func newWorld(t *testing.T, pods int) *world {
 func (w *world) rebuilt() *world {
 	ix := model.NewIndex(&model.Snapshot{Pods: w.pods, Policies: []model.Policy{{PolicyRef: w.policy.Ref, Selector: labels.SelectorFromSet(labels.Set{"app": "cart"})}}})
 	w.policy.Selected = ix.Selected(&ix.Snapshot.Policies[0])
-	w.tracker.SetPolicies(ix, []status.Policy{w.policy})
-	w.tracker.SetCompanions(func(string) status.Companions { return w.stands })
+	w.tracker.SetCompanions(w.policy.Ref.UID, w.stands)
+	w.tracker.SetPolicies(ix, []status.Policy{w.policy}, func(model.PolicyRef) bool { return w.enforced })
 	return w
 }
 
@@ -202,12 +204,12 @@ func TestALostProxyOfAnOlderGeneration(t *testing.T) {
 func TestTakingOver(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
-	w.policy.Enforced = true
+	w.enforced = true
 	w.rebuilt().after(0).says(yes, "Enforced", counted(1, 0, 0, 1))
 	w.after(status.LostGrace).says(no, "Disconnected", counted(1, 0, 0, 1))
 
 	w = newWorld(t, 1)
-	w.policy.Enforced = true
+	w.enforced = true
 	w.pods[0].Created = w.now.Add(time.Second)
 	w.rebuilt().after(2*time.Second).says(no, "Pending", counted(1, 0, 0, 1)) // a new pod was never counted
 }
@@ -268,7 +270,11 @@ func TestAcceptedAndAgreement(t *testing.T) {
 	}
 	w.policy.Problems = []model.Diagnostic{{Field: "spec.ingress[0].http[0]", Consequence: "the rule allows nothing", Remedy: "write a path"}}
 	w.rebuilt()
-	w.tracker.SetAgreement(func(model.PolicyRef) status.Agreement {
+	generation := w.policy.Ref.Generation
+	w.tracker.SetAgreement(func(p model.PolicyRef) status.Agreement {
+		if p.Generation != generation {
+			return status.Agreement{}
+		}
 		return status.Agreement{Status: metav1.ConditionFalse, Reason: "Shut", Message: "x"}
 	})
 	w.after(0)
@@ -277,6 +283,10 @@ func TestAcceptedAndAgreement(t *testing.T) {
 	}
 	if c := w.condition(v1alpha1.ConditionLayersAgree); c.Status != metav1.ConditionFalse || c.Reason != "Shut" || c.Message != "x" {
 		t.Errorf("agreement: %+v", c)
+	}
+	w.policy.Ref.Generation++
+	if c := w.rebuilt().after(0).condition(v1alpha1.ConditionLayersAgree); c.Status != metav1.ConditionUnknown || c.Reason != "NotEvaluated" {
+		t.Errorf("the next generation has the agreement of the one before: %+v", c)
 	}
 }
 
@@ -312,7 +322,7 @@ func TestOnlyWhatChangedIsLookedAt(t *testing.T) {
 		p := &snapshot.Policies[i]
 		policies = append(policies, status.Policy{Ref: p.PolicyRef, Ingress: true, Selected: ix.Selected(p)})
 	}
-	tracker.SetPolicies(ix, policies)
+	tracker.SetPolicies(ix, policies, func(model.PolicyRef) bool { return false })
 	if changed, _ := tracker.Evaluate(start.Add(time.Hour)); len(changed) != 2 {
 		t.Fatalf("at first %d policies are looked at, want both", len(changed))
 	}
@@ -320,7 +330,7 @@ func TestOnlyWhatChangedIsLookedAt(t *testing.T) {
 	if changed, _ := tracker.Evaluate(start.Add(time.Hour)); len(changed) != 1 || changed[0].Ref.Name != "a" {
 		t.Errorf("looked at: %+v, want a alone", changed)
 	}
-	tracker.SetPolicies(ix, policies)
+	tracker.SetPolicies(ix, policies, func(model.PolicyRef) bool { return false })
 	if changed, _ := tracker.Evaluate(start.Add(time.Hour)); len(changed) != 0 {
 		t.Errorf("a rebuild without a change has %d policies looked at", len(changed))
 	}

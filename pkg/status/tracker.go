@@ -14,17 +14,23 @@ type Tracker struct {
 	started  time.Time
 	index    *model.Index
 	policies map[string]*tracked // by UID
+	order    []*tracked          // as they were given last
 	selected map[*model.Workload][]*tracked
 	proxies  map[string]*proxy // by node
+
+	companions map[string]Companions // by the policy's UID, of policies that are not known yet, too
+	agreement  func(p model.PolicyRef) Agreement
 }
 
 // tracked is a policy and what was said of it.
 type tracked struct {
 	Policy
-	companions Companions
-	agreement  Agreement
-	dirty      bool
-	next       time.Time // when time alone may change its status; zero: never
+	// enforcedBefore says that its status was True for this generation when this process came to write statuses.
+	enforcedBefore bool
+	companions     Companions
+	agreement      Agreement
+	dirty          bool
+	next           time.Time // when time alone may change its status; zero: never
 }
 
 // proxy is what matters of a Proxy, by policy.
@@ -44,33 +50,40 @@ type standing struct {
 
 // NewTracker returns a tracker that knows nothing yet. Proxies that were enforcing when it starts have LostGrace to show themselves.
 func NewTracker(now time.Time) *Tracker {
-	return &Tracker{started: now, policies: map[string]*tracked{}, selected: map[*model.Workload][]*tracked{}, proxies: map[string]*proxy{}}
+	return &Tracker{started: now, policies: map[string]*tracked{}, selected: map[*model.Workload][]*tracked{}, proxies: map[string]*proxy{}, companions: map[string]Companions{}}
 }
 
-// SetPolicies takes over the policies of a snapshot: those that are not among them are gone.
-func (t *Tracker) SetPolicies(index *model.Index, policies []Policy) {
+// SetPolicies takes over the policies of a snapshot: those that are not among them are gone. The list is not kept. Of those that are new or changed, enforced says whether
+// their status was True for this generation when it was asked.
+func (t *Tracker) SetPolicies(index *model.Index, policies []Policy, enforced func(p model.PolicyRef) bool) {
 	t.index = index
 	anew := false // whether any came, or selects others than before
 	for i := range policies {
 		p := &policies[i]
-		known := t.policies[p.Ref.UID]
+		known := t.known(i, p.Ref.UID)
 		switch {
 		case known == nil:
-			known, anew = &tracked{Policy: *p, dirty: true}, true
+			known, anew = &tracked{companions: t.companions[p.Ref.UID]}, true
 			t.policies[p.Ref.UID] = known
-		case !known.same(p):
+		case known.same(p):
+			continue
+		default:
 			anew = anew || !slices.Equal(known.Selected, p.Selected)
-			known.Policy, known.dirty = *p, true
+		}
+		known.Policy, known.enforcedBefore, known.dirty = *p, enforced(p.Ref), true
+		if t.agreement != nil {
+			known.agreement = t.agreement(p.Ref)
 		}
 	}
 	if !anew && len(t.policies) == len(policies) {
 		return
 	}
 	next := make(map[string]*tracked, len(policies))
+	t.order = make([]*tracked, 0, len(policies))
 	t.selected = make(map[*model.Workload][]*tracked, len(t.selected))
 	for i := range policies {
 		known := t.policies[policies[i].Ref.UID]
-		next[policies[i].Ref.UID] = known
+		next[policies[i].Ref.UID], t.order = known, append(t.order, known)
 		for _, w := range policies[i].Selected {
 			t.selected[w] = append(t.selected[w], known)
 		}
@@ -78,21 +91,33 @@ func (t *Tracker) SetPolicies(index *model.Index, policies []Policy) {
 	t.policies = next
 }
 
+// known is the policy of a UID, which most often stands where it stood before; nil where there is none.
+func (t *Tracker) known(i int, uid string) *tracked {
+	if i < len(t.order) && t.order[i].Ref.UID == uid {
+		return t.order[i]
+	}
+	return t.policies[uid]
+}
+
 func (p *tracked) same(other *Policy) bool {
 	return p.Ref == other.Ref && p.DryRun == other.DryRun && p.Ingress == other.Ingress && slices.Equal(p.Selected, other.Selected) && slices.Equal(p.Problems, other.Problems)
 }
 
 // SetCompanions takes over how the companions of a policy stand.
-func (t *Tracker) SetCompanions(state func(policyUID string) Companions) {
-	for uid, p := range t.policies {
-		if now := state(uid); now != p.companions {
-			p.companions, p.dirty = now, true
-		}
+func (t *Tracker) SetCompanions(policyUID string, now Companions) {
+	if now == (Companions{}) {
+		delete(t.companions, policyUID)
+	} else {
+		t.companions[policyUID] = now
+	}
+	if p := t.policies[policyUID]; p != nil && p.companions != now {
+		p.companions, p.dirty = now, true
 	}
 }
 
-// SetAgreement takes over what the evaluator says.
+// SetAgreement takes over what the evaluator says, of policies that come or change later, too.
 func (t *Tracker) SetAgreement(state func(p model.PolicyRef) Agreement) {
+	t.agreement = state
 	for _, p := range t.policies {
 		if now := state(p.Ref); now != p.agreement {
 			p.agreement, p.dirty = now, true

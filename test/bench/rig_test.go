@@ -201,9 +201,9 @@ func (r *rig) measure(sc scenario) {
 	s, f := r.server, r.fleet
 	before := s.metrics("go_memstats_mallocs_total", "go_memstats_alloc_bytes_total")
 	messages, bytes, in, out, cpu := f.messages.Load(), f.bytes.Load(), f.wireIn.Load(), f.wireOut.Load(), s.cpu()
-	profile := func() map[string]float64 { return nil }
+	profile, name := func() map[string]float64 { return nil }, fmt.Sprintf("%s-%d", sc.name, len(f.sidecars))
 	if sc.profile && s.profiles {
-		profile = s.startProfile(fmt.Sprintf("%s-%d", sc.name, len(f.sidecars)))
+		profile = s.startProfile(name)
 	}
 	sc.run(r, m)
 	time.Sleep(statusDelay)
@@ -229,6 +229,9 @@ func (r *rig) measure(sc scenario) {
 	if after := s.metrics("go_memstats_mallocs_total", "go_memstats_alloc_bytes_total"); len(after) > 0 {
 		set("allocations", after["go_memstats_mallocs_total"]-before["go_memstats_mallocs_total"])
 		set("allocated-bytes", after["go_memstats_alloc_bytes_total"]-before["go_memstats_alloc_bytes_total"])
+	}
+	if sc.profile && s.profiles {
+		s.keepHeap(name)
 	}
 	m.values["rss"] = s.memory("VmRSS")
 	for name, metric := range map[string]string{"heap": "go_memstats_heap_inuse_bytes", "stacks": "go_memstats_stack_inuse_bytes", "goroutines": "go_goroutines"} {

@@ -36,7 +36,7 @@ type Standing interface {
 	NetworkPolicies() []*networkingv1.NetworkPolicy
 }
 
-// Desired is what should stand, all made from one view of the cluster.
+// Desired is what should stand, all made from one view of the cluster. It is not changed afterwards: another view has other lists.
 type Desired struct {
 	Companions []netpol.Companion
 	Policies   []model.PolicyRef // every policy of that view, those without companions too
@@ -62,13 +62,18 @@ type Controller struct {
 	poke, changed chan struct{}
 
 	records map[types.NamespacedName]*record
-	round   uint64 // counts the comparisons
-	queue   []*task
-	busy    map[string]bool // the policies that a worker is at, as "namespace/name"
-	done    chan *task
+	// What was desired and what stood last, in their order: most of it stands where it stood, and is found without its name.
+	wanted, stood []*record
+	round         uint64 // counts the comparisons
+	queue         []*task
+	busy          map[string]bool // the policies that a worker is at, as "namespace/name"
+	done          chan *task
 
 	mu     sync.Mutex
-	states map[string]State // by the policy's UID
+	states map[string]State  // by the policy's UID
+	moved  map[string]bool   // those that nobody took
+	view   []model.PolicyRef // that they are of
+	worse  map[string]State  // those of which something bad is known
 }
 
 const (
@@ -90,7 +95,7 @@ func New(c Config) *Controller {
 	if c.Leads == nil {
 		c.Leads = func() bool { return true }
 	}
-	return &Controller{Config: c, poke: make(chan struct{}, 1), changed: make(chan struct{}, 1), states: map[string]State{}}
+	return &Controller{Config: c, poke: make(chan struct{}, 1), changed: make(chan struct{}, 1), states: map[string]State{}, moved: map[string]bool{}}
 }
 
 // Poke says that what is desired or what stands has changed. It never blocks.
@@ -108,8 +113,9 @@ func signal(to chan<- struct{}) {
 
 // Run compares and writes until ctx is done, and returns when the last write has ended.
 func (c *Controller) Run(ctx context.Context) {
-	c.records, c.queue, c.busy, c.done = map[types.NamespacedName]*record{}, nil, map[string]bool{}, make(chan *task)
-	c.publish(map[string]State{})
+	c.records, c.wanted, c.stood = map[types.NamespacedName]*record{}, nil, nil
+	c.queue, c.busy, c.done = nil, map[string]bool{}, make(chan *task)
+	c.publish(nil, nil)
 	next := time.NewTimer(0)
 	defer next.Stop()
 	var last time.Time

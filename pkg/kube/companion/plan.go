@@ -36,7 +36,7 @@ type action struct {
 type comparison struct {
 	*Controller
 	now      time.Time
-	states   map[string]State
+	worse    map[string]State
 	policies []model.PolicyRef
 	standing map[types.NamespacedName]*networkingv1.NetworkPolicy // those that there is no record of
 	missing  map[string][]*networkingv1.NetworkPolicy             // desired, by namespace, and not (yet) isolating what it should
@@ -54,47 +54,53 @@ func (c *Controller) compare(now time.Time) time.Duration {
 	}
 	c.round++
 	x := &comparison{
-		Controller: c, now: now, states: statesOf(desired.Policies), policies: desired.Policies, standing: map[types.NamespacedName]*networkingv1.NetworkPolicy{},
+		Controller: c, now: now, worse: map[string]State{}, policies: desired.Policies, standing: map[types.NamespacedName]*networkingv1.NetworkPolicy{},
 		missing: map[string][]*networkingv1.NetworkPolicy{}, tasks: map[string]*task{}, counts: map[Phase]int{}, next: now.Add(checkInterval),
 	}
 	all := c.Standing.NetworkPolicies()
-	records := x.find(all)
+	x.find(all)
+	wanted := 0
 	for i := range desired.Companions {
 		if !desired.Companions[i].DryRun {
-			x.companion(&desired.Companions[i])
+			x.companion(wanted, &desired.Companions[i])
+			wanted++
 		}
 	}
+	c.wanted = c.wanted[:wanted]
 	for i, np := range all {
-		r := records[i]
+		r := c.stood[i]
 		if r == nil {
 			r = c.records[nameOf(np)] // one that was just made
 		}
 		if (r == nil || r.wanted != c.round) && orphan(np) {
 			x.orphan(nameOf(np), np)
+			wanted++
 		}
 	}
-	for name, r := range c.records {
-		if r.wanted != c.round {
-			delete(c.records, name)
-		}
+	if len(c.records) > wanted {
+		c.forget()
 	}
 	c.queue = x.queued()
-	c.publish(x.states)
+	c.publish(x.policies, x.worse)
 	c.Metrics.counted(x.counts)
 	return max(minInterval, x.next.Sub(now))
 }
 
-// find notes with each record what stands under its name, and returns the records of what stands. Most objects have one, so that a comparison fills no map with all of them.
-func (x *comparison) find(all []*networkingv1.NetworkPolicy) []*record {
-	out := make([]*record, len(all))
+// find notes with each record what stands under its name, and in stood the records of what stands. Most objects have one, so that a comparison fills no map with all of them.
+func (x *comparison) find(all []*networkingv1.NetworkPolicy) {
+	x.stood = slices.Grow(x.stood[:0], len(all))[:len(all)]
 	for i, np := range all {
-		if r := x.records[nameOf(np)]; r != nil {
-			r.found, r.seen, out[i] = np, x.round, r
+		r := x.stood[i]
+		if r == nil || r.name != nameOf(np) {
+			r = x.records[nameOf(np)]
+			x.stood[i] = r
+		}
+		if r != nil {
+			r.found, r.seen = np, x.round
 		} else {
 			x.standing[nameOf(np)] = np
 		}
 	}
-	return out
 }
 
 // at is what stands under a record's name; nil where nothing does.
@@ -112,16 +118,33 @@ func nameOf(np *networkingv1.NetworkPolicy) types.NamespacedName {
 func (c *Controller) record(name types.NamespacedName) *record {
 	r := c.records[name]
 	if r == nil {
-		r = &record{}
+		r = &record{name: name}
 		c.records[name] = r
 	}
 	return r
 }
 
-// companion compares one that is desired.
-func (x *comparison) companion(d *netpol.Companion) {
+// forget drops the records of what neither is desired nor was.
+func (c *Controller) forget() {
+	for name, r := range c.records {
+		if r.wanted != c.round {
+			delete(c.records, name)
+			r.name = types.NamespacedName{} // so that it is found nowhere any more
+		}
+	}
+}
+
+// companion compares one that is desired, the i-th of all.
+func (x *comparison) companion(i int, d *netpol.Companion) {
 	name := nameOf(d.NetworkPolicy)
-	r := x.record(name)
+	if i == len(x.wanted) {
+		x.wanted = append(x.wanted, nil)
+	}
+	r := x.wanted[i]
+	if r == nil || r.name != name {
+		r = x.record(name)
+		x.wanted[i] = r
+	}
 	r.wanted = x.round
 	np := x.at(name, r)
 	equal := r.look(d.NetworkPolicy, np, x.now)
@@ -207,7 +230,7 @@ func (x *comparison) pending(uid, object string, r *record) {
 
 func (x *comparison) found(uid string, s State) {
 	x.counts[s.Phase]++
-	worsen(x.states, uid, s)
+	worsen(x.worse, uid, s)
 }
 
 // add puts a write into its policy's task, or notes when it is due.

@@ -10,6 +10,7 @@ import (
 
 // record is what is remembered of one object from one comparison to the next.
 type record struct {
+	name              types.NamespacedName
 	desired, standing *networkingv1.NetworkPolicy // of the last comparison; nil where there was none
 	equal             bool                        // those two
 	uid               types.UID                   // under which it was known as ours

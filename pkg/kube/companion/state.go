@@ -1,8 +1,6 @@
 package companion
 
 import (
-	"maps"
-
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
@@ -53,29 +51,81 @@ func (c *Controller) State(policyUID string) State {
 	return c.states[policyUID]
 }
 
-func (c *Controller) publish(states map[string]State) {
+// Take are the states that changed since it was last asked, by the policy's UID. For one caller.
+func (c *Controller) Take() map[string]State {
 	c.mu.Lock()
-	same := maps.Equal(c.states, states)
-	c.states = states
-	c.mu.Unlock()
-	if !same {
-		signal(c.changed)
+	defer c.mu.Unlock()
+	if len(c.moved) == 0 {
+		return nil
+	}
+	out := make(map[string]State, len(c.moved))
+	for uid := range c.moved {
+		out[uid] = c.states[uid]
+	}
+	clear(c.moved)
+	return out
+}
+
+// publish takes over the states of a view's policies: worse are those of which something bad is known.
+func (c *Controller) publish(view []model.PolicyRef, worse map[string]State) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(view) == 0 || len(view) != len(c.view) || &view[0] != &c.view[0] {
+		c.renew(view, worse)
+	} else { // of the same view, only what is bad or was can be news
+		for _, some := range []map[string]State{c.worse, worse} {
+			for uid := range some {
+				if is, known := c.states[uid]; known {
+					c.become(uid, is.Generation, worse)
+				}
+			}
+		}
+	}
+	c.view, c.worse = view, worse
+}
+
+// renew takes over another view.
+func (c *Controller) renew(view []model.PolicyRef, worse map[string]State) {
+	for i := range view {
+		c.become(view[i].UID, view[i].Generation, worse)
+	}
+	if len(c.states) == len(view) {
+		return
+	}
+	known := make(map[string]bool, len(view))
+	for i := range view {
+		known[view[i].UID] = true
+	}
+	for uid := range c.states {
+		if !known[uid] {
+			delete(c.states, uid)
+			c.say(uid)
+		}
 	}
 }
 
-// statesOf are the states of policies of which nothing bad is known.
-func statesOf(policies []model.PolicyRef) map[string]State {
-	out := make(map[string]State, len(policies))
-	for _, p := range policies {
-		out[p.UID] = State{Phase: Stands, Generation: p.Generation}
+// become notes a policy's state.
+func (c *Controller) become(uid string, generation int64, worse map[string]State) {
+	now, bad := worse[uid]
+	if !bad {
+		now.Phase = Stands
 	}
-	return out
+	now.Generation = generation
+	if c.states[uid] != now {
+		c.states[uid] = now
+		c.say(uid)
+	}
+}
+
+// say notes that a state changed.
+func (c *Controller) say(uid string) {
+	c.moved[uid] = true
+	signal(c.changed)
 }
 
 // worsen makes a policy's state as bad as that of one of its objects.
 func worsen(states map[string]State, uid string, s State) {
-	if old, known := states[uid]; known && s.Phase.rank() > old.Phase.rank() {
-		s.Generation = old.Generation
+	if s.Phase.rank() > states[uid].Phase.rank() {
 		states[uid] = s
 	}
 }
