@@ -92,19 +92,17 @@ func (w *World) settleAddresses() {
 			continue
 		}
 		settled := *p
-		settled.Addresses = slices.DeleteFunc(slices.Clone(p.Addresses), func(a netip.Addr) bool {
+		settled.Addresses = nil
+		for _, a := range p.Addresses {
 			if !slices.Contains(taken, a) {
-				return false
+				settled.Addresses = append(settled.Addresses, a)
+				continue
 			}
 			w.diagnostics = append(w.diagnostics, model.Diagnostic{
 				Code: "address-taken", Severity: model.SeverityWarning, Object: model.ObjectRef{Kind: "Pod", Namespace: p.Namespace, Name: p.Name},
 				Field: "status.podIPs", Consequence: "another live pod holds " + a.String() + ": no rule knows this pod by it",
 				Remedy: "wait for one of the two pods to end, or correct the address",
 			})
-			return true
-		})
-		if len(settled.Addresses) == 0 {
-			settled.Addresses = nil // as a pod has that never had one
 		}
 		w.pods[i] = &settled
 	}

@@ -3,6 +3,7 @@ package kube
 import (
 	"fmt"
 	"log/slog"
+	goruntime "runtime"
 	"testing"
 
 	"github.com/pilot-lite/pilot-lite/pkg/controlplane"
@@ -76,21 +77,44 @@ func BenchmarkRebuild(b *testing.B) {
 	}
 }
 
-// What an edit does not touch costs no allocation: ten times as many workloads, pods and policies take as many allocations, but for the few that a longer list takes.
+// What an edit does not touch costs no allocation: ten times as many workloads, pods and policies take as many allocations, but for the few that a longer list takes, and no
+// more bytes than those lists have: one pointer for each pod that stays, say.
 func TestAnEditAllocatesNothingForWhatItDoesNotTouch(t *testing.T) {
-	for name, edit := range map[string]func(*plane){"policy": (*plane).editPolicy, "pod": (*plane).addPod} {
-		var allocations [2]float64
+	for _, c := range []struct {
+		name  string
+		edit  func(*plane)
+		bytes float64
+	}{
+		{"policy", (*plane).editPolicy, 600 << 10}, {"pod", (*plane).addPod, 420 << 10}, {"pod of no note", (*plane).addPodOfNoNote, 320 << 10},
+	} {
+		var allocations, bytes [2]float64
 		for i, namespaces := range []int{5, 50} {
 			p := newPlane(t, namespaces)
-			allocations[i] = testing.AllocsPerRun(20, func() {
-				edit(p)
+			allocations[i], bytes[i] = allocated(func() {
+				c.edit(p)
 				p.loop.Rebuild()
 			})
 		}
-		t.Logf("one %s: %.0f allocations with 100 workloads, %.0f with 1,000", name, allocations[0], allocations[1])
+		t.Logf("one %s: %.0f allocations with 100 workloads, %.0f with 1,000; %.0f and %.0f KiB", c.name, allocations[0], allocations[1], bytes[0]/1024, bytes[1]/1024)
 		const lists = 250 // of 900 workloads, 9,000 pods and 900 policies
 		if grown := allocations[1] - allocations[0]; grown > lists {
-			t.Errorf("one %s: 900 workloads more take %.0f allocations more, want %d at most", name, grown, lists)
+			t.Errorf("one %s: 900 workloads more take %.0f allocations more, want %d at most", c.name, grown, lists)
+		}
+		if grown := bytes[1] - bytes[0]; grown > c.bytes {
+			t.Errorf("one %s: 900 workloads more take %.0f KiB more, want %.0f at most", c.name, grown/1024, c.bytes/1024)
 		}
 	}
+}
+
+// allocated is what a function allocates.
+func allocated(f func()) (allocations, bytes float64) {
+	const runs = 20
+	f()
+	var before, after goruntime.MemStats
+	goruntime.ReadMemStats(&before)
+	for range runs {
+		f()
+	}
+	goruntime.ReadMemStats(&after)
+	return float64(after.Mallocs-before.Mallocs) / runs, float64(after.TotalAlloc-before.TotalAlloc) / runs
 }

@@ -32,9 +32,8 @@ type Checker struct {
 	swept    int                // how many there were when they were last looked through
 	policies map[name]*policy
 	objects  map[objectName]*object
-	spare    map[objectName]*object // empty, for the next check
-	places   map[string]int         // in a report, by the workload's key
-	moves    []model.Moved          // the workloads by which the present grouping differs from the one before, where there are few
+	places   map[string]int // in a report, by the workload's key
+	moves    []model.Moved  // the workloads by which the present grouping differs from the one before, where there are few
 	few      bool
 	metrics  readers
 	inputs   inputs // scratch

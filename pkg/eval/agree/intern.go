@@ -20,6 +20,7 @@ import (
 type caller struct {
 	ref       Caller
 	workload  *model.Workload // of the present snapshot, as are the lists
+	round     uint64
 	addresses *addresses
 	faces     *[]model.ContainerPort // its pods' ports that its key does not tell of; the same pointer while they are the same
 	// What governs it: policies in the snapshot's order, and NetworkPolicies that isolate it.
@@ -73,6 +74,7 @@ type object struct {
 	blocks   []Block        // of its ingress peers
 	selected []*caller      // of the present grouping
 	round    uint64
+	check    uint64 // when it stood
 }
 
 // regroup follows the grouping of pods into workloads. Without a change of pods, namespaces and Services it is the same list.
@@ -85,14 +87,17 @@ func (x *Checker) regroup(ix *model.Index) {
 	}
 	x.round++
 	x.move(before)
-	next := make(map[string]*caller, len(ix.Workloads))
+	if x.callers == nil {
+		x.callers = make(map[string]*caller, len(ix.Workloads))
+	}
 	x.order, x.places = make([]*caller, 0, len(ix.Workloads)), make(map[string]int, len(ix.Workloads))
 	for _, w := range ix.Workloads {
 		c := x.callers[w.Key]
 		if c == nil {
 			c = &caller{ref: Caller{w.Key, w.Namespace, w.Name}}
+			x.callers[w.Key] = c
 		}
-		next[w.Key] = c
+		c.round = x.round
 		x.order = append(x.order, c)
 		if !w.HostNetwork {
 			x.places[w.Key] = len(x.places)
@@ -109,7 +114,9 @@ func (x *Checker) regroup(ix *model.Index) {
 			c.faces = &faces
 		}
 	}
-	x.callers = next
+	if len(x.callers) > len(x.order) {
+		maps.DeleteFunc(x.callers, func(_ string, c *caller) bool { return c.round != x.round })
+	}
 }
 
 // move finds whom the present grouping of pods concerns, where few workloads came, went or changed. Who is not concerned has the answers of the grouping before.
@@ -170,17 +177,16 @@ func (x *Checker) readPolicies() []*policy {
 	for _, c := range x.order {
 		c.policies, c.egress, c.objects, c.objectsOut = c.policies[:0], c.egress[:0], c.objects[:0], c.objectsOut[:0]
 	}
-	next := make(map[name]*policy, len(x.ix.Snapshot.Policies))
+	changed := false
 	out := make([]*policy, 0, len(x.ix.Snapshot.Policies))
 	for i := range x.ix.Snapshot.Policies {
 		source := &x.ix.Snapshot.Policies[i]
 		key := name{source.Namespace, source.Name}
 		p := x.policies[key]
 		if p == nil || !model.SamePolicy(p.source, source) || !x.stands(p.round, source.Namespace, matches(source.Selector), p.sets) {
-			p = x.readPolicy(source, p)
+			p, changed = x.readPolicy(source, p), true
 		}
 		p.round = x.round
-		next[key] = p
 		out = append(out, p)
 		if source.DryRun {
 			continue
@@ -194,7 +200,12 @@ func (x *Checker) readPolicies() []*policy {
 			}
 		}
 	}
-	x.policies = next
+	if changed || len(x.policies) != len(out) { // reports keep the map
+		x.policies = make(map[name]*policy, len(out))
+		for _, p := range out {
+			x.policies[name{p.source.Namespace, p.source.Name}] = p
+		}
+	}
 	return out
 }
 
@@ -280,18 +291,21 @@ func masked(list []netip.Prefix) []netip.Prefix {
 
 // readObjects reads the NetworkPolicies, and lists for each workload those that isolate it.
 func (x *Checker) readObjects(companions []Companion) {
-	next := x.spare
-	if next == nil {
-		next = make(map[objectName]*object, len(companions)+len(x.ix.Snapshot.NetworkPolicies))
+	if x.objects == nil {
+		x.objects = make(map[objectName]*object, len(companions)+len(x.ix.Snapshot.NetworkPolicies))
 	}
+	count := 0
 	add := func(np *networkingv1.NetworkPolicy, ours bool) {
 		key := objectName{ours, name{np.Namespace, np.Name}}
 		o := x.objects[key]
 		if o == nil || o.source != np || !x.stands(o.round, np.Namespace, o.selects, o.sets) {
 			o = x.readObject(np, ours, o)
+			x.objects[key] = o
 		}
-		o.round = x.round
-		next[key] = o
+		if o.check != x.checks {
+			count++
+		}
+		o.round, o.check = x.round, x.checks
 		for _, c := range o.selected {
 			if o.parsed.Governs(networkingv1.PolicyTypeIngress) {
 				c.objects = append(c.objects, o)
@@ -307,8 +321,9 @@ func (x *Checker) readObjects(companions []Companion) {
 	for _, c := range companions {
 		add(c.NetworkPolicy, true)
 	}
-	x.objects, x.spare = next, x.objects
-	clear(x.spare)
+	if len(x.objects) > count {
+		maps.DeleteFunc(x.objects, func(_ objectName, o *object) bool { return o.check != x.checks })
+	}
 }
 
 func (o *object) selects(set labels.Set) bool { return o.parsed.Selects(o.parsed.Namespace(), set) }
