@@ -76,7 +76,7 @@ func friendsOnly() []proto.Message {
 		for _, a := range addresses {
 			p.Addresses = append(p.Addresses, netip.MustParseAddr(a))
 		}
-		return p
+		return &p
 	}
 	cart := pod("cart-1", netnstest.PodIPv4, netnstest.PodIPv6)
 	cart.Ports = []model.ContainerPort{{Number: webPort, Protocol: model.TCP}}
