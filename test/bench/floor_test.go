@@ -89,7 +89,7 @@ func startFloor(t testing.TB, c *cluster, f *fleet) (*server, *tls.Config) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), floorVariable+"="+path, "GOGC=20", "GOMEMLIMIT=512MiB")
+	cmd.Env = append(os.Environ(), floorVariable+"="+path, "GOGC=40", "GOMEMLIMIT=460MiB")
 	s.start(cmd)
 	s.waitReady()
 	return s, trust

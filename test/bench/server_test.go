@@ -51,7 +51,7 @@ func startPilotLite(t testing.TB, c *cluster) *server {
 	kubeconfig := apitest.Kubeconfig(t, c.User("system:serviceaccount:pilot-lite-system:pilot-lite", "system:authenticated"))
 	cmd := exec.Command(os.Getenv(binaryVariable), "serve", "--kubeconfig", kubeconfig, "--xds-address", s.address, "--admin-address", s.admin,
 		"--health-address", loopback(t), "--webhook-address", loopback(t))
-	cmd.Env = append(os.Environ(), "POD_NAME=pilot-lite-0", "GOGC=20", "GOMEMLIMIT=512MiB") // as manifests/deployment.yaml has it
+	cmd.Env = append(os.Environ(), "POD_NAME=pilot-lite-0", "GOGC=40", "GOMEMLIMIT=460MiB") // as manifests/deployment.yaml has it
 	s.start(cmd)
 	return s
 }

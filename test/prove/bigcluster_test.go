@@ -89,7 +89,7 @@ func (s *stage) serveCluster(api *apitest.Server) {
 	defer func() { _ = log.Close() }()
 	cmd := exec.Command(os.Getenv(binaryVariable), "serve", "--kubeconfig", apitest.Kubeconfig(s.t, api.User("system:serviceaccount:pilot-lite-system:pilot-lite", "system:authenticated")),
 		"--xds-address", "127.0.0.1:0", "--admin-address", s.adminAddress(), "--health-address", "127.0.0.1:0", "--webhook-address", "127.0.0.1:0")
-	cmd.Env = append(os.Environ(), "POD_NAME=pilot-lite-0", "GOGC=20", "GOMEMLIMIT=512MiB") // as manifests/deployment.yaml has it
+	cmd.Env = append(os.Environ(), "POD_NAME=pilot-lite-0", "GOGC=40", "GOMEMLIMIT=460MiB") // as manifests/deployment.yaml has it
 	s.launch(cmd, log)
 }
 
