@@ -46,7 +46,7 @@ func (m *Metrics) rebuilt(took time.Duration, output *translate.Output, err erro
 		return
 	}
 	m.seconds.Observe(took.Seconds())
-	if m.listed != nil && sameSlice(m.listed, output.Diagnostics) {
+	if m.listed != nil && model.SameSlice(m.listed, output.Diagnostics) {
 		return // the very same list
 	}
 	m.listed = output.Diagnostics

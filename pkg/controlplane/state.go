@@ -43,7 +43,7 @@ func (s *state) readWorkloads(workloads []translate.WorkloadOutput) error {
 			known++
 		}
 		switch {
-		case is && sameSlice(old, w.Resources):
+		case is && model.SameSlice(old, w.Resources):
 		case is && slices.EqualFunc(old, w.Resources, sameResource): // it has a pod more, say
 			s.sources[w.Workload.Key] = w.Resources
 		default:
@@ -79,10 +79,6 @@ func (s *state) readWorkloads(workloads []translate.WorkloadOutput) error {
 
 func sameResource(a, b translate.Resource) bool {
 	return a.Message == b.Message && slices.Equal(a.Policies, b.Policies)
-}
-
-func sameSlice[T any](a, b []T) bool {
-	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 // make makes resources of messages. One that was there before is marshalled already.

@@ -82,7 +82,7 @@ func (w *World) inherit(before *World) {
 	if slices.EqualFunc(w.pods, before.pods, func(a, b *model.Pod) bool { return a == b || model.SamePod(a, b) }) {
 		w.pods = before.pods
 	}
-	if sameSlice(w.services, before.services) {
+	if model.SameSlice(w.services, before.services) {
 		w.hosts, w.resolved, w.outdated = before.hosts, before.resolved, before.outdated
 	} else {
 		w.outdated = before.resolved
@@ -100,10 +100,6 @@ func sortStable[T any](list []T, compare func(a, b *T) int) {
 			return
 		}
 	}
-}
-
-func sameSlice[T any](a, b []T) bool {
-	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 // addTemplates adds a template as a pod while no listed pod belongs to it: by its owner, or by the labels that the workload selects.

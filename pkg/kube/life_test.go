@@ -5,6 +5,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
 // Of the events that a pod's life is made of, those that change nothing for anybody end in the table: no snapshot is asked for, and nothing is rebuilt. The others leave every
@@ -56,7 +58,7 @@ func TestAPodsLife(t *testing.T) {
 			continue
 		}
 		after, _ := s.Snapshot()
-		if !sameSlice(after.Policies, before.Policies) || !sameSlice(after.Services, before.Services) || !sameSlice(after.Namespaces, before.Namespaces) {
+		if !model.SameSlice(after.Policies, before.Policies) || !model.SameSlice(after.Services, before.Services) || !model.SameSlice(after.Namespaces, before.Namespaces) {
 			t.Errorf("%s: policies, Services or namespaces are others", stage.name)
 		}
 		if same, others := sharedPods(before.Pods, after.Pods); same != len(before.Pods) || others != 1 {

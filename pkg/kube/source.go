@@ -337,7 +337,7 @@ func (s *Source) readWorld() {
 // other policy.
 func (s *Source) readPolicies() {
 	rows := s.policies.all()
-	same := s.policyList != nil && sameSlice(s.serviceList, s.resolvedWith) && slices.EqualFunc(rows, s.policyRows, func(a, b *Policy) bool { return a == b || model.SamePolicy(&a.Policy, &b.Policy) })
+	same := s.policyList != nil && model.SameSlice(s.serviceList, s.resolvedWith) && slices.EqualFunc(rows, s.policyRows, func(a, b *Policy) bool { return a == b || model.SamePolicy(&a.Policy, &b.Policy) })
 	s.policyRows = rows
 	if same {
 		return
@@ -347,10 +347,6 @@ func (s *Source) readPolicies() {
 		list = append(list, p.Policy)
 	}
 	s.policyList, s.resolvedWith = s.world.Resolve(list), s.serviceList
-}
-
-func sameSlice[T any](a, b []T) bool {
-	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 // Load reads a cluster once.

@@ -34,7 +34,7 @@ func (x *Indexer) Index(s *Snapshot) *Index {
 	if x.named == key {
 		old = x.last
 	}
-	if old != nil && sameSlice(old.Snapshot.Pods, s.Pods) && sameSlice(old.Snapshot.Services, s.Services) && sameSlice(old.Snapshot.Namespaces, s.Namespaces) {
+	if old != nil && SameSlice(old.Snapshot.Pods, s.Pods) && SameSlice(old.Snapshot.Services, s.Services) && SameSlice(old.Snapshot.Namespaces, s.Namespaces) {
 		x.last = &Index{s, old.Grouping}
 		return x.last
 	}
@@ -54,7 +54,7 @@ func newGrouping(s *Snapshot, named map[string]bool, old *Index) *Grouping {
 		if old != nil {
 			known = old.namespaces[name]
 		}
-		if known != nil && sameSlice(old.Snapshot.Services, s.Services) {
+		if known != nil && SameSlice(old.Snapshot.Services, s.Services) {
 			g.namespaces[name] = known.next(set, known.services, pods[name], named)
 			return
 		}

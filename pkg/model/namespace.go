@@ -53,7 +53,7 @@ func (ns *namespace) regroup(set labels.Set, services []Service, pods []*Pod, na
 }
 
 func (ns *namespace) sameServices(services []Service) bool {
-	return sameSlice(ns.services, services) || slices.EqualFunc(ns.services, services, func(a, b Service) bool { return sameService(&a, &b) })
+	return SameSlice(ns.services, services) || slices.EqualFunc(ns.services, services, func(a, b Service) bool { return sameService(&a, &b) })
 }
 
 // has says whether the pods are what they were.

@@ -15,10 +15,11 @@ import (
 func SamePolicy(a, b *Policy) bool {
 	return a.PolicyRef == b.PolicyRef && a.Action == b.Action && a.DryRun == b.DryRun && a.IsolatesIngress == b.IsolatesIngress &&
 		a.IsolatesEgress == b.IsolatesEgress && a.Accepted == b.Accepted && a.Guarded == b.Guarded &&
-		sameSlice(a.Ingress, b.Ingress) && sameSlice(a.Egress, b.Egress) && sameSelector(a.Selector, b.Selector)
+		SameSlice(a.Ingress, b.Ingress) && SameSlice(a.Egress, b.Egress) && sameSelector(a.Selector, b.Selector)
 }
 
-func sameSlice[T any](a, b []T) bool {
+// SameSlice says whether two lists are one: that of whoever kept it because nothing in it changed.
+func SameSlice[T any](a, b []T) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 

@@ -180,11 +180,7 @@ func (k *inputs) clone() inputs {
 func (k *inputs) same(o *inputs) bool {
 	return slices.Equal(k.policies, o.policies) && slices.Equal(k.objects, o.objects) && k.isolated == o.isolated && maps.Equal(k.labels, o.labels) && k.self == o.self &&
 		slices.Equal(k.known, o.known) && slices.Equal(k.outgoing, o.outgoing) && k.metrics == o.metrics && slices.Equal(k.ports, o.ports) && k.faces == o.faces &&
-		sameSlice(k.services, o.services) && sameSlice(k.dns, o.dns) && sameSlice(k.controlPlane, o.controlPlane) && k.controlPlanePort == o.controlPlanePort
-}
-
-func sameSlice[T any](a, b []T) bool {
-	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+		model.SameSlice(k.services, o.services) && model.SameSlice(k.dns, o.dns) && model.SameSlice(k.controlPlane, o.controlPlane) && k.controlPlanePort == o.controlPlanePort
 }
 
 // Report is what was found about one snapshot. Read-only; safe for concurrent use.

@@ -79,7 +79,7 @@ type object struct {
 
 // regroup follows the grouping of pods into workloads. Without a change of pods, namespaces and Services it is the same list.
 func (x *Checker) regroup(ix *model.Index) {
-	same := x.ix != nil && sameSlice(x.ix.Workloads, ix.Workloads)
+	same := x.ix != nil && model.SameSlice(x.ix.Workloads, ix.Workloads)
 	before := x.ix
 	x.ix = ix
 	if same {
@@ -265,12 +265,12 @@ func (x *Checker) readReaders() {
 	mesh := &x.ix.Snapshot.Mesh
 	old := x.metrics
 	x.metrics.ports = mesh.MetricsPorts
-	if old.meaning != nil && old.round == x.round && sameSlice(old.peers, mesh.Metrics) {
+	if old.meaning != nil && old.round == x.round && model.SameSlice(old.peers, mesh.Metrics) {
 		return
 	}
 	m := &meaning{}
 	x.readPeers(m, "", mesh.Metrics)
-	if old.meaning != nil && sameSlice(old.peers, mesh.Metrics) && slices.Equal(old.sets, m.sets) {
+	if old.meaning != nil && model.SameSlice(old.peers, mesh.Metrics) && slices.Equal(old.sets, m.sets) {
 		m = old.meaning
 	}
 	x.metrics = readers{m, mesh.Metrics, mesh.MetricsPorts, x.round}

@@ -52,12 +52,8 @@ type namespace struct {
 
 // sameMesh compares what plumbing is made of.
 func sameMesh(a, b *model.Mesh) bool {
-	return sameSlice(a.DNS, b.DNS) && sameSlice(a.ControlPlane, b.ControlPlane) && a.ControlPlanePort == b.ControlPlanePort && sameSlice(a.Metrics, b.Metrics) &&
+	return model.SameSlice(a.DNS, b.DNS) && model.SameSlice(a.ControlPlane, b.ControlPlane) && a.ControlPlanePort == b.ControlPlanePort && model.SameSlice(a.Metrics, b.Metrics) &&
 		slices.Equal(a.MetricsPorts, b.MetricsPorts)
-}
-
-func sameSlice[T any](a, b []T) bool {
-	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 // Build returns the companions of every policy, sorted by namespace and name.

@@ -28,7 +28,7 @@ type plumbing struct {
 
 func plumbingOf(ix *model.Index, old *plumbing) *plumbing {
 	s := ix.Snapshot
-	if old != nil && old.grouping == ix.Grouping && sameMesh(&old.mesh, &s.Mesh) && sameSlice(old.services, s.Services) {
+	if old != nil && old.grouping == ix.Grouping && sameMesh(&old.mesh, &s.Mesh) && model.SameSlice(old.services, s.Services) {
 		return old
 	}
 	made := plumbing{s.Mesh, s.Services, ix.Grouping, map[direction][]entry{ingress: plumbingIn(ix), egress: plumbingOut(ix)}}
