@@ -132,8 +132,23 @@ func (c *Cache) Set(u Update) {
 		for s := range c.byNode[id] {
 			c.wake(s)
 		}
-		c.touch(id)
+		if !c.answers(id) {
+			c.touch(id)
+		}
 	}
+}
+
+// answers says whether a node's proxy is to answer soon, which is told of then: a response and its answer are one change of its status. One that takes long over it
+// the patrol tells of.
+func (c *Cache) answers(id string) bool {
+	for s := range c.byNode[id] {
+		for _, sub := range s.types {
+			if sub.flying != nil {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // replaceWorkloads takes over the workloads, and notes the nodes of those that are others than before. What stayed costs one look.

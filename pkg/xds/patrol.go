@@ -15,6 +15,9 @@ type patrol struct {
 	claimInterval time.Duration
 }
 
+// lateTime is how long a proxy may take for an answer until its status says that one is awaited. An Envoy takes milliseconds.
+const lateTime = 500 * time.Millisecond
+
 // walk goes round until done is closed.
 func (p patrol) walk(done <-chan struct{}) {
 	const looks = 10 // within the time that a proxy has
@@ -27,20 +30,29 @@ func (p patrol) walk(done <-chan struct{}) {
 		case <-done:
 			return
 		case now := <-stalled.C:
-			p.endStalled(now)
+			p.lookAtFlights(now)
 		case now := <-claims.C:
 			p.endUnproved(now)
 		}
 	}
 }
 
-// endStalled ends the streams whose proxy has not answered in time. That a response was written proves nothing: it may have filled a buffer.
-func (p patrol) endStalled(now time.Time) {
+// lookAtFlights tells of proxies that take long to answer, and ends the streams of those that have not in time. That a response was written proves nothing: it may
+// have filled a buffer.
+func (p patrol) lookAtFlights(now time.Time) {
 	p.cache.mu.Lock()
 	defer p.cache.mu.Unlock()
 	for s := range p.cache.streams {
 		for _, sub := range s.types {
-			if f := sub.flying; f != nil && now.Sub(f.left) > p.sendTimeout {
+			f := sub.flying
+			if f == nil {
+				continue
+			}
+			if !f.late && now.Sub(f.left) > lateTime {
+				f.late = true
+				p.cache.touch(s.node)
+			}
+			if now.Sub(f.left) > p.sendTimeout {
 				s.link.end(status.Errorf(codes.DeadlineExceeded, "the proxy did not read and answer for %s", p.sendTimeout))
 			}
 		}

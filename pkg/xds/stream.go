@@ -70,6 +70,7 @@ type flight struct {
 	version   string // what the proxy holds once it has applied this
 	nonce     string
 	left      time.Time // in real time
+	late      bool      // it was told of that the proxy takes long to answer
 }
 
 // bounded refuses a subscription to more names than are served.
