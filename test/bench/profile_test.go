@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"testing"
 
 	"github.com/google/pprof/profile"
 )
@@ -55,27 +56,50 @@ const profileSeconds = 4
 // share of the time. keepHeap is asked for last, since it has the server collect all that it does not use.
 func (s *server) startProfile(name string) func() map[string]float64 {
 	s.t.Helper()
-	dir := resultsFolder(s.t)
-	kinds := []string{"profile", "allocs"}
-	failed := make([]error, len(kinds))
-	var parsed *profile.Profile
-	var both sync.WaitGroup
-	for i, kind := range kinds {
-		both.Go(func() {
-			_, text, err := s.ask(fmt.Sprintf("/debug/pprof/%s?seconds=%d", kind, profileSeconds))
-			if err == nil && kind == "profile" {
-				parsed, err = profile.Parse(strings.NewReader(text))
-			}
-			failed[i] = errors.Join(err, os.WriteFile(filepath.Join(dir, name+"."+kind), []byte(text), 0o600))
-		})
-	}
+	before := s.profile("allocs")
+	var times *profile.Profile
+	var waiting sync.WaitGroup
+	waiting.Go(func() { times = s.profile(fmt.Sprintf("profile?seconds=%d", profileSeconds)) })
 	return func() map[string]float64 {
 		s.t.Helper()
-		both.Wait()
-		if err := errors.Join(failed...); err != nil {
+		waiting.Wait()
+		// The difference is taken here: the server would spend as much on it as on an edit.
+		after := s.profile("allocs")
+		before.Scale(-1)
+		allocs, err := profile.Merge([]*profile.Profile{before, after})
+		if err != nil {
 			s.t.Fatal(err)
 		}
-		return shares(parsed)
+		keepProfile(s.t, name+".profile", times)
+		keepProfile(s.t, name+".allocs", allocs)
+		return shares(times)
+	}
+}
+
+// profile asks the server for a profile.
+func (s *server) profile(of string) *profile.Profile {
+	s.t.Helper()
+	_, text, err := s.ask("/debug/pprof/" + of)
+	if err != nil {
+		s.t.Errorf("profile: %v", err)
+		return &profile.Profile{}
+	}
+	p, err := profile.Parse(strings.NewReader(text))
+	if err != nil {
+		s.t.Errorf("profile: %v", err)
+		return &profile.Profile{}
+	}
+	return p
+}
+
+func keepProfile(t testing.TB, name string, p *profile.Profile) {
+	t.Helper()
+	f, err := os.Create(filepath.Join(resultsFolder(t), name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(p.Write(f), f.Close()); err != nil {
+		t.Fatal(err)
 	}
 }
 
