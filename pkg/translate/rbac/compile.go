@@ -58,7 +58,7 @@ func (c *Compiler) ready() *common {
 func (c *Compiler) Compile(policies []*Lowered, ports []PortMap) Slots {
 	x := &compilation{common: c.ready(), policies: policies, ports: ports}
 	dry := slices.ContainsFunc(policies, func(p *Lowered) bool { return p.dryRun })
-	http := &rbacv3.RBAC{Matcher: whole(x.verdict(layerHTTP, enforced))}
+	http := &rbacv3.RBAC{Matcher: whole(x.verdict(layerHTTP, enforced)), TrackPerRuleStats: true}
 	if dry {
 		http.ShadowMatcher, http.ShadowRulesStatPrefix = whole(x.verdict(layerHTTP, everyPolicy)), shadowStatPrefix
 	}
