@@ -69,6 +69,17 @@ func (c *Compiler) Compile(policies []*Lowered, ports []PortMap) Slots {
 	}
 }
 
+// Metrics builds the slot of a sidecar's own metrics: these callers may ask for them, and nobody else.
+func (c *Compiler) Metrics(s *Sources) *corev3.TypedExtensionConfig {
+	common := c.ready()
+	next := common.defaultDeny
+	if set := common.sets.of(s); set != nil {
+		decision := sealed(decide(model.OutcomeScraper, model.Allow))
+		next = common.tree(model.Allow).of([]*term{{conjunction: conjunction{decision: decision, sources: set, ports: portSet{any: true}}}}, next)
+	}
+	return &corev3.TypedExtensionConfig{Name: model.MetricsSlot, TypedConfig: pack(&rbacv3.RBAC{Matcher: whole(next)})}
+}
+
 // compilation is one Compile.
 type compilation struct {
 	*common
