@@ -54,7 +54,7 @@ func newAdmin(ctx context.Context, address string, parts adminParts) (*admin, er
 	}
 	statusv3.RegisterClientStatusDiscoveryServiceServer(a.grpc, xds.NewStatusService(parts.proxies))
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, !hung(parts.loop), textHung) })
 	mux.HandleFunc("GET /readyz", parts.ready)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(parts.registry, promhttp.HandlerOpts{}))
 	// Where the time and the memory go: what a profile shows is of the program, not of its input.
