@@ -28,7 +28,7 @@ func TestHealthz(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = h.listener.Close() }()
-		for path, want := range map[string]int{"/healthz": c.want, "/readyz": http.StatusServiceUnavailable} {
+		for path, want := range map[string]int{"/healthz": c.want, "/readyz": http.StatusServiceUnavailable, metricsPath: http.StatusNotFound} {
 			w := httptest.NewRecorder()
 			h.server.Handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, http.NoBody))
 			if w.Code != want {
