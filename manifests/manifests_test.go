@@ -2,6 +2,7 @@
 package manifests_test
 
 import (
+	"errors"
 	"os/exec"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -78,6 +80,7 @@ func TestInstalled(t *testing.T) {
 	t.Parallel()
 	c := start(t)
 	t.Run("the control plane's rights", c.rights)
+	t.Run("scrapers read metrics", c.scrapersRead)
 	t.Run("only real sidecars pass", c.onlyRealSidecarsPass)
 	t.Run("the injector and the API server agree", c.verdictsAgree)
 	t.Run("who a pod is stays", c.whoAPodIsStays)
@@ -111,6 +114,8 @@ func (c *cluster) rights(t *testing.T) {
 		{Verb: "get", Namespace: system, Resource: "secrets", Name: "pilot-lite-ca"},
 		{Verb: "update", Group: "coordination.k8s.io", Namespace: system, Resource: "leases", Name: "pilot-lite"},
 		{Verb: "watch", Namespace: system, Resource: "configmaps", Name: "pilot-lite"},
+		{Verb: "create", Group: "authentication.k8s.io", Resource: "tokenreviews"},
+		{Verb: "create", Group: "authorization.k8s.io", Resource: "subjectaccessreviews"},
 	}
 	for _, r := range may {
 		if !ask(t, &r) {
@@ -137,6 +142,39 @@ func (c *cluster) rights(t *testing.T) {
 	for _, r := range mayNot {
 		if ask(t, &r) {
 			t.Errorf("the control plane may %s", describe(&r))
+		}
+	}
+}
+
+// scrapersRead binds the role for scrapers, and holds it against the path that the control plane asks about.
+func (c *cluster) scrapersRead(t *testing.T) {
+	const scraper = "system:serviceaccount:monitoring:prometheus"
+	binding := &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: "scraper"}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "pilot-lite-metrics-reader"},
+		Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: "monitoring", Name: "prometheus"}},
+	}
+	if _, err := c.RbacV1().ClusterRoleBindings().Create(t.Context(), binding, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	may := func(user, verb, path string) bool {
+		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+			User: user, NonResourceAttributes: &authorizationv1.NonResourceAttributes{Verb: verb, Path: path},
+		}}
+		got, err := c.as(controlPlane).AuthorizationV1().SubjectAccessReviews().Create(t.Context(), review, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.Status.Allowed
+	}
+	apitest.Eventually(t, timeout, "the scraper may read metrics", func() error {
+		if !may(scraper, "get", "/metrics") {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	for _, other := range [][3]string{{scraper, "post", "/metrics"}, {scraper, "get", "/metrics/slis"}, {scraper, "get", "/debug/pprof"}, {"system:serviceaccount:shop:web", "get", "/metrics"}} {
+		if may(other[0], other[1], other[2]) {
+			t.Errorf("%v is allowed", other)
 		}
 	}
 }

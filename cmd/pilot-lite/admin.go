@@ -12,7 +12,6 @@ import (
 
 	statusv3 "github.com/envoyproxy/go-control-plane/envoy/service/status/v3"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"google.golang.org/grpc"
 
 	"github.com/pilot-lite/pilot-lite/pkg/controlplane"
@@ -54,9 +53,9 @@ func newAdmin(ctx context.Context, address string, parts adminParts) (*admin, er
 	}
 	statusv3.RegisterClientStatusDiscoveryServiceServer(a.grpc, xds.NewStatusService(parts.proxies))
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, !hung(parts.loop), textHung) })
 	mux.HandleFunc("GET /readyz", parts.ready)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(parts.registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", metricsOf(parts.registry))
 	// Where the time and the memory go: what a profile shows is of the program, not of its input.
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

@@ -23,7 +23,7 @@ import (
 // controlPort is that of the Service that sidecars connect to.
 const controlPort = 15012
 
-// webhooks answers the API server.
+// webhooks answers the API server, and scrapers.
 type webhooks struct {
 	listener net.Listener
 	server   *http.Server
@@ -38,7 +38,7 @@ func (s *clusterServer) newWebhooks(ctx context.Context) (*webhooks, error) {
 	handler := webhook.Handler(webhook.Config{
 		Injection: s.injection, Unprotected: s.unprotected, Guard: guard.New(s.source), Logger: logger, Metrics: webhook.NewMetrics(s.registry),
 	})
-	return &webhooks{listener: webhook.Limit(l), server: webhook.NewServer(handler, s.identity.ServerTLS(), webhook.Timeout, logger)}, nil
+	return &webhooks{listener: webhook.Limit(l), server: webhook.NewServer(s.besides(handler), s.identity.ServerTLS(), webhook.Timeout, logger)}, nil
 }
 
 func (w *webhooks) serve() error {

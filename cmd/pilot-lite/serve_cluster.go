@@ -108,7 +108,8 @@ func (o *serveOptions) serveCluster(ctx context.Context, logger *slog.Logger) er
 }
 
 func (s *clusterServer) start(ctx context.Context, group *errgroup.Group) error {
-	health, err := newHealth(ctx, s.options.cluster.health, func() bool { return s.cache.Complete() && !s.loop.Degraded() && s.unready() == "" })
+	ready := func() bool { return s.cache.Complete() && !s.loop.Degraded() && s.unready() == "" }
+	health, err := newHealth(ctx, s.options.cluster.health, ready, func() bool { return hung(s.loop) })
 	if err != nil {
 		return failure{err}
 	}

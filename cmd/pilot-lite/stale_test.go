@@ -70,11 +70,11 @@ func TestAReplicaThatCannotSeeTheCluster(t *testing.T) {
 type replica struct {
 	kubernetes.Interface
 
-	server             *apitest.Server
-	proxy              *apitest.Proxy
-	namespace          string
-	pod                *corev1.Pod
-	xds, admin, health string
+	server                    *apitest.Server
+	proxy                     *apitest.Proxy
+	namespace                 string
+	pod                       *corev1.Pod
+	xds, admin, health, hooks string
 }
 
 func startReplica(t *testing.T) *replica {
@@ -96,10 +96,10 @@ func startReplica(t *testing.T) *replica {
 		defer func() { _ = l.Close() }()
 		return l.Addr().String()
 	}
-	r.xds, r.admin, r.health = free(), free(), free()
+	r.xds, r.admin, r.health, r.hooks = free(), free(), free(), free()
 	o := serveOptions{xdsAddress: r.xds, adminAddress: r.admin, logFormat: "text", logLevel: "info", cluster: clusterOptions{
 		kubeconfig: apitest.Kubeconfig(t, r.proxy.Through(s.User("system:serviceaccount:pilot-lite-system:pilot-lite", "system:authenticated"))), namespace: defaultNamespace,
-		health: r.health, webhooks: free(), staleAfter: 6 * time.Second,
+		health: r.health, webhooks: r.hooks, staleAfter: 6 * time.Second,
 	}}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

@@ -45,7 +45,7 @@ func FuzzProbe(f *testing.F) {
 		if err := got.ValidateAll(); err != nil {
 			t.Errorf("Envoy would refuse it: %v", err)
 		}
-		if got.GetNode().GetId() != "shop/cart-1" || len(got.GetStaticResources().GetClusters()) != 3 || len(got.GetStaticResources().GetListeners()) != 1 {
+		if got.GetNode().GetId() != "shop/cart-1" || len(got.GetStaticResources().GetClusters()) != 4 || len(got.GetStaticResources().GetListeners()) != 2 {
 			t.Errorf("something else changed: %s", text)
 		}
 		web, grpc := got.GetStaticResources().GetClusters()[1], got.GetStaticResources().GetClusters()[2]

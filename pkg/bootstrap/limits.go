@@ -72,7 +72,7 @@ func stats() *metricsv3.StatsConfig {
 	var keep []*matcherv3.StringMatcher
 	for _, prefix := range []string{
 		"listener_manager.", "cluster_manager.", "control_plane.", "extension_config_discovery.", "server.", "overload.", "runtime.",
-		"listener.inbound.", "listener.admin.", "listener.health.", "http.inbound_http.", "tcp.inbound_tcp.", "inbound_tcp", "cluster.inbound", "cluster." + XDSCluster + ".",
+		"listener.inbound.", "listener.admin.", "listener.health.", "listener.metrics.", "http.inbound_http.", "tcp.inbound_tcp.", "inbound_tcp", "cluster.inbound", "cluster." + XDSCluster + ".", "cluster." + metricsName + ".upstream_rq_",
 	} {
 		keep = append(keep, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: prefix}})
 	}

@@ -69,12 +69,18 @@ func BuildSidecar(s Sidecar) (*bootstrapv3.Bootstrap, error) {
 	if err := checkProbes(s.Probes); err != nil {
 		return nil, fmt.Errorf("bootstrap: %w", err)
 	}
-	listener, err := healthListener(s.Probes)
+	health, err := healthListener(s.Probes)
 	if err != nil {
 		return nil, fmt.Errorf("bootstrap: %w", err)
 	}
-	b.StaticResources.Listeners = []*listenerv3.Listener{listener}
-	b.LayeredRuntime.Layers[0].GetStaticLayer().Fields["envoy.resource_limits.listener."+healthName+".connection_limit"] = structpb.NewNumberValue(healthConnections)
+	metrics, err := metricsListener()
+	if err != nil {
+		return nil, fmt.Errorf("bootstrap: %w", err)
+	}
+	b.StaticResources.Listeners = []*listenerv3.Listener{health, metrics}
+	for name, connections := range map[string]float64{healthName: healthConnections, metricsName: metricsConnections} {
+		b.LayeredRuntime.Layers[0].GetStaticLayer().Fields["envoy.resource_limits.listener."+name+".connection_limit"] = structpb.NewNumberValue(connections)
+	}
 	host := podIP
 	if s.IPv6 {
 		host = "[" + podIP + "]"
@@ -86,6 +92,7 @@ func BuildSidecar(s Sidecar) (*bootstrapv3.Bootstrap, error) {
 		}
 		b.StaticResources.Clusters = append(b.StaticResources.Clusters, cluster)
 	}
+	b.StaticResources.Clusters = append(b.StaticResources.Clusters, metricsCluster(b.GetAdmin().GetAddress().GetPipe().GetPath()))
 	return b, nil
 }
 

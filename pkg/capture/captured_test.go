@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -68,7 +69,7 @@ func listen(t *testing.T, port int) net.Listener {
 	return l
 }
 
-// friendsOnly is what the sidecar is given: one caller may do everything.
+// friendsOnly is what the sidecar is given: one caller may do everything, and read its metrics; it is tried out whether another may.
 func friendsOnly() []proto.Message {
 	app := func(name string) map[string]string { return map[string]string{"app": name} }
 	pod := func(name string, addresses ...string) *model.Pod {
@@ -80,16 +81,23 @@ func friendsOnly() []proto.Message {
 	}
 	cart := pod("cart-1", netnstest.PodIPv4, netnstest.PodIPv6)
 	cart.Ports = []model.ContainerPort{{Number: webPort, Protocol: model.TCP}}
+	cart.Proxy.Injected = true
+	allow := func(caller string, dryRun bool) model.Policy {
+		return model.Policy{
+			PolicyRef: model.PolicyRef{Namespace: "shop", Name: caller + "s", UID: caller, Generation: 1}, Action: model.Allow, IsolatesIngress: true, Accepted: true,
+			DryRun: dryRun, Selector: labels.SelectorFromSet(cart.Labels),
+			Ingress: []model.Rule{{Name: "all", Peers: []model.Peer{{Pods: labels.SelectorFromSet(app(caller))}}}},
+		}
+	}
 	ix := model.NewIndex(&model.Snapshot{
+		Mesh: model.Mesh{
+			Metrics: []model.Peer{{Namespaces: labels.Everything(), Pods: labels.SelectorFromSet(app("friend"))}}, MetricsPorts: []uint16{model.MetricsPort},
+		},
 		Pods: []*model.Pod{cart, pod("friend", netnstest.FriendIPv4, netnstest.FriendIPv6), pod("stranger", netnstest.StrangerIPv4, netnstest.StrangerIPv6)},
 		Services: []model.Service{{
 			Namespace: "shop", Name: "cart", Selector: cart.Labels, Ports: []model.ServicePort{{Name: "http", Port: 80, Protocol: model.TCP, TargetPort: webPort}},
 		}},
-		Policies: []model.Policy{{
-			PolicyRef: model.PolicyRef{Namespace: "shop", Name: "friends", UID: "1", Generation: 1}, Action: model.Allow, IsolatesIngress: true, Accepted: true,
-			Selector: labels.SelectorFromSet(cart.Labels),
-			Ingress:  []model.Rule{{Name: "all", Peers: []model.Peer{{Pods: labels.SelectorFromSet(app("friend"))}}}},
-		}},
+		Policies: []model.Policy{allow("friend", false), allow("stranger", true)},
 	})
 	var out []proto.Message
 	for _, w := range translate.Translate(ix).Workloads {
@@ -118,18 +126,27 @@ func (c caller) dial(t *testing.T, network string, port int) (net.Conn, error) {
 // get is the status code of a request.
 func (c caller) get(t *testing.T, port int, path string) (int, error) {
 	t.Helper()
+	code, _, err := c.read(t, port, path)
+	return code, err
+}
+
+// read is the status code of a request, and what came with it.
+func (c caller) read(t *testing.T, port int, path string) (int, string, error) {
+	t.Helper()
 	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true, DialContext: func(context.Context, string, string) (net.Conn, error) { return c.dial(t, "tcp", port) },
 	}}
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://cart.shop"+path, http.NoBody)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
-	return resp.StatusCode, resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(body), err
 }
 
 // echo is what comes back from a TCP port; the error of a connection that is refused or reset.
@@ -184,12 +201,13 @@ func TestCapturedPod(t *testing.T) {
 	sidecar.Becomes(bootstrap.ReadyPath, http.StatusOK)
 	testThrough(t, pod, app)
 	testAround(t, pod, app, sidecar)
+	testMetrics(t, pod, sidecar)
 
 	// The sidecar is killed: the rules stay, so nobody gets past where it was.
 	web, other := app.web.Load(), app.other.Load()
 	sidecar.Stop()
 	families(pod, func(friend, _ caller) {
-		for _, port := range []int{webPort, otherPort, int(bootstrap.HealthPort)} {
+		for _, port := range []int{webPort, otherPort, int(bootstrap.HealthPort), int(bootstrap.MetricsPort)} {
 			friend.refused(t, port)
 		}
 	})
@@ -258,6 +276,38 @@ func testAround(t *testing.T, pod *netnstest.Pod, app *app, sidecar *sidecartest
 		t.Fatalf("within the pod: %v", err)
 	}
 	_ = resp.Body.Close()
+}
+
+// The scraper reads how often each rule, and the default, decided or would have, at the pod's first address; and nobody else does.
+func testMetrics(t *testing.T, pod *netnstest.Pod, sidecar *sidecartest.Pod) {
+	t.Helper()
+	friend, stranger := caller{pod, netnstest.FriendIPv4, netnstest.PodIPv4}, caller{pod, netnstest.StrangerIPv4, netnstest.PodIPv4}
+	sidecar.Eventually("the scraper reads the metrics", func() error {
+		code, page, err := friend.read(t, int(bootstrap.MetricsPort), bootstrap.MetricsPath)
+		if err != nil || code != http.StatusOK {
+			return fmt.Errorf("got %d, %w", code, err)
+		}
+		for _, want := range []string{
+			`envoy_http_rbac_policy_allowed{envoy_rbac_policy_name="shop/friends/all",envoy_http_conn_manager_prefix="inbound_http"}`,
+			`envoy_http_rbac_policy_denied{envoy_rbac_policy_name="default-deny",envoy_http_conn_manager_prefix="inbound_http"}`,
+			`envoy_http_rbac_policy_shadow_allowed{envoy_rbac_policy_name="shop/strangers/all",envoy_rbac_http_prefix="dry_run_",envoy_http_conn_manager_prefix="inbound_http"}`,
+			`envoy_rbac_denied{envoy_rbac_prefix="l7policy"}`,
+		} {
+			_, after, _ := strings.Cut(page, want+" ")
+			if n, _, _ := strings.Cut(after, "\n"); n == "" || n == "0" {
+				return fmt.Errorf("%s is %q", want, n)
+			}
+		}
+		return nil
+	})
+	for _, path := range []string{bootstrap.MetricsPath, "/config_dump"} {
+		if code, err := stranger.get(t, int(bootstrap.MetricsPort), path); code != http.StatusForbidden {
+			t.Errorf("a stranger who asks for %s got %d, %v", path, code, err)
+		}
+	}
+	if code, err := friend.get(t, int(bootstrap.MetricsPort), "/config_dump"); code != http.StatusNotFound {
+		t.Errorf("the scraper who asks for the configuration got %d, %v", code, err)
+	}
 }
 
 // What other rules of the pod keep from being redirected is refused, rather than let through to the application.

@@ -54,6 +54,7 @@ func chains(excluded []uint16) []chain {
 	guard := []rule{
 		{"meta iiftype loopback accept", join(fromLoopback(), accept())},
 		{fmt.Sprintf("tcp dport %d accept", model.HealthPort), join(tcpPort(model.HealthPort), accept())},
+		{fmt.Sprintf("tcp dport %d accept", model.MetricsPort), join(tcpPort(model.MetricsPort), accept())},
 	}
 	guard = append(guard, direct...)
 	guard = append(

@@ -48,6 +48,7 @@ type Loop struct {
 	sequence int64
 	moved    chan struct{} // closed when sequence moves on
 	degraded bool
+	began    time.Time // of the rebuild that is under way; zero where none is
 	built    Built
 }
 
@@ -89,6 +90,16 @@ func (l *Loop) Degraded() bool {
 	return l.degraded
 }
 
+// Rebuilding is for how long the rebuild that is under way has been; 0 where none is. What changed meanwhile waits for its end.
+func (l *Loop) Rebuilding() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.began.IsZero() {
+		return 0
+	}
+	return time.Since(l.began)
+}
+
 // Built is the last good rebuild; nothing before the first.
 func (l *Loop) Built() Built {
 	l.mu.Lock()
@@ -116,11 +127,15 @@ func (l *Loop) WaitFor(ctx context.Context, n int64) int64 {
 // Rebuild is one round: everything, from the present snapshot. Run does it after each change; it is exported to be measured, and not safe beside Run.
 func (l *Loop) Rebuild() {
 	start := time.Now()
+	l.mu.Lock()
+	l.began = start
+	l.mu.Unlock()
 	built, err := l.build()
 	output := built.Output
 	l.metrics.rebuilt(time.Since(start), output, err) // before anybody is told: who saw the rebuild finds it counted
 	l.mu.Lock()
 	l.sequence++
+	l.began = time.Time{}
 	l.degraded = err != nil
 	if err == nil && output != nil {
 		l.built = built

@@ -72,7 +72,7 @@ type MeshHTTP struct {
 const (
 	defaultTrustDomain      = "cluster.local"
 	defaultControlPlanePort = 15012
-	defaultMetricsPort      = 15090
+	defaultMetricsPort      = model.MetricsPort
 	defaultStreams          = 100
 	defaultHeadersKB        = 60
 	defaultHeadersTimeout   = 10 * time.Second

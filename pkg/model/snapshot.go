@@ -191,7 +191,11 @@ type PortRange struct {
 const (
 	ReservedFirst uint16 = 15000
 	ReservedLast  uint16 = 15099
-	// InboundPort is where captured connections are delivered, and HealthPort where the sidecar answers the kubelet.
+	// InboundPort is where captured connections are delivered, HealthPort where the sidecar answers the kubelet, and MetricsPort where it shows its statistics.
 	InboundPort uint16 = 15006
 	HealthPort  uint16 = 15021
+	MetricsPort uint16 = 15090
 )
+
+// MetricsSlot is the slot that says who may read a sidecar's metrics. The bootstrap holds its place, and the translation fills it.
+const MetricsSlot = "l7policy/metrics"

@@ -10,6 +10,7 @@ const (
 	OutcomeGuardHost    = "guard-host"     // the authority is malformed
 	OutcomeReservedPort = "reserved-port"  // a port of the sidecar's own
 	OutcomeUnknown      = "not-configured" // the slot's default: no configuration has come
+	OutcomeScraper      = "scraper"        // who asks for the sidecar's metrics may have them
 )
 
 // RuleName is the name of a rule's outcome in logs, stats and verdicts.

@@ -5,6 +5,7 @@ import (
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 
 	"github.com/pilot-lite/pilot-lite/internal/slotwire"
+	"github.com/pilot-lite/pilot-lite/pkg/model"
 	"github.com/pilot-lite/pilot-lite/pkg/translate/rbac"
 )
 
@@ -13,7 +14,7 @@ import (
 // extension that Envoy finds by its type: the last action of an RBAC slot, the access log of a connect slot.
 func Salt(slot *corev3.TypedExtensionConfig, salt string) []byte {
 	switch slot.GetName() {
-	case rbac.HTTPSlot, rbac.TCPSlot:
+	case rbac.HTTPSlot, rbac.TCPSlot, model.MetricsSlot:
 		return rbac.Salt(slot, salt)
 	}
 	var proxy tcpproxyv3.TcpProxy

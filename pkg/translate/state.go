@@ -3,6 +3,8 @@ package translate
 import (
 	"slices"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
@@ -19,7 +21,8 @@ type policyState struct {
 type workloadState struct {
 	governing []*resolvedPolicy
 	http      model.HTTPDefaults
-	output    WorkloadOutput // no resources: not built yet
+	readers   *corev3.TypedExtensionConfig // the slot of its metrics; nil where it has none
+	output    WorkloadOutput               // no resources: not built yet
 	found     findings
 	// The keys of what was built.
 	listeners, slots digest
@@ -110,10 +113,13 @@ func (s *workloadState) begin(round uint64) {
 
 // output is a workload's configuration: that of the round before, if the same policies mean the same.
 func (r *run) output(w *model.Workload) WorkloadOutput {
-	s, mesh := r.translator.state(w), r.ix.Snapshot.Mesh.HTTP
+	s, mesh, readers := r.translator.state(w), r.ix.Snapshot.Mesh.HTTP, r.readers
+	if !w.Proxy.Injected {
+		readers = nil // no proxy would ask for it
+	}
 	s.begin(r.translator.round)
-	if s.output.Workload == nil || s.http != mesh || !slices.Equal(s.governing, s.next) {
-		s.http, s.governing = mesh, slices.Clone(s.next)
+	if s.output.Workload == nil || s.http != mesh || s.readers != readers || !slices.Equal(s.governing, s.next) {
+		s.http, s.readers, s.governing = mesh, readers, slices.Clone(s.next)
 		s.output = WorkloadOutput{Workload: w, Resources: r.build(s, w)}
 		s.found = r.take()
 	}

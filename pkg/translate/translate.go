@@ -56,6 +56,7 @@ type Translator struct {
 	grouping   *model.Grouping // of the snapshot before
 	policies   map[*model.Policy]*policyState
 	workloads  map[*model.Workload]*workloadState
+	scrapers   scrapers
 	reported   reported
 	round      uint64
 }
@@ -66,6 +67,7 @@ func (t *Translator) Translate(ix *model.Index) *Output {
 	r := &run{translator: t, ix: ix, parts: make([]findings, 0, len(t.reported.parts)+1)}
 	selections := t.selections.Of(ix)
 	r.readPolicies(selections)
+	r.readers = r.metrics()
 	t.list(selections)
 	out := &Output{Workloads: make([]WorkloadOutput, 0, len(ix.Workloads)), Policies: t.refs, Selected: t.selected}
 	for _, w := range ix.Workloads {
@@ -105,6 +107,7 @@ type run struct {
 	ix         *model.Index
 	findings   findings   // of the policy or workload that is looked at
 	parts      []findings // of all that have any
+	readers    *corev3.TypedExtensionConfig
 	// Scratch, kept from one workload to the next.
 	inbound      inbound
 	key, slotKey encoder
@@ -128,10 +131,15 @@ func (r *run) build(s *workloadState, w *model.Workload) []Resource {
 	s.connects = s.connects[:0]
 	if isGoverned(policies) {
 		out = r.appendConnects(out, s, connectOnFirstByte, refs)
-		return r.appendRBAC(out, slots, refs)
+		out = r.appendRBAC(out, slots, refs)
+	} else {
+		out = r.appendRBAC(out, slots, refs)
+		out = r.appendConnects(out, s, connectAtOnce, refs)
 	}
-	out = r.appendRBAC(out, slots, refs)
-	return r.appendConnects(out, s, connectAtOnce, refs)
+	if s.readers != nil {
+		out = append(out, Resource{Message: s.readers})
+	}
+	return out
 }
 
 // appendRBAC adds the slots that a chain holds. No proxy would ask for another, and its enforcement would be waited for without end.

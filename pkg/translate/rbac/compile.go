@@ -58,7 +58,7 @@ func (c *Compiler) ready() *common {
 func (c *Compiler) Compile(policies []*Lowered, ports []PortMap) Slots {
 	x := &compilation{common: c.ready(), policies: policies, ports: ports}
 	dry := slices.ContainsFunc(policies, func(p *Lowered) bool { return p.dryRun })
-	http := &rbacv3.RBAC{Matcher: whole(x.verdict(layerHTTP, enforced))}
+	http := &rbacv3.RBAC{Matcher: whole(x.verdict(layerHTTP, enforced)), TrackPerRuleStats: true}
 	if dry {
 		http.ShadowMatcher, http.ShadowRulesStatPrefix = whole(x.verdict(layerHTTP, everyPolicy)), shadowStatPrefix
 	}
@@ -67,6 +67,17 @@ func (c *Compiler) Compile(policies []*Lowered, ports []PortMap) Slots {
 		TCP:         x.tcpSlot(dry),
 		Diagnostics: x.diagnostics,
 	}
+}
+
+// Metrics builds the slot of a sidecar's own metrics: these callers may ask for them, and nobody else.
+func (c *Compiler) Metrics(s *Sources) *corev3.TypedExtensionConfig {
+	common := c.ready()
+	next := common.defaultDeny
+	if set := common.sets.of(s); set != nil {
+		decision := sealed(decide(model.OutcomeScraper, model.Allow))
+		next = common.tree(model.Allow).of([]*term{{conjunction: conjunction{decision: decision, sources: set, ports: portSet{any: true}}}}, next)
+	}
+	return &corev3.TypedExtensionConfig{Name: model.MetricsSlot, TypedConfig: pack(&rbacv3.RBAC{Matcher: whole(next)})}
 }
 
 // compilation is one Compile.
