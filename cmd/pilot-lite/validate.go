@@ -18,7 +18,7 @@ func newValidateCmd(s streams) *cobra.Command {
 		Long: `Reads files and folders, checks every policy as the API server and the control plane would, and translates them. Every finding is one line: file and line,
 severity, object, field, consequence, remedy, code. Exit code 1 when one of them is an error. Pods that do not run yet are taken as the injector will make them.`,
 		Example: "  pilot-lite validate -f policies/\n  kubectl get l7p -A -o yaml | pilot-lite validate -f -",
-		Args:    cobra.NoArgs,
+		Args:    takesNothing(nameFiles),
 		RunE: func(*cobra.Command, []string) error {
 			loaded, err := files.load(s)
 			if err != nil {
