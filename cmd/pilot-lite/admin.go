@@ -39,13 +39,17 @@ type admin struct {
 	grpc     *grpc.Server
 }
 
+func errAdminOpen(address string) error {
+	return fmt.Errorf("--admin-address %s: other machines could read every proxy's state and profile this process, and no certificate guards it; listen on 127.0.0.1:PORT or unix:PATH", address)
+}
+
 func newAdmin(ctx context.Context, address string, parts adminParts) (*admin, error) {
 	l, err := xds.Listen(ctx, address)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("--admin-address: %w", err)
 	}
-	if err := xds.LocalOnly(l.Addr()); err != nil {
-		return nil, errors.Join(fmt.Errorf("--admin-address: %w", err), l.Close())
+	if xds.LocalOnly(l.Addr()) != nil {
+		return nil, errors.Join(errAdminOpen(address), l.Close())
 	}
 	a := &admin{listener: l, grpc: grpc.NewServer()}
 	if parts.proxies == nil {

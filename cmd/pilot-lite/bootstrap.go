@@ -2,9 +2,12 @@ package main
 
 import (
 	"bytes"
+	"cmp"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -28,14 +31,14 @@ func newBootstrapCmd(s streams) *cobra.Command {
 token: keep it as you keep a password (--file writes it with mode 0600).`,
 		Example: `  pilot-lite bootstrap --node bookinfo/reviews-v1 > reviews.yaml
   pilot-lite bootstrap --node bookinfo/reviews-v1 --xds-address pilot-lite.example:15012 --ca ca.pem --token-key key --file reviews.yaml`,
-		Args: cobra.NoArgs,
+		Args: takesNothing("name the node with --node"),
 		RunE: func(*cobra.Command, []string) error { return o.run(s) },
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.node, "node", "", "the proxy's pod, as NAMESPACE/POD (required)")
 	f.StringVar(&o.xdsAddress, "xds-address", defaultXDSAddress, "the control plane: HOST:PORT or unix:PATH")
 	f.StringVar(&o.admin, "admin-socket", "", "UNIX socket of Envoy's admin interface, or a loopback ADDRESS:PORT (default: /tmp/NAMESPACE_POD.admin)")
-	f.StringVar(&o.caFile, "ca", "", "PEM file of the control plane's CA: speak TLS")
+	f.StringVar(&o.caFile, "ca", "", "PEM file of the control plane's CA: speak TLS; Envoy reads it, so it must stand at the same path where Envoy runs")
 	f.StringVar(&o.serverName, "server-name", "", "name in the control plane's certificate (default: the host of --xds-address)")
 	f.StringVar(&o.tokenKey, "token-key", "", "the server's token key file: write the node's token into the bootstrap")
 	f.BoolVar(&o.stateOfTheWorld, "state-of-the-world", false, "ask for everything each time, rather than for changes")
@@ -58,8 +61,18 @@ func (o *bootstrapOptions) run(s streams) error {
 	if o.stateOfTheWorld {
 		c.Protocol = bootstrap.StateOfTheWorld
 	}
+	if o.serverName != "" && o.caFile == "" {
+		return errors.New("--server-name goes with --ca: in clear text there is no certificate that could have the name")
+	}
+	if err := cmp.Or(existing("--ca", o.caFile), existing("--token-key", o.tokenKey)); err != nil {
+		return err
+	}
 	if o.caFile != "" {
-		c.TLS = &bootstrap.TLS{CAFile: o.caFile, ServerName: o.serverName}
+		path, err := authorityFile(o.caFile)
+		if err != nil {
+			return err
+		}
+		c.TLS = &bootstrap.TLS{CAFile: path, ServerName: o.serverName}
 	}
 	if o.tokenKey != "" {
 		key, err := readKey(o.tokenKey)
@@ -86,6 +99,21 @@ func (o *bootstrapOptions) run(s streams) error {
 	}
 	_, err = s.out.Write(text)
 	return err
+}
+
+// authorityFile is the absolute path of a file with certificates: Envoy runs in a folder of its own.
+func authorityFile(path string) (string, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", failure{fmt.Errorf("--ca: %w", err)}
+	}
+	if !x509.NewCertPool().AppendCertsFromPEM(text) {
+		return "", fmt.Errorf("--ca %s: it holds no certificate, and Envoy would trust nobody: name the PEM file of the control plane's CA", path)
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return "", failure{fmt.Errorf("--ca: %w", err)}
+	}
+	return path, nil
 }
 
 // writePrivate never leaves the text readable to others, not for a moment.

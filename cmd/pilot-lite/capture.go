@@ -21,7 +21,7 @@ capability NET_ADMIN, and never runs on a node: only in a pod's network namespac
 		Example: `  pilot-lite capture --exclude-inbound-ports 9090,9091
   pilot-lite capture --dry-run
   pilot-lite capture --verify`,
-		Args: cobra.NoArgs,
+		Args: takesNothing(flagsAlone),
 		RunE: func(*cobra.Command, []string) error {
 			if dryRun && verify {
 				return errors.New("--dry-run and --verify exclude each other")

@@ -89,6 +89,9 @@ func (o *checkOptions) run(ctx context.Context, s streams, args []string) error 
 	case !o.all && (o.from == "" || o.to == ""):
 		return errors.New("name both ends: --from CALLER --to CALLEE")
 	}
+	if err := unused(o.world.flags, "without --proxy", "address"); err != nil {
+		return err
+	}
 	request, err := o.request(args)
 	if err != nil {
 		return err

@@ -79,6 +79,9 @@ type resourceKey struct{ kind, name string }
 
 // versionsOf are the versions that files or a cluster would have a pod's sidecar run; nil where neither was named.
 func (o *checkOptions) versionsOf(ctx context.Context, s streams, node string) (map[resourceKey]string, error) {
+	if err := o.world.check(); err != nil {
+		return nil, err
+	}
 	var snapshot *model.Snapshot
 	switch {
 	case len(o.world.files.paths) > 0:

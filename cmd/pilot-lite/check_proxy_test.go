@@ -74,13 +74,13 @@ func TestDisagreementIsLoud(t *testing.T) {
 	var told bytes.Buffer
 	calls := []call{{answer: check.Answer{}}, {answer: check.Answer{Verdict: model.Verdict{Allowed: true}, Disagreement: "one says so, the other not"}}}
 	err := new(checkOptions).outcome(streams{err: &told}, calls)
-	if got := exitCode(err, io.Discard); got != exitDisagreement {
+	if got := exitCode(err, "pilot-lite check", io.Discard); got != exitDisagreement {
 		t.Errorf("exit code %d, want %d", got, exitDisagreement)
 	}
 	if text := told.String(); !strings.Contains(text, "THE ORACLES DIFFER") || !strings.Contains(text, "one says so, the other not") || !strings.Contains(text, "please report it") {
 		t.Errorf("told: %s", text)
 	}
-	if got := exitCode(new(checkOptions).outcome(streams{err: &told}, calls[:1]), io.Discard); got != exitFinding {
+	if got := exitCode(new(checkOptions).outcome(streams{err: &told}, calls[:1]), "pilot-lite check", io.Discard); got != exitFinding {
 		t.Errorf("a denied call is exit code %d, want %d", got, exitFinding)
 	}
 }

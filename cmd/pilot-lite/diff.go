@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -38,8 +39,15 @@ its kind and name. With --from and --to, one set of files is compared with anoth
 
 Exit codes: 1 when anything opens, or when the new files have errors, which are then all that is printed; 0 otherwise; 2 wrong usage.`,
 		Example: "  pilot-lite diff -f reviews.yaml\n  pilot-lite diff --from policies/ --from platform/ -f reviews.yaml -o json\n  pilot-lite diff --from before/ --to after/",
-		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context(), s) },
+		Args:    takesNothing("name files with -f, or with --from and --to"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if len(o.from) > 0 {
+				if err := unused(cmd.Flags(), "with --from", "kubeconfig", "system-namespace"); err != nil {
+					return err
+				}
+			}
+			return o.run(cmd.Context(), s)
+		},
 	}
 	o.files.bind(cmd)
 	f := cmd.Flags()
@@ -62,10 +70,11 @@ func (o *diffOptions) check() error {
 		return errors.New("no edit: name its files with -f, or the files after it with --to")
 	case o.prune && len(o.files.paths) == 0:
 		return errors.New("--prune goes with -f: what --to does not hold is deleted anyway")
-	case len(o.from) > 0 && o.kubeconfig != "":
-		return errors.New("--from and --kubeconfig: choose one to compare with")
 	}
-	return outputFormat(o.format).check(formatText, formatJSON)
+	return cmp.Or(
+		outputFormat(o.format).check(formatText, formatJSON), existing("--from", o.from...), existing("--to", o.to...), existing("-f", o.files.paths...),
+		existing("--kubeconfig", o.kubeconfig),
+	)
 }
 
 func (o *diffOptions) run(ctx context.Context, s streams) error {
@@ -114,7 +123,7 @@ func (o *diffOptions) before(ctx context.Context, s streams) (*model.Snapshot, e
 	if len(o.from) == 0 {
 		return readCluster(ctx, o.kubeconfig, o.namespace)
 	}
-	loaded, err := filesource.Load(o.from, s.in)
+	loaded, err := loadFiles("--from", o.from, s)
 	if err != nil {
 		return nil, err
 	}
@@ -126,13 +135,17 @@ func (o *diffOptions) before(ctx context.Context, s streams) (*model.Snapshot, e
 
 func (o *diffOptions) after(before *model.Snapshot, s streams) (*filesource.Result, error) {
 	if len(o.to) > 0 {
-		return filesource.Load(o.to, s.in)
+		return loadFiles("--to", o.to, s)
 	}
 	prune := filesource.PruneNothing
 	if o.prune {
 		prune = filesource.PrunePolicies
 	}
-	return filesource.Over(before, o.files.paths, s.in, prune)
+	after, err := filesource.Over(before, o.files.paths, s.in, prune)
+	if err != nil {
+		return nil, failure{err}
+	}
+	return after, nil
 }
 
 // newErrors are the errors that translating finds after the edit and did not find before.

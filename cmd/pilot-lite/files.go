@@ -25,7 +25,19 @@ func (o *fileOptions) load(s streams) (*filesource.Result, error) {
 	if len(o.paths) == 0 {
 		return nil, errNoFiles
 	}
-	return filesource.Load(o.paths, s.in)
+	return loadFiles("-f", o.paths, s)
+}
+
+// loadFiles reads the files that a flag names. What cannot be read although it is there is no wrong usage.
+func loadFiles(flag string, paths []string, s streams) (*filesource.Result, error) {
+	if err := existing(flag, paths...); err != nil {
+		return nil, err
+	}
+	loaded, err := filesource.Load(paths, s.in)
+	if err != nil {
+		return nil, failure{err}
+	}
+	return loaded, nil
 }
 
 // printDiagnostics prints one line each, and says whether one of them is an error.

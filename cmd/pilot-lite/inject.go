@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -35,7 +36,7 @@ knows is given here by flags; its certificate authority is what the API server t
 
   kubectl get mutatingwebhookconfiguration pilot-lite -o jsonpath='{.webhooks[0].clientConfig.caBundle}' | base64 -d > ca.pem`,
 		Example: `  pilot-lite inject -f deployment.yaml --image registry.example/pilot-lite:1 --sidecar-image envoyproxy/envoy:distroless-v1.40.0 --ca ca.pem | kubectl apply -f -`,
-		Args:    cobra.NoArgs,
+		Args:    takesNothing(nameFiles),
 		RunE:    func(*cobra.Command, []string) error { return o.run(s) },
 	}
 	o.files.bind(cmd)
@@ -43,7 +44,8 @@ knows is given here by flags; its certificate authority is what the API server t
 	f.StringVar(&o.settings.image, "image", "", "this program's image, for the init container that captures (required)")
 	f.StringVar(&o.settings.sidecarImage, "sidecar-image", "", "Envoy's image (required)")
 	f.StringVar(&o.authorityFile, "ca", "", "PEM file of the control plane's authorities (required)")
-	f.StringVar(&o.settings.namespace, "namespace", defaultNamespace, "the control plane's own namespace")
+	f.StringVar(&o.settings.namespace, "system-namespace", defaultNamespace, "the control plane's own namespace")
+	alias(cmd, "namespace", "system-namespace")
 	f.BoolVar(&o.settings.ipv6, "ipv6", false, "pods' first addresses are IPv6")
 	f.StringVar(&o.meshFile, "mesh-config", "", "file with the MeshConfig, or the ConfigMap that holds it: says which pods may opt out")
 	return cmd
@@ -82,12 +84,7 @@ func (o *injectOptions) check() error {
 	case o.authorityFile == "":
 		return errors.New("no authority: name its file with --ca")
 	}
-	for _, path := range o.files.paths {
-		if _, err := os.Stat(path); path != "-" && err != nil {
-			return fmt.Errorf("-f: %w", err)
-		}
-	}
-	return nil
+	return cmp.Or(existing("-f", o.files.paths...), existing("--ca", o.authorityFile), existing("--mesh-config", o.meshFile))
 }
 
 // complete reads what the control plane knows. Settings with an error are not used.

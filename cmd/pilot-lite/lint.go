@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/pilot-lite/pilot-lite/pkg/lint"
 	"github.com/pilot-lite/pilot-lite/pkg/lint/sarif"
@@ -36,18 +35,13 @@ described in docs/lint.md. Pods of files that do not run yet are taken as the in
 
 Exit code 1 when a finding of at least --severity, and at least a warning, was made.`,
 		Example: "  pilot-lite lint -f policies/\n  pilot-lite lint -f . -o sarif >lint.sarif\n  pilot-lite lint --kubeconfig ~/.kube/config --severity warning",
-		Args:    cobra.NoArgs,
+		Args:    takesNothing(nameFiles),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context(), s) },
 	}
 	o.world.bind(cmd)
 	cmd.Flags().StringVarP(&o.format, "output", "o", string(formatText), "text, json or sarif")
 	cmd.Flags().StringVar(&o.severity, "severity", string(model.SeverityNotice), "the least severity to report: notice, warning or error")
-	cmd.Flags().SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
-		if name == "from" { // as serve calls it
-			name = "filename"
-		}
-		return pflag.NormalizedName(name)
-	})
+	alias(cmd, "from", "filename") // as serve calls it
 	return cmd
 }
 

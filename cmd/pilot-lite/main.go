@@ -59,11 +59,12 @@ func (f failure) Unwrap() error { return f.err }
 func run(ctx context.Context, args []string, s streams) int {
 	cmd := newRootCmd(s)
 	cmd.SetArgs(args)
-	return exitCode(cmd.ExecuteContext(ctx), s.err)
+	ran, err := cmd.ExecuteContextC(ctx)
+	return exitCode(err, ran.CommandPath(), s.err)
 }
 
-// exitCode prints an error that a command has not told of itself.
-func exitCode(err error, w io.Writer) int {
+// exitCode prints an error that a command, by its path, has not told of itself.
+func exitCode(err error, command string, w io.Writer) int {
 	var failed failure
 	switch {
 	case err == nil:
@@ -77,7 +78,7 @@ func exitCode(err error, w io.Writer) int {
 		return exitFinding
 	}
 	fmt.Fprintln(w, "pilot-lite: "+err.Error())
-	fmt.Fprintln(w, `See "pilot-lite --help" and "pilot-lite COMMAND --help".`)
+	fmt.Fprintf(w, "See \"%s --help\".\n", command)
 	return exitUsage
 }
 
@@ -105,7 +106,7 @@ Exit codes: 0 fine, 1 a finding or a failure, 2 wrong usage, 3 a fault of this p
 
 func newVersionCmd(s streams) *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "Print the version", Example: "  pilot-lite version", Args: cobra.NoArgs,
+		Use: "version", Short: "Print the version", Example: "  pilot-lite version", Args: takesNothing("it prints the version"),
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintln(s.out, "pilot-lite "+version)
 			return err

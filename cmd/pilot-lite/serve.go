@@ -1,11 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -51,8 +51,15 @@ runs in, or that of a kubeconfig: it also injects sidecars, applies the companio
 With --from and without a certificate the xDS address must be a loopback address or a UNIX socket. With one, every proxy needs the token that "pilot-lite bootstrap" writes.
 The admin address has /healthz, /readyz, /metrics, /debug/pprof/ and the status service, and is never open to the network.`,
 		Example: "  pilot-lite serve --from policies/\n  pilot-lite serve --from policies/ --xds-address 0.0.0.0:15012 --tls-cert cert.pem --tls-key key.pem --token-key token.key",
-		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context(), s) },
+		Args:    takesNothing("name files with --from"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if len(o.paths) > 0 {
+				if err := unused(cmd.Flags(), "with --from", clusterFlags()...); err != nil {
+					return err
+				}
+			}
+			return o.run(cmd.Context(), s)
+		},
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&o.paths, "from", nil, "file or folder to serve; repeatable")
@@ -64,6 +71,7 @@ The admin address has /healthz, /readyz, /metrics, /debug/pprof/ and the status 
 	f.StringVar(&o.tlsKey, "tls-key", "", "PEM file of its key")
 	f.StringVar(&o.tokenKey, "token-key", "", "file with at least 32 secret bytes, from which the proxies' tokens are made")
 	o.cluster.flags(f)
+	alias(cmd, "namespace", "system-namespace")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	return cmd
@@ -88,9 +96,27 @@ func (o *serveOptions) check() error {
 		if p == "-" {
 			return errors.New(`standard input cannot be followed: name files or folders`)
 		}
-		if _, err := os.Stat(p); err != nil {
-			return fmt.Errorf("--from: %w", err)
-		}
+	}
+	return cmp.Or(
+		existing("--from", o.paths...), existing("--mesh-config", o.meshConfig), existing("--tls-cert", o.tlsCert), existing("--tls-key", o.tlsKey),
+		existing("--token-key", o.tokenKey), existing("--kubeconfig", o.cluster.kubeconfig), o.addresses(),
+	)
+}
+
+// addresses checks where to listen, before anything does.
+func (o *serveOptions) addresses() error {
+	open, err := listenAddress("--xds-address", o.xdsAddress)
+	switch {
+	case err != nil:
+		return err
+	case open && len(o.paths) > 0 && o.tlsCert == "":
+		return fmt.Errorf("--xds-address %s without TLS: other machines could read and claim any proxy's configuration; listen on 127.0.0.1:PORT or unix:PATH, or give --tls-cert, --tls-key and --token-key", o.xdsAddress)
+	}
+	if open, err = listenAddress("--admin-address", o.adminAddress); err != nil {
+		return err
+	}
+	if open {
+		return errAdminOpen(o.adminAddress)
 	}
 	return nil
 }
@@ -214,7 +240,12 @@ func (c *core) start(ctx context.Context, group *errgroup.Group, o *serveOptions
 	}
 	listener, err := xds.Listen(ctx, o.xdsAddress)
 	if err != nil {
-		return failure{err}
+		return failure{fmt.Errorf("--xds-address: %w", err)}
+	}
+	if security.TLS == nil { // a host's name may stand for any address
+		if err := xds.LocalOnly(listener.Addr()); err != nil {
+			return failure{errors.Join(fmt.Errorf("--xds-address %s: %w", o.xdsAddress, err), listener.Close())}
+		}
 	}
 	parts.cache, parts.loop, parts.registry = c.cache, c.loop, c.registry
 	admin, err := newAdmin(ctx, o.adminAddress, parts)

@@ -44,11 +44,20 @@ type clusterOptions struct {
 func (o *clusterOptions) flags(f *pflag.FlagSet) {
 	o.staleAfter = kube.StaleAfter
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "cluster to serve (default: the one that this process runs in, else kubectl's)")
-	f.StringVar(&o.namespace, "namespace", envOr("POD_NAMESPACE", defaultNamespace), "the control plane's own namespace")
+	f.StringVar(&o.namespace, "system-namespace", envOr("POD_NAMESPACE", defaultNamespace), "the control plane's own namespace")
 	f.StringVar(&o.image, "image", "", "this program's image, for the init container that captures")
 	f.StringVar(&o.sidecarImage, "sidecar-image", "", "Envoy's image")
 	f.StringVar(&o.webhooks, "webhook-address", defaultWebhooks, "where the API server calls the webhooks: HOST:PORT")
 	f.StringVar(&o.health, "health-address", defaultHealthAddress, "where the kubelet asks for health: HOST:PORT")
+}
+
+// clusterFlags are the names of the flags of clusterOptions.
+func clusterFlags() []string {
+	var names []string
+	f := pflag.NewFlagSet("cluster", pflag.ContinueOnError)
+	new(clusterOptions).flags(f)
+	f.VisitAll(func(flag *pflag.Flag) { names = append(names, flag.Name) })
+	return names
 }
 
 func envOr(name, otherwise string) string {

@@ -35,7 +35,7 @@ func newStatusCmd(s streams) *cobra.Command {
 		Long: `Asks a running server for every proxy and every resource: enforced (the proxy acknowledged the present content), pending, or refused, with the proxy's own
 text. Then every policy: on how many of the expected proxies its present generation is enforced. Exit code 1 when something was refused.`,
 		Example: "  pilot-lite status\n  pilot-lite status --address unix:/run/pilot-lite/admin -o json",
-		Args:    cobra.NoArgs,
+		Args:    takesNothing(flagsAlone),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context(), s) },
 	}
 	cmd.Flags().StringVar(&o.address, "address", defaultAdminAddress, "the server's admin address: HOST:PORT or unix:PATH")
@@ -78,7 +78,8 @@ func fetchStatus(ctx context.Context, address string) ([]xds.ProxyStatus, error)
 	if path, isUnix := strings.CutPrefix(address, "unix:"); isUnix {
 		target = "unix:" + strings.TrimPrefix(path, "//")
 	}
-	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(
+	// An admin address is on this machine, or at the end of a tunnel to it: no proxy of the environment could reach it, and none is to see what is asked.
+	conn, err := grpc.NewClient(target, grpc.WithNoProxy(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(
 		grpc.MaxCallRecvMsgSize(maxStatusBytes), // the default, 4 MiB, holds about a thousand proxies
 	))
 	if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -9,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/pilot-lite/pilot-lite/pkg/convert"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 	"github.com/pilot-lite/pilot-lite/pkg/translate"
 	"github.com/pilot-lite/pilot-lite/pkg/xds/protoyaml"
@@ -27,8 +29,10 @@ func newTranslateCmd(s streams) *cobra.Command {
 		Use:   "translate -f FILE... [WORKLOAD]",
 		Short: "Print the Envoy resources and companion NetworkPolicies that policies make",
 		Long: `Prints what the control plane would serve and apply: the listeners, clusters and slots of every workload, or of the named one (NAMESPACE/NAME or NAME),
-and the companion NetworkPolicies. Companions that a DryRun policy would get are marked. Findings go to standard error; exit code 1 when a file is bad.`,
-		Example: "  pilot-lite translate -f policies/ bookinfo/reviews-v1\n  pilot-lite translate -f policies/ --companions | kubectl diff -f -",
+and the companion NetworkPolicies. Companions that a DryRun policy would get are marked. Findings go to standard error; exit code 1 when a file is bad.
+
+Pods of files that do not run yet are taken as the injector will make them, with addresses of 198.18.0.0/15 that stand for those that they will get.`,
+		Example: "  pilot-lite translate -f policies/ -f platform/ bookinfo/reviews-v1\n  pilot-lite translate -f policies/ -f platform/ --companions | kubectl diff -f -",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			workload := ""
@@ -46,14 +50,14 @@ and the companion NetworkPolicies. Companions that a DryRun policy would get are
 }
 
 func (o *translateOptions) run(s streams, name string) error {
-	if err := outputFormat(o.format).check(formatYAML, formatJSON); err != nil {
+	if err := o.check(name); err != nil {
 		return err
 	}
 	loaded, err := o.files.load(s)
 	if err != nil {
 		return err
 	}
-	output := translate.Translate(model.NewIndex(loaded.Snapshot))
+	output := translate.Translate(model.NewIndex(convert.AsAdmitted(loaded.Snapshot)))
 	p, err := o.selected(output, name)
 	if err != nil {
 		return err
@@ -69,6 +73,16 @@ func (o *translateOptions) run(s streams, name string) error {
 		return errFinding
 	}
 	return nil
+}
+
+func (o *translateOptions) check(name string) error {
+	switch {
+	case o.companions && o.envoy:
+		return errors.New("--companions and --envoy: each leaves out the other; choose one, or neither for both")
+	case o.companions && name != "":
+		return fmt.Errorf("--companions and workload %q: companions are a policy's, not a workload's; leave one out", name)
+	}
+	return outputFormat(o.format).check(formatYAML, formatJSON)
 }
 
 // printable is what is printed, as JSON.
@@ -106,7 +120,7 @@ func (o *translateOptions) selected(output *translate.Output, name string) (*pri
 			p.Workloads = append(p.Workloads, pw)
 		}
 		if name != "" && len(p.Workloads) == 0 {
-			return nil, fmt.Errorf("no workload %q: name one of the workloads in the files, as NAMESPACE/NAME or NAME", name)
+			return nil, fmt.Errorf("no workload %q: name one that the files hold, as NAMESPACE/NAME or NAME; files with policies alone hold none", name)
 		}
 	}
 	if o.envoy || name != "" {

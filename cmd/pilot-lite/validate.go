@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pilot-lite/pilot-lite/pkg/convert"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 	"github.com/pilot-lite/pilot-lite/pkg/translate"
 )
@@ -15,15 +16,15 @@ func newValidateCmd(s streams) *cobra.Command {
 		Use:   "validate -f FILE...",
 		Short: "Check policies and everything that they meet",
 		Long: `Reads files and folders, checks every policy as the API server and the control plane would, and translates them. Every finding is one line: file and line,
-severity, object, field, consequence, remedy, code. Exit code 1 when one of them is an error.`,
+severity, object, field, consequence, remedy, code. Exit code 1 when one of them is an error. Pods that do not run yet are taken as the injector will make them.`,
 		Example: "  pilot-lite validate -f policies/\n  kubectl get l7p -A -o yaml | pilot-lite validate -f -",
-		Args:    cobra.NoArgs,
+		Args:    takesNothing(nameFiles),
 		RunE: func(*cobra.Command, []string) error {
 			loaded, err := files.load(s)
 			if err != nil {
 				return err
 			}
-			index := model.NewIndex(loaded.Snapshot)
+			index := model.NewIndex(convert.AsAdmitted(loaded.Snapshot))
 			output := translate.Translate(index)
 			bad, err := printDiagnostics(s.out, append(loaded.Problems, loaded.Places.Locate(output.Diagnostics)...))
 			if err != nil {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/pilot-lite/pilot-lite/pkg/convert"
 	"github.com/pilot-lite/pilot-lite/pkg/filesource"
@@ -18,12 +19,14 @@ const clusterTimeout = 2 * time.Minute
 // worldOptions are what a command asks about: files, or a cluster.
 type worldOptions struct {
 	files      fileOptions
+	flags      *pflag.FlagSet
 	kubeconfig string
 	namespace  string // the control plane's own
 }
 
 func (o *worldOptions) bind(cmd *cobra.Command) {
 	o.files.bind(cmd)
+	o.flags = cmd.Flags()
 	cmd.Flags().StringVar(&o.kubeconfig, "kubeconfig", "", "without -f: the cluster to read (default: kubectl's)")
 	cmd.Flags().StringVar(&o.namespace, "system-namespace", defaultNamespace, "without -f: the control plane's own namespace")
 }
@@ -35,8 +38,19 @@ type world struct {
 	places   *filesource.Places // where objects stand in files; none for a cluster
 }
 
+// check refuses what would be ignored.
+func (o *worldOptions) check() error {
+	if len(o.files.paths) == 0 {
+		return existing("--kubeconfig", o.kubeconfig)
+	}
+	return unused(o.flags, "with -f", "kubeconfig", "system-namespace")
+}
+
 // load reads files as they will stand in a cluster once they are applied, or a cluster as it stands.
 func (o *worldOptions) load(ctx context.Context, s streams) (*world, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
 	if len(o.files.paths) > 0 {
 		loaded, err := o.files.load(s)
 		if err != nil {

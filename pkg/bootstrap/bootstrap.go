@@ -13,6 +13,7 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // Config is what Build needs to know.
@@ -99,10 +100,10 @@ func Build(c Config) (*bootstrapv3.Bootstrap, error) {
 // complete checks what is required and fills in the defaults.
 func (c *Config) complete() error {
 	switch {
-	case c.Namespace == "" || strings.ContainsAny(c.Namespace, "/\x00\r\n"):
-		return fmt.Errorf("namespace %q: want the name of a namespace", c.Namespace)
-	case c.Pod == "" || strings.ContainsAny(c.Pod, "/\x00\r\n"):
-		return fmt.Errorf("pod %q: want the name of a pod", c.Pod)
+	case !isName(c.Namespace, podNamespace):
+		return fmt.Errorf("namespace %q: want the name of a namespace: lower-case letters, digits and dashes", c.Namespace)
+	case !isName(c.Pod, podName):
+		return fmt.Errorf("pod %q: want the name of a pod: lower-case letters, digits, dashes and dots", c.Pod)
 	case c.Server == "":
 		return errors.New("no server: want host:port or unix:/path")
 	case c.Admin == "":
@@ -131,6 +132,11 @@ func (c *Config) complete() error {
 		return fmt.Errorf("max connections %d: want a positive number", c.MaxConnections)
 	}
 	return nil
+}
+
+// isName says whether the control plane would take a name, or the kubelet replaces it by one.
+func isName(name, variable string) bool {
+	return name == variable || len(validation.IsDNS1123Subdomain(name)) == 0
 }
 
 // ads is the one stream that everything arrives on.

@@ -33,6 +33,7 @@ func (c Callee) SpeaksHTTP() bool {
 // Name is how a command's user names one end: [NAMESPACE/]KIND/NAME, [NAMESPACE/]NAME or ip/ADDRESS.
 type Name struct {
 	Kind, Namespace, Name string
+	Qualified             bool // the namespace stands in the name itself
 }
 
 // kinds are the words for kinds, and what they mean.
@@ -60,14 +61,14 @@ func ParseName(text, namespace string) (Name, error) {
 		if kind, isKind := known[parts[0]]; isKind {
 			n.Kind = kind
 		} else {
-			n.Namespace = parts[0]
+			n.Namespace, n.Qualified = parts[0], true
 		}
 	case 3:
 		kind, isKind := known[parts[1]]
 		if !isKind {
 			return Name{}, fmt.Errorf("%q: %s is no kind; kinds are %s", text, parts[1], kindWords())
 		}
-		n.Namespace, n.Kind = parts[0], kind
+		n.Namespace, n.Kind, n.Qualified = parts[0], kind, true
 	}
 	return n, nil
 }
@@ -115,7 +116,7 @@ func (w *World) parties(n Name, text string) ([]eval.Party, error) {
 		}
 	}
 	if len(out) == 0 {
-		return nil, fmt.Errorf("%q: there is no such %s in namespace %s; %s", text, kindName(n.Kind), n.Namespace, w.known(n.Namespace))
+		return nil, fmt.Errorf("%q: there is no such %s in namespace %s; %s", text, kindName(n.Kind), n.Namespace, w.known(n))
 	}
 	return out, nil
 }
@@ -130,16 +131,18 @@ func kindName(kind string) string {
 	return kind
 }
 
-// known tells what a namespace has.
-func (w *World) known(namespace string) string {
+// known tells what a name's namespace has.
+func (w *World) known(n Name) string {
 	const most = 10
 	var names []string
-	for _, workload := range w.ix.InNamespace(namespace) {
+	for _, workload := range w.ix.InNamespace(n.Namespace) {
 		names = append(names, workload.Name)
 	}
 	slices.Sort(names)
 	names = slices.Compact(names)
 	switch {
+	case len(names) == 0 && n.Qualified:
+		return "nothing runs there: correct the namespace in the name"
 	case len(names) == 0:
 		return "nothing runs there: name another namespace with -n"
 	case len(names) > most:

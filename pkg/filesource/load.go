@@ -74,7 +74,7 @@ func readAll(paths []string, stdin io.Reader) (map[string]*contents, error) {
 func list(root string) ([]string, error) {
 	info, err := os.Stat(root)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", root, err)
+		return nil, fmt.Errorf("read: %w", err) // which names the path
 	}
 	if !info.IsDir() {
 		return []string{root}, nil
@@ -86,7 +86,7 @@ func list(root string) ([]string, error) {
 		// A link may lead back to a folder around it.
 		real, err := filepath.EvalSymlinks(dir)
 		if err != nil {
-			return fmt.Errorf("read %s: %w", dir, err)
+			return fmt.Errorf("read: %w", err)
 		}
 		if visited[real] {
 			return nil
@@ -94,7 +94,7 @@ func list(root string) ([]string, error) {
 		visited[real] = true
 		entries, err := os.ReadDir(dir)
 		if err != nil {
-			return fmt.Errorf("read %s: %w", dir, err)
+			return fmt.Errorf("read: %w", err)
 		}
 		for _, e := range entries {
 			// "..data" and its like are how a mounted ConfigMap swaps all of its files at once: the visible names lead through it.
@@ -107,7 +107,7 @@ func list(root string) ([]string, error) {
 			case errors.Is(err, fs.ErrNotExist):
 				continue // gone since the folder was read, or a link to nowhere
 			case err != nil:
-				return fmt.Errorf("read %s: %w", path, err)
+				return fmt.Errorf("read: %w", err)
 			case info.IsDir():
 				if err := walk(path); err != nil {
 					return err

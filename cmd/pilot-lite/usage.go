@@ -1,0 +1,94 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// takesNothing refuses arguments: most often they are what belongs to a flag, which the hint names.
+func takesNothing(hint string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		return fmt.Errorf("%q: the command takes no arguments; %s", args[0], hint)
+	}
+}
+
+// What takesNothing says.
+const (
+	nameFiles  = "name files with -f"
+	flagsAlone = "say everything by flags"
+)
+
+// existing refuses what a flag names and what is not there, or cannot be looked at; "-" is standard input.
+func existing(flag string, paths ...string) error {
+	for _, path := range paths {
+		if path == "" || path == "-" {
+			continue
+		}
+		_, err := os.Stat(path)
+		var at *fs.PathError
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("%s does not exist: name an existing one with %s", path, flag)
+		case errors.As(err, &at):
+			return fmt.Errorf("%s cannot be read: %w; name another file with %s", path, at.Err, flag)
+		case err != nil:
+			return fmt.Errorf("%s: %w", flag, err)
+		}
+	}
+	return nil
+}
+
+// unused refuses flags that would be ignored; beside says what makes them so.
+func unused(flags *pflag.FlagSet, beside string, names ...string) error {
+	for _, name := range names {
+		if flags.Changed(name) {
+			return fmt.Errorf("--%s has no meaning %s: leave one of them out", name, beside)
+		}
+	}
+	return nil
+}
+
+// alias has a command take a flag by an older name too, which its help does not show.
+func alias(cmd *cobra.Command, old, name string) {
+	cmd.Flags().SetNormalizeFunc(func(_ *pflag.FlagSet, written string) pflag.NormalizedName {
+		if written == old {
+			written = name
+		}
+		return pflag.NormalizedName(written)
+	})
+}
+
+// listenAddress reads what a flag says to listen on, HOST:PORT or unix:PATH, and whether other machines could reach it. What a host's name stands for shows when it is
+// listened on.
+func listenAddress(flag, address string) (open bool, err error) {
+	if path, isUnix := strings.CutPrefix(address, "unix:"); isUnix {
+		if strings.Trim(path, "/") == "" {
+			return false, fmt.Errorf("%s %q: the path is missing: write unix:PATH", flag, address)
+		}
+		return false, nil
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return false, fmt.Errorf("%s %q: write HOST:PORT or unix:PATH", flag, address)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return false, fmt.Errorf("%s %q: %q is no port: write a number up to 65535", flag, address, port)
+	}
+	if host == "" {
+		return true, nil
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && !ip.IsLoopback(), nil
+}
