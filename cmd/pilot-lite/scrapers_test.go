@@ -81,7 +81,9 @@ spec: {metrics: {peers: [` + peers + `]}}
 func scrapeFrom(t *testing.T, pod *netnstest.Pod, source string) (int, error) {
 	t.Helper()
 	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
-		DisableKeepAlives: true, DialContext: func(ctx context.Context, network, address string) (net.Conn, error) { return pod.Dial(ctx, source, network, address) },
+		DisableKeepAlives: true, DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			return pod.Dial(ctx, source, network, address)
+		},
 	}}
 	url := "http://" + net.JoinHostPort(netnstest.PodIPv4, strconv.Itoa(int(bootstrap.MetricsPort))) + bootstrap.MetricsPath
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
