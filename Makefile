@@ -33,7 +33,7 @@ test: envoy ## Everything: units, goldens, scripts, real Envoys, with the race d
 
 .PHONY: test-netns
 test-netns: envoy ## Captured mode behind real REDIRECT rules, in network namespaces (ip, nft, and a kernel that lets this user make them)
-	$(GO) test -count=1 -tags netns -run TestCaptured ./pkg/translate ./pkg/capture
+	$(GO) test -count=1 -tags netns -run TestCaptured ./pkg/translate ./pkg/capture ./cmd/pilot-lite
 
 .PHONY: e2e-images
 e2e-images: envoy ## The images for e2e, made and loaded by the program LAB names; with Docker: docker build, and kind load docker-image

@@ -12,7 +12,6 @@ import (
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/pilot-lite/pilot-lite/internal/apitest"
@@ -25,13 +24,7 @@ func TestMetricsOverTheNetwork(t *testing.T) {
 	r := startReplica(t)
 	r.ready(t, http.StatusOK, "ok")
 	scraper, other := r.account(t, "prometheus"), r.account(t, "curious")
-	_, err := r.RbacV1().ClusterRoleBindings().Create(t.Context(), &rbacv1.ClusterRoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: "scraper"}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "pilot-lite-metrics-reader"},
-		Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: r.namespace, Name: "prometheus"}},
-	}, metav1.CreateOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r.bind(t, "pilot-lite-metrics-reader", "prometheus")
 	client := r.trusting(t)
 	wants := func(what, path, token string, want int) {
 		t.Helper()
@@ -78,8 +71,8 @@ func (r *replica) account(t *testing.T, name string) string {
 	return got.Status.Token
 }
 
-// trusting is a client that trusts the control plane's authority, as scrapers do.
-func (r *replica) trusting(t *testing.T) *http.Client {
+// authority is what those trust who call the control plane.
+func (r *replica) authority(t *testing.T) []byte {
 	t.Helper()
 	secret, err := r.CoreV1().Secrets(defaultNamespace).Get(t.Context(), "pilot-lite-ca", metav1.GetOptions{})
 	if err != nil {
@@ -91,8 +84,14 @@ func (r *replica) trusting(t *testing.T) *http.Client {
 			text = append(text, part...)
 		}
 	}
+	return text
+}
+
+// trusting is a client that trusts the control plane's authority, as scrapers do.
+func (r *replica) trusting(t *testing.T) *http.Client {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(file, text, 0o600); err != nil {
+	if err := os.WriteFile(file, r.authority(t), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	client := trusting(t, file)

@@ -47,7 +47,7 @@ func (o *clusterOptions) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.namespace, "system-namespace", envOr("POD_NAMESPACE", defaultNamespace), "the control plane's own namespace")
 	f.StringVar(&o.image, "image", "", "this program's image, for the init container that captures")
 	f.StringVar(&o.sidecarImage, "sidecar-image", "", "Envoy's image")
-	f.StringVar(&o.webhooks, "webhook-address", defaultWebhooks, "where the API server calls the webhooks: HOST:PORT")
+	f.StringVar(&o.webhooks, "webhook-address", defaultWebhooks, "where the API server calls the webhooks, and scrapers read /metrics with a token: HOST:PORT")
 	f.StringVar(&o.health, "health-address", defaultHealthAddress, "where the kubelet asks for health: HOST:PORT")
 }
 

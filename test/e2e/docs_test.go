@@ -80,7 +80,7 @@ func abridged(text string) string {
 
 // followed are the sections that this test follows.
 func followed() []string {
-	return []string{"Install", "Protect a namespace", "When a policy is not enforced", "Upgrade", "Uninstall"}
+	return []string{"Install", "Protect a namespace", "When a policy is not enforced", "Metrics", "Upgrade", "Uninstall"}
 }
 
 // TestEveryDocumentedCommandIsRun keeps commands from being documented that nobody ran.

@@ -44,6 +44,7 @@ func TestCluster(t *testing.T) {
 		run   func(*testing.T, context.Context)
 	}{
 		{"the documentation's diagnosis", time.Minute, func(t *testing.T, ctx context.Context) { s.follow(t, ctx, "When a policy is not enforced") }},
+		{"scrapers may read metrics", time.Minute, s.scrapers},
 		{"an edit is live when its status says so", 3 * time.Minute, s.edits},
 		{"a deleted policy opens what it alone shut", 2 * time.Minute, s.deletes},
 		{"companions are put back", 2 * time.Minute, s.companionsArePutBack},
@@ -150,6 +151,18 @@ func (s *suite) protect(t *testing.T, ctx context.Context) {
 		if p.pod.Labels["policy.pilot-lite.io/proxy"] != "injected" {
 			t.Errorf("pod %s has no sidecar", p.pod.Name)
 		}
+	}
+}
+
+// scrapers follows the documentation, as for a Prometheus that does not run.
+func (s *suite) scrapers(t *testing.T, ctx context.Context) {
+	s.apply(t, ctx, "{apiVersion: v1, kind: Namespace, metadata: {name: monitoring}}\n---\n{apiVersion: v1, kind: ServiceAccount, metadata: {name: prometheus, namespace: monitoring}}")
+	t.Cleanup(func() {
+		_, _ = s.try(context.WithoutCancel(ctx), "", "delete", "--wait=false", "namespace/monitoring", "clusterrolebinding/pilot-lite-metrics")
+	})
+	s.follow(t, ctx, "Metrics")
+	if got := s.kubectl(t, ctx, "auth", "can-i", "get", "/metrics", "--as=system:serviceaccount:monitoring:prometheus"); !strings.HasPrefix(got, "yes") {
+		t.Errorf("may it read metrics? %s", got)
 	}
 }
 
