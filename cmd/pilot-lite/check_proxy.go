@@ -95,7 +95,7 @@ func (o *checkOptions) versionsOf(ctx context.Context, s streams, node string) (
 		snapshot = loaded.Snapshot // as a server reads it, not as it may be admitted
 	case o.clusterWasNamed:
 		var err error
-		if snapshot, err = readCluster(ctx, o.world.kubeconfig, o.world.namespace); err != nil {
+		if snapshot, err = o.world.cluster("-f").read(ctx, s); err != nil {
 			return nil, err
 		}
 	default:

@@ -121,7 +121,7 @@ func found(err error) error {
 // before is how things are: a cluster, or files. Files that are bad say nothing that an edit could be compared with.
 func (o *diffOptions) before(ctx context.Context, s streams) (*model.Snapshot, error) {
 	if len(o.from) == 0 {
-		return readCluster(ctx, o.kubeconfig, o.namespace)
+		return (&clusterReading{kubeconfig: o.kubeconfig, namespace: o.namespace, files: "--from"}).read(ctx, s)
 	}
 	loaded, err := loadFiles("--from", o.from, s)
 	if err != nil {

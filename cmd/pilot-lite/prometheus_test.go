@@ -22,6 +22,7 @@ import (
 
 	"github.com/pilot-lite/pilot-lite/internal/apitest"
 	"github.com/pilot-lite/pilot-lite/internal/sidecartest"
+	"github.com/pilot-lite/pilot-lite/internal/porttest"
 	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
 	"github.com/pilot-lite/pilot-lite/pkg/translate/rbac"
 )
@@ -113,7 +114,7 @@ func (r *replica) runs(t *testing.T, namespace, name string, labels map[string]s
 // prometheus runs with the example's configuration, as a pod would but for where its files are, and answers whether a query has a result.
 func (r *replica) prometheus(t *testing.T, program, token string) func(query string) error {
 	t.Helper()
-	dir, address := t.TempDir(), freeAddress(t)
+	dir, address := t.TempDir(), porttest.Address(t)
 	write := func(name string, text []byte) string {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, text, 0o600); err != nil {

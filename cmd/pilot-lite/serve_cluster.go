@@ -86,7 +86,7 @@ type clusterServer struct {
 func (o *serveOptions) serveCluster(ctx context.Context, logger *slog.Logger) error {
 	clients, err := kube.Connect(o.cluster.kubeconfig, "pilot-lite/"+version)
 	if err != nil {
-		return failure{err}
+		return orFiles(err, "--from")
 	}
 	registry := newRegistry()
 	s := &clusterServer{options: o, clients: clients, source: kube.NewSource(kube.Config{

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -58,24 +59,43 @@ func (o *worldOptions) load(ctx context.Context, s streams) (*world, error) {
 		}
 		return &world{snapshot: convert.AsAdmitted(loaded.Snapshot), problems: loaded.Problems, places: loaded.Places}, nil
 	}
-	snapshot, err := readCluster(ctx, o.kubeconfig, o.namespace)
+	snapshot, err := o.cluster("-f").read(ctx, s)
 	if err != nil {
 		return nil, err
 	}
 	return &world{snapshot: snapshot}, nil
 }
 
-// readCluster reads a cluster once. The namespace is the control plane's own.
-func readCluster(ctx context.Context, kubeconfig, namespace string) (*model.Snapshot, error) {
-	clients, err := kube.Connect(kubeconfig, "pilot-lite/"+version)
+// cluster is what a command reads where no files are named.
+func (o *worldOptions) cluster(files string) *clusterReading {
+	return &clusterReading{kubeconfig: o.kubeconfig, namespace: o.namespace, files: files}
+}
+
+// clusterReading reads a cluster once.
+type clusterReading struct {
+	kubeconfig string
+	namespace  string // the control plane's own
+	files      string // the flag that names files instead
+}
+
+func (r *clusterReading) read(ctx context.Context, s streams) (*model.Snapshot, error) {
+	clients, err := kube.Connect(r.kubeconfig, "pilot-lite/"+version)
 	if err != nil {
-		return nil, failure{err}
+		return nil, orFiles(err, r.files)
 	}
-	ctx, cancel := context.WithTimeout(ctx, clusterTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, clusterTimeout, fmt.Errorf("not read within %s", clusterTimeout))
 	defer cancel()
-	snapshot, err := kube.Load(ctx, kube.Config{Client: clients.Client, Policies: clients.Policies, Namespace: namespace})
+	tell := func(why string) {
+		fmt.Fprintf(s.err, "pilot-lite: reading the cluster at %s: %s\n", clients.REST.Host, why)
+	}
+	snapshot, err := kube.Load(ctx, kube.Config{Client: clients.Client, Policies: clients.Policies, Namespace: r.namespace}, tell)
 	if err != nil {
-		return nil, failure{err}
+		return nil, orFiles(fmt.Errorf("read the cluster at %s: %w", clients.REST.Host, err), r.files)
 	}
 	return snapshot, nil
+}
+
+// orFiles adds to the remedy of an error about a cluster what can be named instead.
+func orFiles(err error, flag string) error {
+	return failure{fmt.Errorf("%w, or name files with %s", err, flag)}
 }

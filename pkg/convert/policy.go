@@ -13,8 +13,21 @@ import (
 )
 
 // Policy converts a policy: defaults filled in, selectors parsed, and the effect of every broken part applied. It checks the policy itself: one
-// that was written past admission, or before a check existed, fails closed like any other.
+// that was written past admission, or before a check existed, fails closed like any other, and each finding tells how.
 func Policy(p *v1alpha1.L7Policy) (model.Policy, []model.Diagnostic) {
+	out, findings := convertPolicy(p)
+	effect := func(e *validation.Error) string { return ": " + string(effectOf(out.Action, partOf(e.Field))) }
+	return out, append(report(p, findings, effect), warnings(p, &out)...)
+}
+
+// PolicyInFile converts a policy of a file. Nothing of a file with an error is taken, so that its findings promise none of the effects that they have in a cluster.
+func PolicyInFile(p *v1alpha1.L7Policy) (model.Policy, []model.Diagnostic) {
+	out, findings := convertPolicy(p)
+	none := func(*validation.Error) string { return "" }
+	return out, append(report(p, findings, none), warnings(p, &out)...)
+}
+
+func convertPolicy(p *v1alpha1.L7Policy) (model.Policy, []*validation.Error) {
 	findings := validation.Findings(p)
 	c := &policyConverter{action: model.Allow, broken: brokenFields(findings)}
 	if p.Spec.Action != "" && p.Spec.Action != v1alpha1.ActionAllow {
@@ -36,7 +49,7 @@ func Policy(p *v1alpha1.L7Policy) (model.Policy, []model.Diagnostic) {
 	if out.IsolatesEgress {
 		out.Egress = c.rules("spec.egress", egressRules(p.Spec.Egress))
 	}
-	return out, append(c.report(p, findings), warnings(p, &out)...)
+	return out, findings
 }
 
 // policyConverter converts one policy.

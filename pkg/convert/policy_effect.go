@@ -102,13 +102,13 @@ func (b broken) within(field string) bool {
 
 func index(field string, i int) string { return fmt.Sprintf("%s[%d]", field, i) }
 
-// report tells each finding with its effect.
-func (c *policyConverter) report(p *v1alpha1.L7Policy, findings []*validation.Error) []model.Diagnostic {
+// report tells each finding, and what follows from it.
+func report(p *v1alpha1.L7Policy, findings []*validation.Error, effect func(*validation.Error) string) []model.Diagnostic {
 	var out []model.Diagnostic
 	for _, e := range findings {
 		out = append(out, model.Diagnostic{
 			Code: string(e.Check), Severity: model.SeverityError, Object: policyObject(p), Field: e.Field,
-			Consequence: e.Detail + ": " + string(effectOf(c.action, partOf(e.Field))), Remedy: e.Remedy,
+			Consequence: e.Detail + effect(e), Remedy: e.Remedy,
 		})
 	}
 	return out
@@ -132,9 +132,34 @@ func warnings(p *v1alpha1.L7Policy, converted *model.Policy) []model.Diagnostic 
 	if value, written := p.Annotations[v1alpha1.AnnotationGuarded]; written && value != "true" && value != "false" {
 		add(CodeBadAnnotation, "metadata.annotations["+v1alpha1.AnnotationGuarded+"]", fmt.Sprintf("%q is neither true nor false: the policy guards", value), `write "true" or "false"`)
 	}
+	for _, field := range emptyLists(&p.Spec) {
+		means, list := "anybody", "peers"
+		if strings.HasSuffix(field, ".ports") {
+			means, list = "every port", "ports"
+		}
+		add("empty-means-any", field, "an empty list means "+means+", as in NetworkPolicy", "leave it out, or name "+list)
+	}
 	if converted.Action == model.Deny && len(converted.Ingress) == 0 && len(converted.Egress) == 0 {
 		add("deny-without-rules", "spec", "a Deny denies what its rules match, and there is none: it denies nothing", "add rules; the rule {} denies everything")
 	}
+	return out
+}
+
+// emptyLists are the lists of peers and ports that are written and empty, which reads as none.
+func emptyLists(s *v1alpha1.L7PolicySpec) []string {
+	var out []string
+	look := func(field string, rules []policyRule) {
+		for i, r := range rules {
+			if r.peers != nil && len(r.peers) == 0 {
+				out = append(out, index(field, i)+"."+r.peersField)
+			}
+			if r.ports != nil && len(r.ports) == 0 {
+				out = append(out, index(field, i)+".ports")
+			}
+		}
+	}
+	look("spec.ingress", ingressRules(s.Ingress))
+	look("spec.egress", egressRules(s.Egress))
 	return out
 }
 

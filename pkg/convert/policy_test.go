@@ -63,7 +63,7 @@ ingress:
 egress:
 - ports: [{protocol: UDP}]
 `))
-	if len(found) > 0 {
+	if len(found) != 1 || found[0].Code != "empty-means-any" || found[0].Severity != model.SeverityWarning || found[0].Field != "spec.ingress[1].from" {
 		t.Errorf("diagnostics: %v", found)
 	}
 	ten := netip.MustParsePrefix("10.0.0.0/8")

@@ -3,7 +3,7 @@ package filesource
 import (
 	"errors"
 	"fmt"
-	"regexp"
+	"slices"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -136,11 +136,23 @@ func (d *decoder) policy() {
 	if p.Namespace == "" {
 		p.Namespace, d.object.Namespace = corev1.NamespaceDefault, corev1.NamespaceDefault
 	}
+	spec := resolved(child(d.document.node, "spec"))
+	if spec == nil || spec.ShortTag() == "!!null" {
+		d.bad("", "the policy has no spec, which the API server requires", "write spec, with the podSelector and the rules", "no-spec")
+		return
+	}
 	if !d.once() {
 		return
 	}
-	converted, found := convert.Policy(&p)
+	converted, found := convert.PolicyInFile(&p)
 	d.take(found)
+	if converted.Action == model.Allow && !slices.ContainsFunc([]string{"podSelector", "ingress", "egress"}, func(key string) bool { return child(spec, key) != nil }) {
+		d.notices = append(d.notices, model.Diagnostic{
+			Code: "whole-namespace-shut", Severity: model.SeverityWarning, Object: d.at("spec"), Field: "spec",
+			Consequence: "it has neither podSelector nor rules: every pod of the namespace is isolated, and nobody is let in",
+			Remedy:      "select pods and list rules; to mean it, write podSelector: {} and ingress: []",
+		})
+	}
 	d.policies = append(d.policies, policy{Policy: converted, text: string(d.document.json), ours: p.Generation == 0})
 }
 
@@ -162,7 +174,7 @@ func (d *decoder) meshConfig(body []byte) {
 func (d *decoder) strict(body []byte, into any) bool {
 	unknown, err := kjson.UnmarshalStrict(body, into)
 	if err != nil {
-		d.bad(typeErrorField(err), err.Error(), "see the policy by example in the README", "wrong-type")
+		d.wrongType(into, err)
 		return false
 	}
 	for _, e := range unknown {
@@ -181,7 +193,7 @@ func (d *decoder) kubernetes(gvk schema.GroupVersionKind) {
 	}
 	unknown, err := kjson.UnmarshalStrict(d.document.json, object)
 	if err != nil {
-		d.bad(typeErrorField(err), err.Error(), "correct the value", "wrong-type")
+		d.wrongType(object, err)
 		return
 	}
 	for _, e := range unknown {
@@ -291,13 +303,4 @@ func unknownField(err error) string {
 	_, rest, _ := strings.Cut(err.Error(), `"`)
 	field, _, _ := strings.Cut(rest, `"`)
 	return field
-}
-
-// typeErrorField reads the path out of a message such as: json: cannot unmarshal string into Go struct field L7PolicySpec.spec.ingress of type ...
-func typeErrorField(err error) string {
-	found := regexp.MustCompile(`Go struct field \w+\.(\S+) of type`).FindStringSubmatch(err.Error())
-	if found == nil {
-		return ""
-	}
-	return found[1]
 }

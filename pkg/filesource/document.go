@@ -118,6 +118,14 @@ func child(node *yaml.Node, key string) *yaml.Node {
 	return nil
 }
 
+// resolved is what a node stands for: an alias is another node.
+func resolved(node *yaml.Node) *yaml.Node {
+	for node != nil && node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
+	return node
+}
+
 func scalar(node *yaml.Node) string {
 	if node == nil || node.Kind != yaml.ScalarNode {
 		return ""
@@ -195,9 +203,7 @@ func mappingToJSON(node *yaml.Node, left *budget) ([]byte, error) {
 func (d *document) line(field string) int {
 	node := d.node
 	for step := range strings.FieldsFuncSeq(field, func(r rune) bool { return r == '.' || r == '[' || r == ']' }) {
-		for node.Kind == yaml.AliasNode {
-			node = node.Alias
-		}
+		node = resolved(node)
 		next := child(node, step)
 		if i, err := strconv.Atoi(step); err == nil && node.Kind == yaml.SequenceNode && i < len(node.Content) {
 			next = node.Content[i]

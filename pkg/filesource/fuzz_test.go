@@ -17,6 +17,8 @@ func FuzzLoad(f *testing.F) {
 		"apiVersion: v1\nkind: PodList\nitems: [{metadata: {name: a, annotations: {policy.pilot-lite.io/bound: '[{}]'}}, status: {podIP: 1.2.3.4}}]",
 		"apiVersion: policy.pilot-lite.io/v1alpha1\nkind: MeshConfig\nmetadata: {name: a}\nspec: {dns: [{ipBlock: {cidr: 10.0.0.0/8}}], http: {requestHeadersTimeout: 1s}}",
 		"a: &a {b: 1}\nc: *a\n<<: *a",
+		"apiVersion: policy.pilot-lite.io/v1alpha1\nkind: L7Policy\nmetadata: {name: a}\nspec: {ingress: [{http: {}, ports: [{port: [1]}]}], podSelector: {matchLabels: {a: 1}}}",
+		"apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: [a]}\nspec: {hostNetwork: x, containers: [{ports: [{containerPort: 1e3}]}]}",
 	} {
 		f.Add([]byte(seed))
 	}
@@ -28,6 +30,9 @@ func FuzzLoad(f *testing.F) {
 		for _, p := range r.Problems {
 			if p.Object.Source == "" || !strings.HasPrefix(p.Object.Source, "-:") || p.Remedy == "" || p.Code == "" {
 				t.Errorf("a problem without a place, a remedy or a code: %+v", p)
+			}
+			if strings.Contains(p.Consequence, "Go struct") || strings.Contains(p.Consequence, "Go value") {
+				t.Errorf("a problem in the words of Go: %s", p)
 			}
 		}
 		translate.Translate(model.NewIndex(r.Snapshot))

@@ -83,7 +83,7 @@ func (s *Source) Snapshot() (*model.Snapshot, bool) {
 	return s.snapshot, s.snapshot != nil
 }
 
-// Problems are what is wrong now: the last good state of the files that they name is in force.
+// Problems are what is wrong now: the last good state of the files that they name is in force, if they had one; before the first snapshot nothing is.
 func (s *Source) Problems() []model.Diagnostic {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -170,7 +170,7 @@ func (s *Source) list(watcher *fsnotify.Watcher) ([]string, []model.Diagnostic) 
 		if err != nil {
 			problems = append(problems, model.Diagnostic{
 				Code: "unreadable-path", Severity: model.SeverityError, Object: model.ObjectRef{Kind: "File", Name: root, Source: root},
-				Consequence: err.Error() + ": what was read from it last stays in force", Remedy: "put it back, or make it readable",
+				Consequence: err.Error() + ": " + s.unreadable(), Remedy: "put it back, or make it readable",
 			})
 		}
 		// A volume that is not mounted looks like this, and nobody removes everything file by file.
@@ -196,6 +196,14 @@ func (s *Source) list(watcher *fsnotify.Watcher) ([]string, []model.Diagnostic) 
 		}
 	}
 	return out, problems
+}
+
+// unreadable says what follows from a path that cannot be read.
+func (s *Source) unreadable() string {
+	if _, served := s.Snapshot(); !served {
+		return "nothing is served until it can be"
+	}
+	return "what was read from it last stays in force"
 }
 
 // hadFiles says whether a file under a root is in force.
@@ -275,8 +283,12 @@ func (s *Source) rebuild(problems []model.Diagnostic, changed, sameParts bool) {
 	world, r := join(files, s.count, reuse)
 	problems = append(problems, r.Problems...)
 	if !s.sameProblems(problems) {
+		follows := "a file is not in force as it stands; its last good state is, if it had one"
+		if s.snapshot == nil {
+			follows = "a file is bad: nothing is served until it is mended"
+		}
 		for _, p := range problems {
-			s.logger.Error("a file is not in force as it stands; its last good state is", "problem", p.String())
+			s.logger.Error(follows, "problem", p.String())
 		}
 		s.problems = problems
 	}

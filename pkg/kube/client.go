@@ -61,7 +61,7 @@ func restConfig(kubeconfig string) (*rest.Config, error) {
 	rules.ExplicitPath = kubeconfig
 	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
 	if err != nil {
-		return nil, fmt.Errorf("no cluster to talk to: %w; name a kubeconfig with --kubeconfig, or files with --from", err)
+		return nil, fmt.Errorf("no cluster to talk to: %w; name a kubeconfig with --kubeconfig", err)
 	}
 	return config, nil
 }

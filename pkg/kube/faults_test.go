@@ -17,6 +17,7 @@ func TestOnAnAPIServer(t *testing.T) {
 		t.Run("networks", c.networks)
 		t.Run("rights", c.rights)
 		t.Run("lists", c.lists)
+		t.Run("loads", c.loads)
 	})
 	noticed(t)
 	t.Run("etcd away", c.etcdAway)

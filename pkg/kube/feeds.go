@@ -27,15 +27,16 @@ func of[L runtime.Object](c client[L]) api {
 // feeds are what a source follows.
 func feeds(c *Config, s *Source) []*feed {
 	everywhere := metav1.NamespaceAll
+	troubled := func() { signal(s.troubled) }
 	return []*feed{
-		newFeed(c, of(c.Client.CoreV1().Namespaces()), &corev1.Namespace{}, s.namespaces),
-		newFeed(c, of(c.Client.CoreV1().Services(everywhere)), &corev1.Service{}, s.services),
-		newFeed(c, of(c.Client.DiscoveryV1().EndpointSlices(everywhere)), &discoveryv1.EndpointSlice{}, s.slices),
-		newFeed(c, of(c.Client.CoreV1().Pods(everywhere)), &corev1.Pod{}, s.pods),
-		newFeed(c, of(c.Client.CoreV1().ServiceAccounts(everywhere)), &corev1.ServiceAccount{}, s.accounts),
-		newFeed(c, of(c.Client.NetworkingV1().NetworkPolicies(everywhere)), &networkingv1.NetworkPolicy{}, s.networkPolicies),
-		newFeed(c, named(of(c.Client.CoreV1().ConfigMaps(c.Namespace)), convert.MeshConfigMap), &corev1.ConfigMap{}, s.mesh),
-		newFeed(c, api{c.Policies.list, c.Policies.watch}, &policyText{}, s.policies),
+		newFeed(c, of(c.Client.CoreV1().Namespaces()), &corev1.Namespace{}, s.namespaces, troubled),
+		newFeed(c, of(c.Client.CoreV1().Services(everywhere)), &corev1.Service{}, s.services, troubled),
+		newFeed(c, of(c.Client.DiscoveryV1().EndpointSlices(everywhere)), &discoveryv1.EndpointSlice{}, s.slices, troubled),
+		newFeed(c, of(c.Client.CoreV1().Pods(everywhere)), &corev1.Pod{}, s.pods, troubled),
+		newFeed(c, of(c.Client.CoreV1().ServiceAccounts(everywhere)), &corev1.ServiceAccount{}, s.accounts, troubled),
+		newFeed(c, of(c.Client.NetworkingV1().NetworkPolicies(everywhere)), &networkingv1.NetworkPolicy{}, s.networkPolicies, troubled),
+		newFeed(c, named(of(c.Client.CoreV1().ConfigMaps(c.Namespace)), convert.MeshConfigMap), &corev1.ConfigMap{}, s.mesh, troubled),
+		newFeed(c, api{c.Policies.list, c.Policies.watch}, &policyText{}, s.policies, troubled),
 	}
 }
 

@@ -5,11 +5,9 @@ package kube
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -28,14 +26,17 @@ type Config struct {
 	Namespace string
 	// StaleAfter is how long a watch may show no progress before what was read from it counts as old: StaleAfter where it is zero.
 	StaleAfter time.Duration
-	Logger     *slog.Logger
-	Metrics    *Metrics // may be nil
+	// TellEvery is how often Load tells what it waits for: a few seconds where it is zero.
+	TellEvery time.Duration
+	Logger    *slog.Logger
+	Metrics   *Metrics // may be nil
 }
 
 // Source follows a cluster. Nothing is known before everything was listed once; from then on what cannot be watched any more stays as it was last.
 type Source struct {
 	logger     *slog.Logger
 	changed    chan struct{}
+	troubled   chan struct{} // a list or a watch failed
 	feeds      []*feed
 	staleAfter time.Duration
 
@@ -78,7 +79,7 @@ func NewSource(c Config) *Source {
 		c.StaleAfter = StaleAfter
 	}
 	s := &Source{
-		logger: c.Logger, staleAfter: c.StaleAfter, changed: make(chan struct{}, 1), policyStatus: make(chan struct{}, 1), companions: make(chan struct{}, 1),
+		logger: c.Logger, staleAfter: c.StaleAfter, changed: make(chan struct{}, 1), troubled: make(chan struct{}, 1), policyStatus: make(chan struct{}, 1), companions: make(chan struct{}, 1),
 		defaultMesh: convert.DefaultMesh(),
 	}
 	world := func(dirty *bool) func() {
@@ -347,28 +348,4 @@ func (s *Source) readPolicies() {
 		list = append(list, p.Policy)
 	}
 	s.policyList, s.resolvedWith = s.world.Resolve(list), s.serviceList
-}
-
-// Load reads a cluster once.
-func Load(ctx context.Context, c Config) (*model.Snapshot, error) {
-	s := NewSource(c)
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var running sync.WaitGroup
-	defer running.Wait()
-	defer cancel(nil)
-	running.Go(func() { _ = s.Run(ctx) })
-	for {
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("read the cluster: %w (still waiting for %s)", context.Cause(ctx), strings.Join(s.Waiting(), ", "))
-		case <-s.Changed():
-		}
-		if snapshot, complete := s.Snapshot(); complete {
-			return snapshot, nil
-		}
-		if problems := s.Problems(); len(problems) > 0 {
-			return nil, errors.New(problems[0].String())
-		}
-	}
 }

@@ -46,13 +46,15 @@ type feed struct {
 	synced   func() bool
 	size     func() int
 	started  time.Time
-	progress atomic.Int64 // when anything was heard last, in nanoseconds after started: a monotonic time, whatever is done to the clock
+	progress atomic.Int64          // when anything was heard last, in nanoseconds after started: a monotonic time, whatever is done to the clock
+	failure  atomic.Pointer[error] // the last one, nil when something was heard since
+	troubled func()                // a failure is there to be read
 	run      func(ctx context.Context)
 }
 
 // newFeed makes the reflector of a kind, which writes to a table.
-func newFeed[T any](c *Config, a api, example runtime.Object, t *table[T]) *feed {
-	f := &feed{kind: t.kind, logger: t.logger, metrics: c.Metrics, synced: t.hasSynced, size: t.size, started: time.Now()}
+func newFeed[T any](c *Config, a api, example runtime.Object, t *table[T], troubled func()) *feed {
+	f := &feed{kind: t.kind, logger: t.logger, metrics: c.Metrics, synced: t.hasSynced, size: t.size, started: time.Now(), troubled: troubled}
 	seconds := max(1, int64(watchTimeout(c.StaleAfter)/time.Second))
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
@@ -79,6 +81,7 @@ func newFeed[T any](c *Config, a api, example runtime.Object, t *table[T]) *feed
 
 func (f *feed) heard() {
 	f.progress.Store(int64(time.Since(f.started)))
+	f.failure.Store(nil)
 	f.metrics.defined(f.kind, true)
 }
 
@@ -199,6 +202,8 @@ func (f *feed) failed(ctx context.Context, err error) {
 		return
 	}
 	f.metrics.watchFailed(f.kind)
+	f.failure.Store(&err)
+	f.troubled()
 	level, remedy := slog.LevelWarn, ""
 	switch {
 	case apierrors.IsResourceExpired(err), apierrors.IsGone(err):

@@ -44,6 +44,11 @@ func policyKinds() []Kind {
 		{"rule-name-unique", asError, "Two rules of a direction have one name", "Logs and verdicts could not tell them apart: the later is known by its index. Give each its own name."},
 		{"rules-not-governed", asWarning, "Rules stand in a direction that policyTypes does not list", "They have no effect. Add the direction to policyTypes, or remove the rules."},
 		{"deny-without-rules", asWarning, "A Deny has no rules", "A Deny denies what its rules match, so this one denies nothing. Add rules; the rule `{}` denies everything."},
+		{"no-spec", asError, "A policy has no spec", "The API server requires one. Write it, with the podSelector and the rules."},
+		{
+			"whole-namespace-shut", asWarning, "A policy has neither podSelector nor rules",
+			"It isolates every pod of the namespace, and lets nobody in. Select pods and list rules; to mean it, write `podSelector: {}` and `ingress: []`.",
+		},
 		{"wrong-type", asError, "A value has another type than its field", "The object cannot be read. See the field's definition: `kubectl explain l7policy.spec`."},
 		{
 			"unknown-field", asError, "A key that the object does not have",
@@ -61,6 +66,7 @@ func peerKinds() []Kind {
 		{"except", asError, "An exception lies outside its block, or is all of it", "The rule is left out of an Allow, and means anybody in a Deny. List blocks inside the cidr only."},
 		{"ip-block-alone", asError, "A peer has an ipBlock beside other fields", "Addresses and pods cannot be ANDed. Make the ipBlock a peer of its own."},
 		{"peer-empty", asError, "A peer names nobody", "`from: [{}]` reads as nobody and might mean anybody. Name whom the peer means; for anybody, remove the whole list."},
+		{"empty-means-any", asWarning, "A list of peers or ports is written and empty", "As in NetworkPolicy, it means anybody, or every port, and not nobody. Leave it out, or list what is meant."},
 		{"service-account", asError, "A service account's name is none", "Give the account's name alone, without its namespace."},
 		{"port", asError, "A port is neither a number nor a port's name", "Use 1 to 65535 without quotes, or the name of a container port."},
 		{"end-port", asError, "endPort does not end a range", "It needs a numeric port, and may not be below it."},
