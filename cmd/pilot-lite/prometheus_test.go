@@ -21,8 +21,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/pilot-lite/pilot-lite/internal/apitest"
-	"github.com/pilot-lite/pilot-lite/internal/sidecartest"
 	"github.com/pilot-lite/pilot-lite/internal/porttest"
+	"github.com/pilot-lite/pilot-lite/internal/sidecartest"
 	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
 	"github.com/pilot-lite/pilot-lite/pkg/translate/rbac"
 )
