@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -92,10 +93,8 @@ func (o *serveOptions) check() error {
 			o.xdsAddress = clusterXDSAddress
 		}
 	}
-	for _, p := range o.paths {
-		if p == "-" {
-			return errors.New(`standard input cannot be followed: name files or folders`)
-		}
+	if slices.Contains(o.paths, "-") {
+		return errors.New("standard input cannot be followed: name files or folders")
 	}
 	return cmp.Or(
 		existing("--from", o.paths...), existing("--mesh-config", o.meshConfig), existing("--tls-cert", o.tlsCert), existing("--tls-key", o.tlsKey),
@@ -189,15 +188,19 @@ func (o *serveOptions) serveFiles(ctx context.Context, logger *slog.Logger) erro
 	if err != nil {
 		return failure{err}
 	}
-	c.registry.MustRegister(prometheus.NewGaugeFunc(
-		prometheus.GaugeOpts{Name: "pilot_lite_file_problems", Help: "Errors in files, whose last good state is in force instead."},
-		func() float64 { return float64(len(source.Problems())) },
-	))
+	countProblems(c.registry, source.Problems)
 	group, ctx := errgroup.WithContext(ctx)
 	if err := c.start(ctx, group, o, security, adminParts{problems: source.Problems}); err != nil {
 		return err
 	}
 	return ended(group)
+}
+
+func countProblems(r prometheus.Registerer, problems func() []model.Diagnostic) {
+	r.MustRegister(prometheus.NewGaugeFunc(
+		prometheus.GaugeOpts{Name: "pilot_lite_file_problems", Help: "Errors in files, whose last good state is in force instead, if they had one."},
+		func() float64 { return float64(len(problems())) },
+	))
 }
 
 // source is where snapshots come from.

@@ -101,8 +101,7 @@ type typed struct {
 // fields are the keys that a struct is read from.
 func fields(t reflect.Type) iter.Seq[typed] {
 	return func(yield func(typed) bool) {
-		for i := range t.NumField() {
-			f := t.Field(i)
+		for f := range t.Fields() {
 			key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			switch {
 			case key == "" && f.Anonymous:
@@ -138,27 +137,27 @@ func someOf(t reflect.Type) string {
 
 // scalarRemedy says what to write in place of a value that is not of a type without parts; "" where it is.
 func scalarRemedy(node *yaml.Node, t reflect.Type) string {
-	tag := node.ShortTag()
-	switch t.Kind() {
-	case reflect.String, reflect.Slice:
+	tag, kind := node.ShortTag(), t.Kind()
+	switch {
+	case kind == reflect.String, kind == reflect.Slice:
 		switch {
 		case tag == "!!int" || tag == "!!float" || tag == "!!bool":
 			return "put it in quotes"
 		case node.Kind != yaml.ScalarNode:
 			return "write text"
 		}
-	case reflect.Bool:
+	case kind == reflect.Bool:
 		if tag != "!!bool" {
 			return "write true or false"
 		}
-	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64, reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+	case kind >= reflect.Int && kind <= reflect.Uint64:
 		if tag != "!!int" {
 			return "write a whole number"
 		}
 		if _, err := strconv.ParseInt(node.Value, 0, t.Bits()); err != nil {
 			return "write a smaller number"
 		}
-	case reflect.Float32, reflect.Float64:
+	case kind == reflect.Float32, kind == reflect.Float64:
 		if tag != "!!int" && tag != "!!float" {
 			return "write a number"
 		}
@@ -168,10 +167,10 @@ func scalarRemedy(node *yaml.Node, t reflect.Type) string {
 
 // described is what a value is, in words.
 func described(node *yaml.Node) string {
-	switch {
-	case node.Kind == yaml.MappingNode:
+	switch node.Kind {
+	case yaml.MappingNode:
 		return "an object"
-	case node.Kind == yaml.SequenceNode:
+	case yaml.SequenceNode:
 		return "a list"
 	}
 	switch node.ShortTag() {

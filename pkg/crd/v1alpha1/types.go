@@ -127,7 +127,8 @@ const (
 	AnnotationOpensGuarded = "policy.pilot-lite.io/opens-guarded"
 )
 
-// L7Policy says who may call the selected workloads, and with which HTTP requests.
+// L7Policy says who may call the selected workloads, and with which HTTP requests. A workload that some enforced Allow policy selects is isolated: nobody gets in but those
+// whom a rule of one of its Allows matches. A Deny beats every Allow. A workload that no Allow selects is open, but for what Denies refuse.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:path=l7policies,singular=l7policy,shortName=l7p,categories=pilot-lite,scope=Namespaced
@@ -153,11 +154,12 @@ type L7PolicyList struct {
 	Items           []L7Policy `json:"items"`
 }
 
-// L7PolicySpec is NetworkPolicy's spec with an action, an enforcement and http blocks: the spec of any NetworkPolicy is a valid L7PolicySpec.
+// L7PolicySpec has the shape of NetworkPolicy's spec, with an action, an enforcement and http blocks. What is taken otherwise than there is listed in docs/reference.md.
 type L7PolicySpec struct {
 	// PodSelector selects the pods in the policy's namespace that it governs; empty selects all.
 	PodSelector LabelSelector `json:"podSelector,omitempty"`
-	// Action is Allow (default) or Deny.
+	// Action is Allow (default) or Deny. An Allow isolates the selected pods and admits what its rules match; without rules it lets nobody in. A Deny refuses what its rules
+	// match, whatever any Allow says; it isolates nobody, and without rules it denies nothing.
 	//
 	// +kubebuilder:default=Allow
 	Action Action `json:"action,omitempty"`
@@ -198,36 +200,38 @@ const (
 // +kubebuilder:validation:Pattern=`^[A-Za-z]([-_.A-Za-z0-9]*[A-Za-z0-9])?$`
 type RuleName string
 
-// IngressRule matches a request when From, Ports and HTTP all do. An absent field matches anything.
+// IngressRule matches a request when From, Ports and HTTP all do. Absent From and HTTP match anything, absent Ports nearly so.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.http) || !has(self.ports) || self.ports.all(p, !has(p.protocol) || p.protocol == 'TCP')",message="http is spoken over TCP: take the http block or the UDP and SCTP ports out of the rule"
 type IngressRule struct {
 	// Name names the rule in logs, stats and verdicts; default: its index. Unique in its direction.
 	Name RuleName `json:"name,omitempty"`
-	// From lists the callers, ORed.
+	// From lists the callers, ORed. Absent or empty: anybody.
 	//
 	// +kubebuilder:validation:MaxItems=32
 	From []Peer `json:"from,omitempty"`
-	// Ports lists the destination ports, ORed. Absent: every TCP port but the sidecar's own (15000-15099).
+	// Ports lists the destination ports, ORed: the pods', not a Service's. Absent or empty: every TCP port but the sidecar's own (15000-15099) in an Allow, every port of every
+	// protocol in a Deny.
 	//
 	// +kubebuilder:validation:MaxItems=32
 	Ports []Port `json:"ports,omitempty"`
-	// HTTP lists request matches, ORed.
+	// HTTP lists request matches, ORed. Which ports speak HTTP Services say, by appProtocol, or else by the prefix of the port's name. At a TCP port that does not, a rule with http lets
+	// nobody in, and refuses everybody in a Deny; UDP and SCTP it leaves alone.
 	//
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	HTTP []HTTPMatch `json:"http,omitempty"`
 }
 
-// EgressRule matches a connection when To and Ports both do. An absent field matches anything.
+// EgressRule matches a connection when To and Ports both do. Absent To matches anything, absent Ports nearly so.
 type EgressRule struct {
 	// Name names the rule; default: its index. Unique in its direction.
 	Name RuleName `json:"name,omitempty"`
-	// To lists the callees, ORed.
+	// To lists the callees, ORed. Absent or empty: anybody.
 	//
 	// +kubebuilder:validation:MaxItems=32
 	To []Peer `json:"to,omitempty"`
-	// Ports lists the destination ports, ORed.
+	// Ports lists the destination ports, ORed, by number. Absent or empty: every TCP port but 15000-15099 in an Allow, every port of every protocol in a Deny.
 	//
 	// +kubebuilder:validation:MaxItems=32
 	Ports []Port `json:"ports,omitempty"`
@@ -264,7 +268,8 @@ type ServiceAccountRef struct {
 //
 // +kubebuilder:validation:MinProperties=1
 type HTTPMatch struct {
-	// Hosts lists names or "*." plus a name, ORed; case, port and trailing dot are ignored.
+	// Hosts lists names or "*." plus a name, ORed; case, port and trailing dot are ignored. A host that is a spelling of a Service means every spelling of it: NAME (of a Service of
+	// the policy's own namespace), NAME.NAMESPACE, NAME.NAMESPACE.svc, the same with the cluster's domain, and its ClusterIPs.
 	//
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
@@ -285,7 +290,7 @@ type HTTPMatch struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	Paths []PathMatch `json:"paths,omitempty"`
-	// Headers lists header matches; all must hold.
+	// Headers lists header matches; all must hold. Of a header that is repeated, an Allow wants every value to satisfy its match, and a Deny any.
 	//
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pilot-lite/pilot-lite/pkg/controlplane"
+	"github.com/pilot-lite/pilot-lite/pkg/identity"
+	"github.com/pilot-lite/pilot-lite/pkg/kube"
+	"github.com/pilot-lite/pilot-lite/pkg/kube/companion"
+	"github.com/pilot-lite/pilot-lite/pkg/kube/leader"
+	"github.com/pilot-lite/pilot-lite/pkg/kube/policystatus"
+	"github.com/pilot-lite/pilot-lite/pkg/webhook"
+	"github.com/pilot-lite/pilot-lite/pkg/xds"
+)
+
+// The reference's table has every metric that a server registers, and no other.
+func TestMetricsAreDocumented(t *testing.T) {
+	t.Parallel()
+	makers := []func(prometheus.Registerer){
+		func(r prometheus.Registerer) { xds.NewMetrics(r) }, func(r prometheus.Registerer) { controlplane.NewMetrics(r) }, func(r prometheus.Registerer) { kube.NewMetrics(r) },
+		func(r prometheus.Registerer) { companion.NewMetrics(r) }, func(r prometheus.Registerer) { leader.NewMetrics(r) },
+		func(r prometheus.Registerer) { policystatus.NewMetrics(r) }, func(r prometheus.Registerer) { identity.NewMetrics(r) }, func(r prometheus.Registerer) { webhook.NewMetrics(r) },
+	}
+	if there := packagesWithMetrics(t); len(there) != len(makers) {
+		t.Errorf("%d packages make metrics, and %d are asked: %v", len(there), len(makers), there)
+	}
+	registry := prometheus.NewRegistry()
+	countProblems(registry, nil)
+	for _, register := range makers {
+		register(registry)
+	}
+	const most = 1000
+	descriptions := make(chan *prometheus.Desc, most)
+	registry.Describe(descriptions)
+	close(descriptions)
+	var registered []string
+	for d := range descriptions {
+		name, _, _ := strings.Cut(strings.TrimPrefix(d.String(), `Desc{fqName: "`), `"`)
+		registered = append(registered, name)
+	}
+	slices.Sort(registered)
+	text, err := os.ReadFile("../../docs/reference.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var documented []string
+	for line := range strings.Lines(string(text)) {
+		if cells := strings.Split(line, "|"); len(cells) > 2 {
+			documented = append(documented, regexp.MustCompile(`pilot_lite_\w+`).FindAllString(cells[1], -1)...)
+		}
+	}
+	slices.Sort(documented)
+	if diff := cmp.Diff(registered, documented); diff != "" {
+		t.Errorf("docs/reference.md (-registered +documented):\n%s", diff)
+	}
+}
+
+// packagesWithMetrics are the folders whose packages make metrics.
+func packagesWithMetrics(t *testing.T) []string {
+	t.Helper()
+	var out []string
+	err := filepath.WalkDir("../../pkg", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if strings.Contains(string(text), "\nfunc NewMetrics(") {
+			out = append(out, filepath.Dir(path))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
