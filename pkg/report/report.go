@@ -186,7 +186,7 @@ func (c *Collector) follow(ctx context.Context, address string) {
 }
 
 func (c *Collector) read(ctx context.Context, address string) error {
-	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(credentials.NewTLS(c.TLS)),
+	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithNoProxy(), grpc.WithTransportCredentials(credentials.NewTLS(c.TLS)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingInterval, Timeout: pingTimeout}))
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
@@ -197,7 +197,7 @@ func (c *Collector) read(ctx context.Context, address string) error {
 
 // snapshot reads a replica once.
 func snapshot(ctx context.Context, address string, config *tls.Config) ([]xds.ProxyStatus, error) {
-	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(credentials.NewTLS(config)))
+	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithNoProxy(), grpc.WithTransportCredentials(credentials.NewTLS(config)))
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", address, err)
 	}
