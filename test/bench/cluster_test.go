@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/retry"
 
 	"github.com/pilot-lite/pilot-lite/internal/apitest"
 	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
@@ -236,15 +237,17 @@ func (c *cluster) edit(t testing.TB, name string, app int) int64 {
 	return marker
 }
 
-// rewrite writes a policy's present rules again.
+// rewrite writes a policy's present rules again; its status may be written in between.
 func (c *cluster) rewrite(t testing.TB, name string) {
 	t.Helper()
 	must(t, func(ctx context.Context) error {
-		p, err := c.policies.Get(ctx, name, metav1.GetOptions{})
-		if err == nil {
-			_, err = c.policies.Update(ctx, p, metav1.UpdateOptions{})
-		}
-		return err
+		return retry.RetryOnConflict(retry.DefaultRetry, func() error {
+			p, err := c.policies.Get(ctx, name, metav1.GetOptions{})
+			if err == nil {
+				_, err = c.policies.Update(ctx, p, metav1.UpdateOptions{})
+			}
+			return err
+		})
 	})
 }
 
