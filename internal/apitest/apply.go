@@ -54,7 +54,7 @@ func (s *Server) Apply(t testing.TB, files ...string) {
 	mapper := restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(d))
 	client := dynamic.NewForConfigOrDie(s.admin)
 	for _, o := range Objects(t, files...) {
-		Eventually(t, 10*time.Second, fmt.Sprintf("%s %s is applied", o.GetKind(), o.GetName()), func() error {
+		Eventually(t, 30*time.Second, fmt.Sprintf("%s %s is applied", o.GetKind(), o.GetName()), func() error {
 			mapping, err := mapper.RESTMapping(o.GroupVersionKind().GroupKind(), o.GroupVersionKind().Version)
 			if err != nil {
 				return err
