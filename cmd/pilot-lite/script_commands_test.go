@@ -41,7 +41,7 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 			return
 		}
 	}
-	ts.Fatalf("%q was not printed within a minute; last:\n%s%s", args[0], ts.ReadFile("stdout"), ts.ReadFile("stderr"))
+	ts.Fatalf("%q was not printed within 20 s; last:\n%s%s", args[0], ts.ReadFile("stdout"), ts.ReadFile("stderr"))
 }
 
 // expand writes the script's variables into files: expand FILE...
