@@ -80,7 +80,7 @@ spec: {metrics: {peers: [` + peers + `]}}
 
 func scrapeFrom(t *testing.T, pod *netnstest.Pod, source string) (int, error) {
 	t.Helper()
-	client := http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
+	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true, DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			return pod.Dial(ctx, source, network, address)
 		},
