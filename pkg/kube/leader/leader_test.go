@@ -63,7 +63,7 @@ func TestOnAnAPIServer(t *testing.T) {
 		long := quick()
 		long.Lease = time.Hour // nobody waits for it to run out
 		first := start(t, admin, namespace, "pod", long)
-		apitest.Eventually(t, 30*time.Second, "the first leads", first.leads)
+		apitest.Eventually(t, 10*time.Second, "the first leads", first.leads)
 		second := start(t, admin, namespace, "pod", long) // a restarted container: the same pod, and not the same replica
 		first.stop()
 		if err := <-first.ended; err != nil {
@@ -72,7 +72,7 @@ func TestOnAnAPIServer(t *testing.T) {
 		if first.Leads() || first.leading.Load() {
 			t.Error("it leads after it ended")
 		}
-		apitest.Eventually(t, 30*time.Second, "the second leads", second.leads)
+		apitest.Eventually(t, 10*time.Second, "the second leads", second.leads)
 	})
 
 	t.Run("the manifests' rights are enough", func(t *testing.T) {
@@ -81,7 +81,7 @@ func TestOnAnAPIServer(t *testing.T) {
 		own := kubernetes.NewForConfigOrDie(s.User("system:serviceaccount:pilot-lite-system:pilot-lite"))
 		for range 2 { // once to make the Lease, and once to take it
 			r := start(t, own, "pilot-lite-system", "pod", quick())
-			apitest.Eventually(t, 30*time.Second, "it leads", r.leads)
+			apitest.Eventually(t, 10*time.Second, "it leads", r.leads)
 			r.stop()
 			if err := <-r.ended; err != nil {
 				t.Error(err)
@@ -93,13 +93,13 @@ func TestOnAnAPIServer(t *testing.T) {
 	t.Run("a leader whose lease is taken ends", func(t *testing.T) {
 		namespace := s.Namespace(t, "election", nil)
 		first := start(t, admin, namespace, "first", quick())
-		apitest.Eventually(t, 30*time.Second, "the first leads", first.leads)
+		apitest.Eventually(t, 10*time.Second, "the first leads", first.leads)
 		lease, err := admin.CoordinationV1().Leases(namespace).Get(t.Context(), "pilot-lite", metav1.GetOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		other, now, seconds := "other", metav1.NowMicro(), int32(3600)
-		apitest.Eventually(t, 30*time.Second, "another takes the lease", func() error {
+		apitest.Eventually(t, 10*time.Second, "another takes the lease", func() error {
 			if lease, err = admin.CoordinationV1().Leases(namespace).Get(t.Context(), "pilot-lite", metav1.GetOptions{}); err != nil {
 				return err
 			}
@@ -123,7 +123,7 @@ func TestOnAnAPIServer(t *testing.T) {
 	t.Run("a leader that cannot renew its lease ends", func(t *testing.T) {
 		namespace := s.Namespace(t, "election", nil)
 		first := start(t, admin, namespace, "first", quick())
-		apitest.Eventually(t, 30*time.Second, "the first leads", first.leads)
+		apitest.Eventually(t, 10*time.Second, "the first leads", first.leads)
 		s.Pause()
 		err := <-first.ended
 		s.Resume()
