@@ -136,7 +136,7 @@ func (c *Collector) leave() {
 
 // followOwn takes over what this replica's cache says.
 func (c *Collector) followOwn(ctx context.Context) {
-	f := c.Own.Follow(func(r *xds.Resource) bool { return len(r.Policies) > 0 })
+	f := c.Own.FollowPolicies()
 	defer f.Stop()
 	for {
 		select {

@@ -26,24 +26,23 @@ var errLeft = errors.New("the proxy left")
 
 // DeltaAggregatedResources serves a stream of the incremental protocol.
 func (a *ads) DeltaAggregatedResources(in discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
-	return a.serve(in, incremental, func(s *stream) error {
-		r, err := in.Recv()
-		if err != nil {
-			return errLeft
-		}
-		return a.cache.requestDelta(s, r)
-	})
+	return a.serve(in, incremental, reading(in.Recv, a.cache.requestDelta))
 }
 
 // StreamAggregatedResources serves a stream of the state-of-the-world protocol.
 func (a *ads) StreamAggregatedResources(in discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
-	return a.serve(in, stateOfTheWorld, func(s *stream) error {
-		r, err := in.Recv()
+	return a.serve(in, stateOfTheWorld, reading(in.Recv, a.cache.requestWorld))
+}
+
+// reading hands the next request over.
+func reading[R any](next func() (R, error), handOver func(*stream, R) error) func(*stream) error {
+	return func(s *stream) error {
+		r, err := next()
 		if err != nil {
 			return errLeft
 		}
-		return a.cache.requestWorld(s, r)
-	})
+		return handOver(s, r)
+	}
 }
 
 // serve takes requests one after the other until the stream is to end. Returning is what ends it, and what frees who is stuck in a read or a write.

@@ -76,6 +76,7 @@ type node struct {
 // workload is a workload's resources by type.
 type workload struct {
 	source []*Resource
+	ruled  []*Resource // those that policies are in
 	byType map[string]*resourceSet
 }
 
@@ -120,7 +121,8 @@ func (c *Cache) Set(u Update) {
 	defer c.mu.Unlock()
 	wake := map[string]struct{}{}
 	c.replaceWorkloads(u.Workloads, wake)
-	c.holdNew(c.moveNodes(u.Nodes, wake), wake)
+	moved := c.moveNodes(u.Nodes, wake)
+	c.holdNew(moved, wake)
 	c.forgetDeparted()
 	if !c.complete {
 		c.complete = true
@@ -132,7 +134,7 @@ func (c *Cache) Set(u Update) {
 		for s := range c.byNode[id] {
 			c.wake(s)
 		}
-		if !c.answers(id) {
+		if _, isMoved := moved[id]; isMoved || !c.answers(id) {
 			c.touch(id)
 		}
 	}
@@ -143,7 +145,7 @@ func (c *Cache) Set(u Update) {
 func (c *Cache) answers(id string) bool {
 	for s := range c.byNode[id] {
 		for _, sub := range s.types {
-			if sub.flying != nil {
+			if sub.flying != nil && !sub.flying.late {
 				return true
 			}
 		}
@@ -265,6 +267,9 @@ func newWorkload(resources []*Resource) *workload {
 		}
 		set.list = append(set.list, r)
 		set.byName[r.Name] = r
+		if len(r.Policies) > 0 {
+			w.ruled = append(w.ruled, r)
+		}
 	}
 	return w
 }

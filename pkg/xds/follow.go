@@ -8,16 +8,21 @@ import (
 // Follower is told which proxies' status changed. It costs the cache one name per proxy at most, however slowly it is read.
 type Follower struct {
 	cache   *Cache
-	keep    func(*Resource) bool
+	ruled   bool // it is told of resources that policies are in alone
 	changed chan struct{}
 	nodes   map[string]struct{} // guarded by the cache's lock
 }
 
-// Follow starts with every proxy that Status would list, and tells of those resources that keep holds for; of all where it is nil. Stop ends it.
-func (c *Cache) Follow(keep func(*Resource) bool) *Follower {
+// Follow starts with every proxy that Status would list. Stop ends it.
+func (c *Cache) Follow() *Follower { return c.follow(false) }
+
+// FollowPolicies is Follow for one who asks how policies are: it is told of those resources alone that policies are in.
+func (c *Cache) FollowPolicies() *Follower { return c.follow(true) }
+
+func (c *Cache) follow(ruled bool) *Follower {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	f := &Follower{cache: c, keep: keep, changed: make(chan struct{}, 1), nodes: c.listed()}
+	f := &Follower{cache: c, ruled: ruled, changed: make(chan struct{}, 1), nodes: c.listed()}
 	c.followers[f] = struct{}{}
 	f.tell()
 	return f
@@ -43,7 +48,7 @@ func (f *Follower) Take(n int) (changed []ProxyStatus, more bool) {
 			return changed, true
 		}
 		delete(f.nodes, id)
-		changed = append(changed, f.cache.proxyStatus(id, f.keep))
+		changed = append(changed, f.cache.proxyStatus(id, f.ruled))
 	}
 	return changed, false
 }
@@ -91,7 +96,7 @@ func (c *Cache) Status() []ProxyStatus {
 	ids := slices.Sorted(maps.Keys(c.listed()))
 	out := make([]ProxyStatus, 0, len(ids))
 	for _, id := range ids {
-		out = append(out, c.proxyStatus(id, nil))
+		out = append(out, c.proxyStatus(id, false))
 	}
 	return out
 }

@@ -32,7 +32,7 @@ type reports struct {
 }
 
 func (r *reports) follow(stream grpc.ServerStream) error {
-	f := r.cache.Follow(nil)
+	f := r.cache.Follow()
 	defer f.Stop()
 	for listing := true; ; listing = false {
 		select {

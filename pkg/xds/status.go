@@ -45,8 +45,8 @@ type ResourceStatus struct {
 	Changed time.Time
 }
 
-// proxyStatus tells of those resources that keep holds for; of all where it is nil.
-func (c *Cache) proxyStatus(id string, keep func(*Resource) bool) ProxyStatus {
+// proxyStatus tells of all resources, or of those alone that policies are in.
+func (c *Cache) proxyStatus(id string, ruledAlone bool) ProxyStatus {
 	n := c.nodes[id]
 	p := ProxyStatus{Node: id, UID: n.UID, Workload: n.workload}
 	p.Problem = c.turnedAway[id]
@@ -61,12 +61,12 @@ func (c *Cache) proxyStatus(id string, keep func(*Resource) bool) ProxyStatus {
 	if w == nil {
 		return p
 	}
-	kept := w.source
-	if keep != nil {
-		kept = slices.DeleteFunc(slices.Clone(kept), func(r *Resource) bool { return !keep(r) })
+	resources := w.source
+	if ruledAlone {
+		resources = w.ruled
 	}
-	p.Resources = make([]ResourceStatus, 0, len(kept))
-	for _, r := range kept {
+	p.Resources = make([]ResourceStatus, 0, len(resources))
+	for _, r := range resources {
 		status := ResourceStatus{Type: r.Type, Name: r.Name, State: StatePending, Desired: r.Version, Policies: r.Policies}
 		if h := s.holding(r); h != nil {
 			status.of(h)
