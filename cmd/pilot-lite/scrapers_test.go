@@ -4,14 +4,8 @@ package main
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -21,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pilot-lite/pilot-lite/internal/certtest"
 	"github.com/pilot-lite/pilot-lite/internal/envoytest"
 	"github.com/pilot-lite/pilot-lite/internal/netnstest"
 	"github.com/pilot-lite/pilot-lite/internal/sidecartest"
@@ -109,7 +104,7 @@ func startServed(t *testing.T, dir string) *envoytest.Envoy {
 		}
 		return path
 	}
-	certificate, private := selfSigned(t)
+	pair := certtest.SelfSigned(t, "localhost")
 	key := []byte(strings.Repeat("k", 32))
 	token, err := xds.Token(key, "shop/cart-1")
 	if err != nil {
@@ -118,14 +113,14 @@ func startServed(t *testing.T, dir string) *envoytest.Envoy {
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan int, 1)
 	args := []string{
-		"serve", "--from", dir, "--xds-address", address, "--tls-cert", write("cert.pem", certificate), "--tls-key", write("key.pem", private), "--token-key", write("token.key", key),
+		"serve", "--from", dir, "--xds-address", address, "--tls-cert", write("cert.pem", pair.CertPEM), "--tls-key", write("key.pem", pair.KeyPEM), "--token-key", write("token.key", key),
 	}
 	go func() { ended <- run(ctx, args, streams{in: strings.NewReader(""), out: io.Discard, err: t.Output()}) }()
 	t.Cleanup(func() { stop(); <-ended })
 
 	admin := envoytest.AdminSocket(t)
 	b, err := bootstrap.BuildSidecar(bootstrap.Sidecar{
-		Server: address, ServerName: "localhost", CABundle: certificate, TokenPath: write("token", []byte(token)), AdminPath: admin,
+		Server: address, ServerName: "localhost", CABundle: pair.CertPEM, TokenPath: write("token", []byte(token)), AdminPath: admin,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -135,25 +130,4 @@ func startServed(t *testing.T, dir string) *envoytest.Envoy {
 		t.Fatal(err)
 	}
 	return envoytest.StartArgs(t, sidecartest.Expand(sidecar, netnstest.PodIPv4), admin)
-}
-
-func selfSigned(t *testing.T) (certificate, key []byte) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := x509.MarshalECPrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: text})
 }

@@ -45,6 +45,7 @@ type Server struct {
 // These are generous: the machine may be busy.
 const (
 	startTimeout = 90 * time.Second
+	applyTimeout = 30 * time.Second // of one object: a definition that was just made is not served yet
 	pauseTime    = 10 * time.Second
 )
 

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -54,7 +53,7 @@ func (s *Server) Apply(t testing.TB, files ...string) {
 	mapper := restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(d))
 	client := dynamic.NewForConfigOrDie(s.admin)
 	for _, o := range Objects(t, files...) {
-		Eventually(t, 30*time.Second, fmt.Sprintf("%s %s is applied", o.GetKind(), o.GetName()), func() error {
+		Eventually(t, applyTimeout, fmt.Sprintf("%s %s is applied", o.GetKind(), o.GetName()), func() error {
 			mapping, err := mapper.RESTMapping(o.GroupVersionKind().GroupKind(), o.GroupVersionKind().Version)
 			if err != nil {
 				return err
