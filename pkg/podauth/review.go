@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"sync"
 	"time"
 
 	"github.com/go-jose/go-jose/v4/jwt"
@@ -15,6 +13,8 @@ import (
 	"google.golang.org/grpc/status"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/pilot-lite/pilot-lite/internal/answers"
 )
 
 // Reviewed is what the API server says of a token.
@@ -68,7 +68,6 @@ const (
 	// reviewTime bounds a question, and reviewsAtOnce how many are asked at a time: whoever can reach the port can make us ask.
 	reviewTime    = 10 * time.Second
 	reviewsAtOnce = 16
-	complaints    = 10 * time.Second
 )
 
 // reviews remembers answers by the token's hash.
@@ -79,14 +78,8 @@ type reviews struct {
 	logger   *slog.Logger
 	asking   chan struct{} // as many as may ask at once
 
-	mu         sync.Mutex
-	known      map[[sha256.Size]byte]reviewed
-	complained time.Time
-}
-
-type reviewed struct {
-	answer Reviewed
-	until  time.Time
+	known      *answers.Answers[[sha256.Size]byte, Reviewed]
+	complaints answers.Complaints
 }
 
 func newReviews(ask Review, audience string, now func() time.Time, logger *slog.Logger) *reviews {
@@ -95,7 +88,7 @@ func newReviews(ask Review, audience string, now func() time.Time, logger *slog.
 			return Reviewed{}, errors.New("there is nobody to ask")
 		}
 	}
-	return &reviews{ask: ask, audience: audience, now: now, logger: logger, asking: make(chan struct{}, reviewsAtOnce), known: map[[sha256.Size]byte]reviewed{}}
+	return &reviews{ask: ask, audience: audience, now: now, logger: logger, asking: make(chan struct{}, reviewsAtOnce), known: answers.New[[sha256.Size]byte, Reviewed](maxReviews)}
 }
 
 // review is for clusters that publish no keys: the API server is asked. While it is away only what it said lately stands, and nobody new comes in. What can be
@@ -124,7 +117,7 @@ func (a *Authenticator) review(ctx context.Context, token string, parsed *jwt.JS
 
 func (r *reviews) get(ctx context.Context, token string, expires time.Time) (Reviewed, error) {
 	key := sha256.Sum256([]byte(token))
-	if answer, found := r.look(key); found {
+	if answer, found := r.known.Look(key, r.now()); found {
 		return answer, nil
 	}
 	select {
@@ -133,25 +126,18 @@ func (r *reviews) get(ctx context.Context, token string, expires time.Time) (Rev
 	case <-ctx.Done():
 		return Reviewed{}, ctx.Err()
 	}
-	if answer, found := r.look(key); found { // another stream of the same proxy was faster
+	if answer, found := r.known.Look(key, r.now()); found { // another stream of the same proxy was faster
 		return answer, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, reviewTime)
 	defer cancel()
 	answer, err := r.ask(ctx, token, []string{r.audience})
 	if err != nil {
-		r.complain(err)
+		r.complaints.Make(r.logger, r.now(), "the API server cannot be asked about tokens: nobody new is let in", err)
 		return Reviewed{}, err
 	}
 	r.keep(key, answer, expires)
 	return answer, nil
-}
-
-func (r *reviews) look(key [sha256.Size]byte) (Reviewed, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	known, found := r.known[key]
-	return known.answer, found && r.now().Before(known.until)
 }
 
 func (r *reviews) keep(key [sha256.Size]byte, answer Reviewed, expires time.Time) {
@@ -163,27 +149,5 @@ func (r *reviews) keep(key [sha256.Size]byte, answer Reviewed, expires time.Time
 			until = expires
 		}
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.known) >= maxReviews {
-		maps.DeleteFunc(r.known, func(_ [sha256.Size]byte, v reviewed) bool { return !now.Before(v.until) })
-	}
-	if len(r.known) >= maxReviews {
-		clear(r.known)
-	}
-	r.known[key] = reviewed{answer, until}
-}
-
-// complain says that the API server cannot be asked, now and then: strangers can make it be asked as often as they like.
-func (r *reviews) complain(err error) {
-	r.mu.Lock()
-	now := r.now()
-	quiet := now.Sub(r.complained) < complaints
-	if !quiet {
-		r.complained = now
-	}
-	r.mu.Unlock()
-	if !quiet {
-		r.logger.Warn("the API server cannot be asked about tokens: nobody new is let in", "error", err)
-	}
+	r.known.Keep(key, answer, now, until)
 }

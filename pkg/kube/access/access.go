@@ -7,16 +7,16 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/util/flowcontrol"
+
+	"github.com/pilot-lite/pilot-lite/internal/answers"
 )
 
 // TokenReviews says whose a token is: the typed client for TokenReviews has it.
@@ -50,7 +50,6 @@ const (
 	askAtOnce    = 4
 	askPerSecond = 5
 	askBurst     = 20
-	complaints   = 10 * time.Second
 )
 
 // Gate stands before pages.
@@ -59,9 +58,8 @@ type Gate struct {
 	asking chan struct{} // as many as may ask at once
 	rate   flowcontrol.PassiveRateLimiter
 
-	mu         sync.Mutex
-	known      map[key]answer
-	complained time.Time
+	known      *answers.Answers[key, int] // statuses
+	complaints answers.Complaints
 }
 
 // key is a token, by its hash, and a path.
@@ -70,18 +68,13 @@ type key struct {
 	path  string
 }
 
-type answer struct {
-	status int
-	until  time.Time
-}
-
 // New returns a gate that knows nobody yet.
 func New(c Config) *Gate {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Gate{
-		config: c, asking: make(chan struct{}, askAtOnce), rate: flowcontrol.NewTokenBucketPassiveRateLimiter(askPerSecond, askBurst), known: map[key]answer{},
+		config: c, asking: make(chan struct{}, askAtOnce), rate: flowcontrol.NewTokenBucketPassiveRateLimiter(askPerSecond, askBurst), known: answers.New[key, int](maxKnown),
 	}
 }
 
@@ -131,7 +124,7 @@ func bearer(r *http.Request) (string, bool) {
 // status is 200 for who may read the path, and what to answer to anybody else.
 func (g *Gate) status(ctx context.Context, token, path string) int {
 	k := key{sha256.Sum256([]byte(token)), path}
-	last, stands := g.look(k)
+	last, stands := g.known.Look(k, time.Now())
 	switch {
 	case stands:
 		return last
@@ -147,12 +140,12 @@ func (g *Gate) status(ctx context.Context, token, path string) int {
 	case <-ctx.Done():
 		return http.StatusServiceUnavailable
 	}
-	if last, stands := g.look(k); stands { // another request with the token was faster
+	if last, stands := g.known.Look(k, time.Now()); stands { // another request with the token was faster
 		return last
 	}
 	status, err := g.ask(ctx, token, path)
 	if err != nil {
-		g.complain(err)
+		g.complaints.Make(g.config.Logger, time.Now(), "the API server cannot be asked who may read: nobody new is let in", err)
 		return http.StatusServiceUnavailable
 	}
 	g.keep(k, status)
@@ -189,41 +182,11 @@ func (g *Gate) ask(ctx context.Context, token, path string) (int, error) {
 	return http.StatusOK, nil
 }
 
-// look is the last answer, 0 where there is none, and whether it still stands.
-func (g *Gate) look(k key) (last int, stands bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	a := g.known[k]
-	return a.status, time.Now().Before(a.until)
-}
-
 func (g *Gate) keep(k key, status int) {
 	now := time.Now()
-	a := answer{status, now.Add(badFor)}
+	until := now.Add(badFor)
 	if status == http.StatusOK {
-		a.until = now.Add(goodFor)
+		until = now.Add(goodFor)
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if len(g.known) >= maxKnown {
-		maps.DeleteFunc(g.known, func(_ key, a answer) bool { return !now.Before(a.until) })
-	}
-	if len(g.known) >= maxKnown {
-		clear(g.known)
-	}
-	g.known[k] = a
-}
-
-// complain says that the API server cannot be asked, now and then: strangers can make it be asked as often as they like.
-func (g *Gate) complain(err error) {
-	g.mu.Lock()
-	now := time.Now()
-	quiet := now.Sub(g.complained) < complaints
-	if !quiet {
-		g.complained = now
-	}
-	g.mu.Unlock()
-	if !quiet {
-		g.config.Logger.Warn("the API server cannot be asked who may read: nobody new is let in", "error", err)
-	}
+	g.known.Keep(k, status, now, until)
 }
