@@ -152,11 +152,15 @@ func (s *sidecar) start() {
 	}()
 }
 
+// window is the flow control's, and fixed, as Envoy's is: a client of gRPC's own would ask the server for the round trip with a ping after almost every response.
+const window = 1 << 20
+
 // run is one stream, from its connection to its end.
 func (s *sidecar) run(ctx context.Context) error {
 	f := s.fleet
 	conn, err := grpc.NewClient("passthrough:///"+f.address, grpc.WithTransportCredentials(credentials.NewTLS(f.tls)), grpc.WithContextDialer(f.dial),
-		grpc.WithReadBufferSize(4<<10), grpc.WithWriteBufferSize(4<<10), grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: time.Minute}))
+		grpc.WithReadBufferSize(4<<10), grpc.WithWriteBufferSize(4<<10), grpc.WithStaticStreamWindowSize(window), grpc.WithStaticConnWindowSize(window),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: time.Minute}))
 	if err != nil {
 		return err
 	}
