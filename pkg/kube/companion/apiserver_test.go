@@ -145,7 +145,7 @@ func (w *world) orphans(t *testing.T) {
 	p.stop()
 	for name, o := range map[string]metav1.ObjectMeta{
 		"label-alone": {Labels: map[string]string{netpol.LabelManagedBy: netpol.ManagedBy}},
-		"marks-alone": {Labels: map[string]string{netpol.LabelManagedBy: netpol.ManagedBy, netpol.LabelRole: "isolate"}, Annotations: map[string]string{netpol.AnnotationBuiltFrom: "x/1"}},
+		"marks-alone": {Labels: map[string]string{netpol.LabelManagedBy: netpol.ManagedBy, netpol.LabelRole: "isolate"}, Annotations: map[string]string{companion.AnnotationBuiltFrom: "x/1"}},
 	} {
 		o.Name = name
 		if _, err := client.Create(t.Context(), &networkingv1.NetworkPolicy{ObjectMeta: o}, metav1.CreateOptions{FieldManager: "somebody"}); err != nil {

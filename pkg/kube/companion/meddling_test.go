@@ -12,7 +12,7 @@ import (
 	networkingclient "k8s.io/client-go/kubernetes/typed/networking/v1"
 
 	"github.com/pilot-lite/pilot-lite/internal/apitest"
-	"github.com/pilot-lite/pilot-lite/pkg/translate/netpol"
+	"github.com/pilot-lite/pilot-lite/pkg/kube/companion"
 )
 
 type meddler = func(*testing.T, networkingclient.NetworkPolicyInterface, *networkingv1.NetworkPolicy)
@@ -65,10 +65,10 @@ func meddling() map[string]meddler {
 		"a generation to come": update(func(np *networkingv1.NetworkPolicy) {
 			open(np)
 			uid := string(np.OwnerReferences[0].UID)
-			np.Annotations[netpol.AnnotationBuiltFrom] = uid + "/999999"
+			np.Annotations[companion.AnnotationBuiltFrom] = uid + "/999999"
 		}),
 		"no generation": update(func(np *networkingv1.NetworkPolicy) {
-			np.Annotations[netpol.AnnotationBuiltFrom] = string(np.OwnerReferences[0].UID) + "/x"
+			np.Annotations[companion.AnnotationBuiltFrom] = string(np.OwnerReferences[0].UID) + "/x"
 		}),
 		"everything at once": update(func(np *networkingv1.NetworkPolicy) {
 			np.Labels, np.Annotations, np.OwnerReferences = nil, nil, nil

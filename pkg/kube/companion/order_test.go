@@ -113,6 +113,7 @@ type scene struct {
 	throughout    []bool // what one companion lets pass before and after
 	memo          map[*networkingv1.NetworkPolicy]part
 	desired       []netpol.Companion
+	policies      *model.Snapshot // whose companions are desired
 }
 
 // flow is one end of a flow, with what the callee's sidecar says of it before and after.
@@ -138,7 +139,7 @@ func newScene(before, after *model.Snapshot) *scene {
 	old, _ := netpol.Build(ix[0])
 	for i := range old {
 		if !old[i].DryRun {
-			s.put(old[i].NetworkPolicy, "")
+			s.put(refOf(before, old[i].Policy), old[i].NetworkPolicy, "")
 		}
 	}
 	s.view = maps.Clone(s.real)
@@ -158,6 +159,7 @@ func newScene(before, after *model.Snapshot) *scene {
 			}
 		}
 	}
+	s.policies = after
 	d := Desired{Companions: s.desired}
 	for _, p := range after.Policies {
 		d.Policies = append(d.Policies, p.PolicyRef)
@@ -165,6 +167,12 @@ func newScene(before, after *model.Snapshot) *scene {
 	s.controller = New(Config{Standing: s, Desired: func() (Desired, bool) { return d, true }})
 	s.controller.records = map[types.NamespacedName]*record{}
 	return s
+}
+
+// refOf is a companion's policy, with its generation.
+func refOf(s *model.Snapshot, p model.PolicyRef) model.PolicyRef {
+	i := slices.IndexFunc(s.Policies, func(q model.Policy) bool { return q.UID == p.UID && q.Namespace == p.Namespace && q.Name == p.Name })
+	return s.Policies[i].PolicyRef
 }
 
 func flows(ix [2]*model.Index) []flow {
@@ -203,9 +211,10 @@ func (s *scene) NetworkPolicies() []*networkingv1.NetworkPolicy {
 	return slices.Collect(maps.Values(s.view))
 }
 
-func (s *scene) put(np *networkingv1.NetworkPolicy, uid types.UID) {
+func (s *scene) put(p model.PolicyRef, np *networkingv1.NetworkPolicy, uid types.UID) {
 	s.version++
 	stored := *np
+	stored.Annotations = map[string]string{AnnotationBuiltFrom: builtFromText(p)}
 	stored.ResourceVersion, stored.UID = fmt.Sprint(s.version), uid
 	if uid == "" {
 		stored.UID = types.UID("uid-" + stored.ResourceVersion)
@@ -239,9 +248,9 @@ func (s *scene) write(a *action) {
 	case a.desired == nil:
 		delete(s.real, a.name)
 	case real == nil:
-		s.put(a.desired, "")
+		s.put(a.policy, a.desired, "")
 	case a.standing != nil:
-		s.put(a.desired, real.UID)
+		s.put(a.policy, a.desired, real.UID)
 	}
 }
 
@@ -347,7 +356,7 @@ func (s *scene) finished(t *rapid.T) {
 		t.Fatalf("%d stand, %d are desired", len(s.real), len(s.desired))
 	}
 	for _, c := range s.desired {
-		if np := s.real[nameOf(c.NetworkPolicy)]; np == nil || !asDesired(c.NetworkPolicy, np) {
+		if np := s.real[nameOf(c.NetworkPolicy)]; np == nil || !asDesired(refOf(s.policies, c.Policy), c.NetworkPolicy, np) {
 			t.Fatalf("%s does not stand", c.NetworkPolicy.Name)
 		}
 	}

@@ -1,6 +1,7 @@
 package companion
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,8 +11,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
+	"github.com/pilot-lite/pilot-lite/pkg/model"
 	"github.com/pilot-lite/pilot-lite/pkg/translate/netpol"
 )
+
+// AnnotationBuiltFrom is "UID/GENERATION" of the policy that a companion was written for. One that a later generation would make the same keeps the earlier one's.
+const AnnotationBuiltFrom = "policy.pilot-lite.io/built-from"
+
+func builtFromText(p model.PolicyRef) string { return fmt.Sprintf("%s/%d", p.UID, p.Generation) }
 
 // applied says whether we applied an object at any time, by its managed fields.
 func applied(np *networkingv1.NetworkPolicy) bool {
@@ -46,13 +53,13 @@ func ours(np *networkingv1.NetworkPolicy, c *netpol.Companion) bool {
 
 // orphan says whether an object under no companion's name was one. It takes all marks: of what may be somebody's nothing is deleted.
 func orphan(np *networkingv1.NetworkPolicy) bool {
-	_, built := np.Annotations[netpol.AnnotationBuiltFrom]
+	_, built := np.Annotations[AnnotationBuiltFrom]
 	return marked(np) && np.Labels[netpol.LabelRole] != "" && built && (applied(np) || owner(np) != nil)
 }
 
 // builtFrom is the policy and generation that an object says it was made from.
 func builtFrom(np *networkingv1.NetworkPolicy) (uid string, generation int64) {
-	uid, number, _ := strings.Cut(np.Annotations[netpol.AnnotationBuiltFrom], "/")
+	uid, number, _ := strings.Cut(np.Annotations[AnnotationBuiltFrom], "/")
 	generation, err := strconv.ParseInt(number, 10, 64)
 	if err != nil {
 		return uid, 0
@@ -60,29 +67,17 @@ func builtFrom(np *networkingv1.NetworkPolicy) (uid string, generation int64) {
 	return uid, generation
 }
 
-// builtAlike says whether an object was made from the same policy, in the same generation or an earlier one.
-func builtAlike(desired, standing *networkingv1.NetworkPolicy) bool {
-	if standing.Annotations[netpol.AnnotationBuiltFrom] == desired.Annotations[netpol.AnnotationBuiltFrom] {
-		return true
-	}
-	uid, generation := builtFrom(desired)
-	was, of := builtFrom(standing)
-	return was == uid && 0 < of && of <= generation
+// asDesired says whether an object is what it should be for a policy. One that an earlier generation made, and that this one would make the same, is left as it is: most
+// edits change what requests may say, and no companion.
+func asDesired(p model.PolicyRef, desired, standing *networkingv1.NetworkPolicy) bool {
+	uid, generation := builtFrom(standing)
+	return uid == p.UID && 0 < generation && generation <= p.Generation && alike(desired, standing)
 }
 
-// asDesired says whether an object is what it should be. Labels, annotations and owners that others added are theirs, and change nothing that the kernel does. One that an
-// earlier generation of the policy made, and that this one would make the same, is left as it is: most edits change what requests may say, and no companion.
-func asDesired(desired, standing *networkingv1.NetworkPolicy) bool {
-	if !builtAlike(desired, standing) {
-		return false
-	}
+// alike says whether an object says all that another does. Labels, annotations and owners that others added are theirs, and change nothing that the kernel does.
+func alike(desired, standing *networkingv1.NetworkPolicy) bool {
 	for k, v := range desired.Labels {
 		if got, ok := standing.Labels[k]; !ok || got != v {
-			return false
-		}
-	}
-	for k, v := range desired.Annotations {
-		if got, ok := standing.Annotations[k]; k != netpol.AnnotationBuiltFrom && (!ok || got != v) {
 			return false
 		}
 	}

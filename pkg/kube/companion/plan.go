@@ -38,6 +38,7 @@ type comparison struct {
 	now      time.Time
 	worse    map[string]State
 	policies []model.PolicyRef
+	byUID    map[string]int // their places, once somebody asked
 	standing map[types.NamespacedName]*networkingv1.NetworkPolicy // those that there is no record of
 	missing  map[string][]*networkingv1.NetworkPolicy             // desired, by namespace, and not (yet) isolating what it should
 	tasks    map[string]*task
@@ -147,7 +148,10 @@ func (x *comparison) companion(i int, d *netpol.Companion) {
 	}
 	r.wanted = x.round
 	np := x.at(name, r)
-	equal := r.look(d.NetworkPolicy, np, x.now)
+	if !r.knows(d.NetworkPolicy, np) {
+		r.look(x.policy(d.Policy), d.NetworkPolicy, np, x.now)
+	}
+	equal := r.equal
 	mine := np != nil && (equal || ours(np, d) || r.uid != "" && np.UID == r.uid)
 	if mine {
 		r.uid = np.UID
@@ -174,7 +178,8 @@ func (x *comparison) companion(i int, d *netpol.Companion) {
 		return
 	}
 	x.pending(d.Policy.UID, name.Name, r)
-	x.add(d.Policy, r, &action{name: name, policy: d.Policy, desired: d.NetworkPolicy, standing: np, isolates: d.Isolates(), repair: r.stood})
+	policy := x.policy(d.Policy)
+	x.add(policy, r, &action{name: name, policy: policy, desired: d.NetworkPolicy, standing: np, isolates: d.Isolates(), repair: r.stood})
 }
 
 // orphan looks at a companion that is not desired any more. While something desired that may select the same pods does not stand, it stays: without it they might be
@@ -182,35 +187,40 @@ func (x *comparison) companion(i int, d *netpol.Companion) {
 func (x *comparison) orphan(name types.NamespacedName, np *networkingv1.NetworkPolicy) {
 	r := x.record(name)
 	r.wanted = x.round
-	r.look(nil, np, x.now)
+	if !r.knows(nil, np) {
+		r.look(model.PolicyRef{}, nil, np, x.now)
+	}
 	uid, _ := builtFrom(np)
 	policy := model.PolicyRef{Namespace: np.Namespace, Name: np.Labels[netpol.LabelPolicy], UID: uid}
 	if o := owner(np); o != nil {
 		policy.Name, policy.UID = o.Name, string(o.UID)
 	}
-	known, ok := x.policy(policy.UID)
+	known := x.policy(policy)
 	if r.orphaned.IsZero() {
 		r.orphaned = x.now
 	}
-	if ok {
-		policy = known
-	} else if owner(np) != nil {
+	if known.Generation == 0 && owner(np) != nil {
 		r.next = maxTime(r.next, r.orphaned.Add(graceTime))
 	}
-	x.pending(policy.UID, name.Name, r)
+	x.pending(known.UID, name.Name, r)
 	if np.DeletionTimestamp != nil || slices.ContainsFunc(x.missing[np.Namespace], func(m *networkingv1.NetworkPolicy) bool { return mayShare(m, np) }) {
 		return
 	}
-	x.add(policy, r, &action{name: name, policy: policy, standing: np})
+	x.add(known, r, &action{name: name, policy: known, standing: np})
 }
 
-// policy is one of the view, by its UID.
-func (x *comparison) policy(uid string) (model.PolicyRef, bool) {
-	i := slices.IndexFunc(x.policies, func(p model.PolicyRef) bool { return p.UID == uid })
-	if i < 0 {
-		return model.PolicyRef{}, false
+// policy is a policy as the view has it; as it is given, of no generation, where the view does not know its UID. Most comparisons find nothing new and do not ask.
+func (x *comparison) policy(p model.PolicyRef) model.PolicyRef {
+	if x.byUID == nil {
+		x.byUID = make(map[string]int, len(x.policies))
+		for i := range x.policies {
+			x.byUID[x.policies[i].UID] = i
+		}
 	}
-	return x.policies[i], true
+	if i, known := x.byUID[p.UID]; known {
+		return x.policies[i]
+	}
+	return p
 }
 
 func maxTime(a, b time.Time) time.Time {

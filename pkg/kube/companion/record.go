@@ -6,6 +6,8 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
 // record is what is remembered of one object from one comparison to the next.
@@ -40,11 +42,13 @@ const (
 	restTime = 10 * time.Second
 )
 
-// look takes over what is desired and what stands now, and says whether they are equal. What did not change is not compared again.
-func (r *record) look(desired, standing *networkingv1.NetworkPolicy, now time.Time) bool {
-	if desired == r.desired && standing == r.standing {
-		return r.equal
-	}
+// knows says whether it is about these two: nothing that did not change is compared again.
+func (r *record) knows(desired, standing *networkingv1.NetworkPolicy) bool {
+	return desired == r.desired && standing == r.standing
+}
+
+// look compares what is desired for a policy with what stands now.
+func (r *record) look(p model.PolicyRef, desired, standing *networkingv1.NetworkPolicy, now time.Time) {
 	if !sameObject(r.desired, desired) { // what was tried in vain may be taken now
 		r.attempts, r.next, r.failure, r.stood = 0, time.Time{}, failure{}, false
 	}
@@ -55,7 +59,7 @@ func (r *record) look(desired, standing *networkingv1.NetworkPolicy, now time.Ti
 	}
 	was := r.equal
 	r.desired, r.standing = desired, standing
-	r.equal = desired != nil && standing != nil && asDesired(desired, standing)
+	r.equal = desired != nil && standing != nil && asDesired(p, desired, standing)
 	r.stood = r.stood || r.equal
 	switch {
 	case r.equal && !was:
@@ -63,11 +67,10 @@ func (r *record) look(desired, standing *networkingv1.NetworkPolicy, now time.Ti
 	case was && !r.equal && now.Sub(r.equalSince) >= restTime:
 		r.attempts, r.next = 0, time.Time{}
 	}
-	return r.equal
 }
 
 func sameObject(a, b *networkingv1.NetworkPolicy) bool {
-	return a == b || a != nil && b != nil && asDesired(a, b) && asDesired(b, a)
+	return a == b || a != nil && b != nil && alike(a, b) && alike(b, a)
 }
 
 // pause is how long to wait after the last attempt.

@@ -9,10 +9,11 @@ import (
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
-// Builder builds the companions of one snapshot after another, and keeps those of a policy while everything that they were built from is the same. The zero
-// value is ready. Not safe for concurrent use; what it returns is.
+// Builder builds the companions of one snapshot after another, and keeps those of a policy while everything that they were built from is the same: an edit of what
+// requests may say keeps them all. The zero value is ready. Not safe for concurrent use; what it returns is.
 type Builder struct {
 	selections model.Selections // where nobody else finds them
+	views      []view           // of the round before
 	namespaces map[string]*namespace
 	opened     *plumbing
 	kept       map[*model.Policy]*kept
@@ -64,6 +65,7 @@ func (x *Builder) Build(ix *model.Index) ([]Companion, []model.Diagnostic) {
 // BuildFor is Build where it is known whom the policies select.
 func (x *Builder) BuildFor(ix *model.Index, selections []*model.Selection) ([]Companion, []model.Diagnostic) {
 	x.round++
+	selections = x.viewed(selections)
 	x.readNamespaces(selections)
 	x.opened = plumbingOf(ix, x.opened)
 	if x.kept == nil {

@@ -1,6 +1,7 @@
 package netpol_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -33,6 +34,32 @@ func TestABuilderForgetsNothingThatDecides(t *testing.T) {
 	})
 }
 
+// An edit of what requests may say, of an Allow or of a Deny, leaves every companion the very same.
+func TestRequestsChangeNoCompanion(t *testing.T) {
+	t.Parallel()
+	var builder netpol.Builder
+	var indexer model.Indexer
+	s := memoSnapshot()
+	s.Policies[2].Action = model.Deny
+	for i := range s.Policies {
+		s.Policies[i].Ingress = []model.Rule{{Name: "of the " + s.Policies[i].Name, HTTP: []model.HTTPMatch{{Methods: []string{"GET"}}}}, s.Policies[i].Ingress[0]}
+	}
+	before, _ := builder.Build(indexer.Index(s))
+	for i := range s.Policies {
+		next := *s
+		next.Policies = slices.Clone(s.Policies)
+		p := &next.Policies[i]
+		p.Generation++
+		p.Ingress = slices.Clone(p.Ingress)
+		p.Ingress[0].Name, p.Ingress[0].HTTP = "another", []model.HTTPMatch{{Methods: []string{"PUT", "POST"}}}
+		after, _ := builder.Build(indexer.Index(&next))
+		if !model.SameSlice(before, after) {
+			t.Errorf("an edit of %s made other companions:\n%s", p.Name, cmp.Diff(before, after))
+		}
+		s = &next
+	}
+}
+
 func memoSnapshot() *model.Snapshot {
 	app := func(name string) labels.Selector { return labels.SelectorFromSet(labels.Set{"app": name}) }
 	s := &model.Snapshot{Mesh: model.Mesh{DNS: []model.Peer{{Namespaces: labels.Everything(), Pods: app("a")}}, ControlPlane: []model.Peer{{Pods: app("control")}}, ControlPlanePort: 15012}}
@@ -55,7 +82,7 @@ func memoEdit(t *rapid.T, s *model.Snapshot) *model.Snapshot {
 	next := *s
 	next.Policies = append([]model.Policy(nil), s.Policies...)
 	p := &next.Policies[rapid.IntRange(0, len(next.Policies)-1).Draw(t, "policy")]
-	switch rapid.IntRange(0, 6).Draw(t, "edit") {
+	switch rapid.IntRange(0, 7).Draw(t, "edit") {
 	case 0:
 		p.Generation++
 		p.Ingress = []model.Rule{{Name: "0", Peers: []model.Peer{{Pods: labels.SelectorFromSet(labels.Set{"app": rapid.SampledFrom([]string{"a", "c"}).Draw(t, "caller")})}}}}
@@ -77,7 +104,11 @@ func memoEdit(t *rapid.T, s *model.Snapshot) *model.Snapshot {
 		next.Services = []model.Service{{Namespace: "shop", Name: "dns", Selector: map[string]string{"app": "a"}, Ports: []model.ServicePort{{
 			Protocol: model.UDP, Port: 53, TargetPort: rapid.SampledFrom([]uint16{53, 5353}).Draw(t, "target"),
 		}}}}
-	case 6: // nothing
+	case 6: // what requests may say, or that they must be HTTP at all
+		p.Generation++
+		p.Ingress = slices.Clone(p.Ingress)
+		p.Ingress[0].HTTP = rapid.SampledFrom([][]model.HTTPMatch{nil, {}, {{Methods: []string{"GET"}}}}).Draw(t, "http")
+	case 7: // nothing
 	}
 	return &next
 }

@@ -19,11 +19,10 @@ import (
 
 // What companions carry.
 const (
-	LabelManagedBy      = "app.kubernetes.io/managed-by"
-	ManagedBy           = "pilot-lite" // is LabelManagedBy's value
-	LabelPolicy         = "policy.pilot-lite.io/policy"
-	LabelRole           = "policy.pilot-lite.io/role"
-	AnnotationBuiltFrom = "policy.pilot-lite.io/built-from" // "UID/GENERATION" of the policy; the generation alone where it has no UID
+	LabelManagedBy = "app.kubernetes.io/managed-by"
+	ManagedBy      = "pilot-lite" // is LabelManagedBy's value
+	LabelPolicy    = "policy.pilot-lite.io/policy"
+	LabelRole      = "policy.pilot-lite.io/role"
 )
 
 // emit writes a piece as NetworkPolicies: one for its own pods, and one for each part of them that subtraction told apart. Parts need no isolation of
@@ -68,8 +67,7 @@ func (q *piece) directions() []direction {
 func (q *piece) networkPolicy(p *model.Policy, r role) *networkingv1.NetworkPolicy {
 	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{
 		Namespace: p.Namespace, Name: companionName(p, r, q),
-		Labels:      map[string]string{LabelManagedBy: ManagedBy, LabelPolicy: labelValue(p.Name), LabelRole: string(r)},
-		Annotations: map[string]string{AnnotationBuiltFrom: strings.TrimPrefix(fmt.Sprintf("%s/%d", p.UID, p.Generation), "/")},
+		Labels: map[string]string{LabelManagedBy: ManagedBy, LabelPolicy: labelValue(p.Name), LabelRole: string(r)},
 	}}
 	if p.UID != "" {
 		yes := true
