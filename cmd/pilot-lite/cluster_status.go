@@ -150,8 +150,7 @@ func appendPolicies(to []status.Policy, built controlplane.Built) []status.Polic
 		}
 	}
 	policies := built.Index.Snapshot.Policies
-	for i := range policies {
-		p := &policies[i]
+	for i, p := range policies {
 		next := status.Policy{Ref: p.PolicyRef, DryRun: p.DryRun, Ingress: p.IsolatesIngress, Selected: built.Output.Selected[i]}
 		if len(problems) > 0 {
 			next.Problems = problems[model.ObjectRef{Kind: v1alpha1.Kind, Namespace: p.Namespace, Name: p.Name}]

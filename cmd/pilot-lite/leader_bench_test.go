@@ -39,7 +39,7 @@ func manyPolicies() *model.Snapshot {
 			s.Services = append(s.Services, model.Service{
 				Namespace: namespace, Name: name, Selector: map[string]string{"app": name}, Ports: []model.ServicePort{{Name: "http", Port: 80, TargetPort: 8080, Protocol: model.TCP}},
 			})
-			s.Policies = append(s.Policies, model.Policy{
+			s.Policies = append(s.Policies, &model.Policy{
 				PolicyRef: model.PolicyRef{Namespace: namespace, Name: name, UID: namespace + name, Generation: 1}, Action: model.Allow, IsolatesIngress: true, Accepted: true, Selector: app(name),
 				Ingress: []model.Rule{{
 					Name: "reads", Peers: []model.Peer{{Pods: app(fmt.Sprintf("app-%02d", (w+1)%20))}}, Ports: []model.PortRange{{Protocol: model.TCP, From: 8080, To: 8080}},
@@ -57,7 +57,8 @@ func BenchmarkJudge(b *testing.B) {
 	edited := func(i int) *model.Snapshot {
 		next := *base
 		next.Policies = slices.Clone(base.Policies)
-		p := &next.Policies[500]
+		p := *next.Policies[500]
+		next.Policies[500] = &p
 		p.Generation += int64(i)
 		p.Ingress = slices.Clone(p.Ingress)
 		p.Ingress[0].HTTP = []model.HTTPMatch{{Methods: []string{[]string{"GET", "PUT"}[i%2]}}}

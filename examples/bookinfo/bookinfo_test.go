@@ -64,8 +64,7 @@ func TestEveryWorkloadIsIsolated(t *testing.T) {
 	}
 	ix := model.NewIndex(loaded.Snapshot)
 	ingress, egress := map[string]bool{}, map[string]bool{}
-	for i := range loaded.Snapshot.Policies {
-		p := &loaded.Snapshot.Policies[i]
+	for _, p := range loaded.Snapshot.Policies {
 		if p.Action != model.Allow {
 			continue
 		}

@@ -105,9 +105,9 @@ func EditCluster(t *rapid.T, s *model.Snapshot) *model.Snapshot {
 	case 4:
 		next.Mesh.Metrics, next.Mesh.MetricsPorts = []model.Peer{{Namespaces: labels.Everything()}}, []uint16{rapid.SampledFrom([]uint16{9090, 15090}).Draw(t, "metricsPort")}
 	case 5: // a policy is gone
-		next.Policies = append([]model.Policy(nil), s.Policies[:max(0, len(s.Policies)-1)]...)
+		next.Policies = slices.Clone(s.Policies[:max(0, len(s.Policies)-1)])
 	default:
-		next.Policies = append([]model.Policy(nil), s.Policies...)
+		next.Policies = slices.Clone(s.Policies)
 		if i := rapid.IntRange(0, len(s.Policies)).Draw(t, "policy"); i == len(s.Policies) {
 			next.Policies = append(next.Policies, clusterPolicy(t, fmt.Sprintf("q%d", i), 1))
 		} else {
@@ -126,7 +126,7 @@ func anotherPod(t *rapid.T, s *model.Snapshot) (i int, p *model.Pod) {
 	return i, &edited
 }
 
-func clusterPolicy(t *rapid.T, name string, generation int64) model.Policy {
+func clusterPolicy(t *rapid.T, name string, generation int64) *model.Policy {
 	p := drawPolicy(t, name, generation)
 	p.Namespace, p.Accepted = rapid.SampledFrom([]string{"shop", "shop", "web"}).Draw(t, "policyNamespace"), true
 	for i := range p.Ingress {

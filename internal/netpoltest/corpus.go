@@ -223,12 +223,12 @@ func (c *Case) Snapshot(t testing.TB) *model.Snapshot {
 	}
 	s.NetworkPolicies = c.UserNetworkPolicies
 	slices.SortFunc(s.Pods, func(a, b *model.Pod) int { return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name) })
-	slices.SortFunc(s.Policies, func(a, b model.Policy) int { return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name) })
+	slices.SortFunc(s.Policies, func(a, b *model.Policy) int { return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name) })
 	return s
 }
 
 // policies maps an abstract policy, whose rules have actions of their own, to an Allow and a Deny.
-func (p *casePolicy) policies(t testing.TB) []model.Policy {
+func (p *casePolicy) policies(t testing.TB) []*model.Policy {
 	t.Helper()
 	spec := map[v1alpha1.Action]*v1alpha1.L7PolicySpec{}
 	of := func(action string) *v1alpha1.L7PolicySpec {
@@ -264,7 +264,7 @@ func (p *casePolicy) policies(t testing.TB) []model.Policy {
 		s := of(r.Action)
 		s.Egress = append(s.Egress, v1alpha1.EgressRule{To: peers(t, r.To), Ports: r.Ports})
 	}
-	var out []model.Policy
+	var out []*model.Policy
 	for action, s := range spec {
 		object := &v1alpha1.L7Policy{ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name + strings.ToLower("-"+string(action)), UID: "1", Generation: 1}, Spec: *s}
 		m, found := convert.Policy(object)
@@ -273,7 +273,7 @@ func (p *casePolicy) policies(t testing.TB) []model.Policy {
 				t.Errorf("%s", d)
 			}
 		}
-		out = append(out, m)
+		out = append(out, &m)
 	}
 	return out
 }

@@ -66,8 +66,7 @@ func World(t *rapid.T) *model.Snapshot {
 func Edit(t *rapid.T, s *model.Snapshot) *model.Snapshot {
 	next := *s
 	next.Policies = nil
-	for i := range s.Policies {
-		p := s.Policies[i]
+	for _, p := range s.Policies {
 		switch rapid.IntRange(0, 5).Draw(t, "edit") {
 		case 0: // deleted
 			continue
@@ -86,8 +85,8 @@ func Edit(t *rapid.T, s *model.Snapshot) *model.Snapshot {
 	return &next
 }
 
-func drawPolicy(t *rapid.T, name string, generation int64) model.Policy {
-	p := model.Policy{
+func drawPolicy(t *rapid.T, name string, generation int64) *model.Policy {
+	p := &model.Policy{
 		PolicyRef: model.PolicyRef{Namespace: "shop", Name: name, UID: "uid-" + name, Generation: generation}, Selector: drawSelector(t),
 		Action: rapid.SampledFrom([]model.Action{model.Allow, model.Deny}).Draw(t, "action"), DryRun: rapid.IntRange(0, 9).Draw(t, "dryRun") == 0,
 	}

@@ -28,7 +28,7 @@ func newJudge(t reqclass.Term) judge {
 		Services: []model.Service{{Namespace: "n", Name: "p", Selector: map[string]string{"app": "p"}, Ports: []model.ServicePort{
 			{Name: "http", Protocol: model.TCP, TargetPort: 80},
 		}}},
-		Policies: []model.Policy{{
+		Policies: []*model.Policy{{
 			PolicyRef: model.PolicyRef{Namespace: "n", Name: "q"}, Action: t.Action, Selector: labels.Everything(), IsolatesIngress: true,
 			Ingress: []model.Rule{{Name: "r", HTTP: []model.HTTPMatch{*t.Match}}},
 		}},

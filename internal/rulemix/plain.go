@@ -17,10 +17,9 @@ import (
 )
 
 // Resolve replaces the peers of policies by their addresses, as rbac.Compile is given them.
-func Resolve(ix *model.Index, policies []model.Policy) []rbac.Policy {
+func Resolve(ix *model.Index, policies []*model.Policy) []rbac.Policy {
 	out := make([]rbac.Policy, 0, len(policies))
-	for i := range policies {
-		p := &policies[i]
+	for _, p := range policies {
 		resolved := rbac.Policy{Ref: p.PolicyRef, Action: p.Action}
 		for _, r := range p.Ingress {
 			rule := rbac.Rule{Name: r.Name, Ports: r.Ports, HTTP: r.HTTP}

@@ -56,8 +56,8 @@ func (m Mix) Source(i int) netip.Addr {
 func CalleeLabels() map[string]string { return map[string]string{"app": "callee"} }
 
 // Policies are n rules, over as many policies as their limits need.
-func (m Mix) Policies(n int) []model.Policy {
-	var out []model.Policy
+func (m Mix) Policies(n int) []*model.Policy {
+	var out []*model.Policy
 	for i := range n {
 		action := m.Action
 		if m.Both && i < n/2 {
@@ -66,7 +66,7 @@ func (m Mix) Policies(n int) []model.Policy {
 		last := len(out) - 1
 		if last < 0 || len(out[last].Ingress) == rulesPerPolicy || out[last].Action != action {
 			last++
-			out = append(out, model.Policy{
+			out = append(out, &model.Policy{
 				PolicyRef: model.PolicyRef{Namespace: Namespace, Name: fmt.Sprintf("p%04d", last)}, Action: action, IsolatesIngress: true,
 				Accepted: true, Selector: labels.SelectorFromSet(CalleeLabels()),
 			})

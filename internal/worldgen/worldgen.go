@@ -60,16 +60,16 @@ func Cast(bound []model.BoundPort) *model.Snapshot {
 }
 
 // Policies draws what governs shop/cart: some of everything, or a few rules of which each tells requests apart by one thing, or very many of these.
-func Policies(t *rapid.T) []model.Policy {
+func Policies(t *rapid.T) []*model.Policy {
 	switch rapid.IntRange(0, 7).Draw(t, "kind") {
 	case 0, 1, 2, 3:
 		return narrowPolicies(t, rapid.IntRange(1, 3).Draw(t, "rules"))
 	case 4:
 		return narrowPolicies(t, 40)
 	}
-	var out []model.Policy
+	var out []*model.Policy
 	for i := range rapid.IntRange(0, 4).Draw(t, "policies") {
-		p := model.Policy{
+		p := &model.Policy{
 			PolicyRef: model.PolicyRef{Namespace: "shop", Name: fmt.Sprintf("p%d", i), UID: strconv.Itoa(i), Generation: 1}, Accepted: true,
 			Action:   rapid.SampledFrom([]model.Action{model.Allow, model.Allow, model.Deny}).Draw(t, "action"),
 			DryRun:   rapid.IntRange(0, 9).Draw(t, "dryRun") == 0,
@@ -94,9 +94,9 @@ func Policies(t *rapid.T) []model.Policy {
 }
 
 // narrowPolicies is an Allow with narrow rules, or a Deny with them beside an Allow of everything: what one rule says is not hidden behind others.
-func narrowPolicies(t *rapid.T, rules int) []model.Policy {
-	named := func(name string, action model.Action) model.Policy {
-		return model.Policy{
+func narrowPolicies(t *rapid.T, rules int) []*model.Policy {
+	named := func(name string, action model.Action) *model.Policy {
+		return &model.Policy{
 			PolicyRef: model.PolicyRef{Namespace: "shop", Name: name, UID: name, Generation: 1}, Accepted: true, Action: action,
 			Selector: labels.SelectorFromSet(labels.Set{"app": "cart"}), IsolatesIngress: true,
 		}
@@ -129,11 +129,11 @@ func narrowPolicies(t *rapid.T, rules int) []model.Policy {
 		narrow.Ingress = append(narrow.Ingress, r)
 	}
 	if narrow.Action == model.Allow {
-		return []model.Policy{narrow}
+		return []*model.Policy{narrow}
 	}
 	everything := named("everything", model.Allow)
 	everything.Ingress = []model.Rule{{Name: "0"}}
-	return []model.Policy{everything, narrow}
+	return []*model.Policy{everything, narrow}
 }
 
 func drawRule(t *rapid.T, name string) model.Rule {

@@ -29,7 +29,7 @@ func shut(t *testing.T, ip string) (listeners, slots []proto.Message) {
 			Namespace: "shop", Name: "cart", Selector: map[string]string{"app": "cart"},
 			Ports: []model.ServicePort{{Name: "http", Port: 80, Protocol: model.TCP, TargetPort: 8080}},
 		}},
-		Policies: []model.Policy{{
+		Policies: []*model.Policy{{
 			PolicyRef: model.PolicyRef{Namespace: "shop", Name: "nobody", UID: "1", Generation: 1},
 			Action:    model.Allow, IsolatesIngress: true, Selector: app, Accepted: true,
 		}},

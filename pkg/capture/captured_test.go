@@ -82,8 +82,8 @@ func friendsOnly() []proto.Message {
 	cart := pod("cart-1", netnstest.PodIPv4, netnstest.PodIPv6)
 	cart.Ports = []model.ContainerPort{{Number: webPort, Protocol: model.TCP}}
 	cart.Proxy.Injected = true
-	allow := func(caller string, dryRun bool) model.Policy {
-		return model.Policy{
+	allow := func(caller string, dryRun bool) *model.Policy {
+		return &model.Policy{
 			PolicyRef: model.PolicyRef{Namespace: "shop", Name: caller + "s", UID: caller, Generation: 1}, Action: model.Allow, IsolatesIngress: true, Accepted: true,
 			DryRun: dryRun, Selector: labels.SelectorFromSet(cart.Labels),
 			Ingress: []model.Rule{{Name: "all", Peers: []model.Peer{{Pods: labels.SelectorFromSet(app(caller))}}}},
@@ -97,7 +97,7 @@ func friendsOnly() []proto.Message {
 		Services: []model.Service{{
 			Namespace: "shop", Name: "cart", Selector: cart.Labels, Ports: []model.ServicePort{{Name: "http", Port: 80, Protocol: model.TCP, TargetPort: webPort}},
 		}},
-		Policies: []model.Policy{allow("friend", false), allow("stranger", true)},
+		Policies: []*model.Policy{allow("friend", false), allow("stranger", true)},
 	})
 	var out []proto.Message
 	for _, w := range translate.Translate(ix).Workloads {

@@ -30,7 +30,7 @@ func large() *model.Index {
 				Ports: []model.ContainerPort{{Name: "web", Number: 8080, Protocol: model.TCP}},
 			})
 			ports := []model.PortRange{{Protocol: model.TCP, From: 8080, To: 8080}}
-			p := model.Policy{
+			p := &model.Policy{
 				PolicyRef: model.PolicyRef{Namespace: ns, Name: app}, Action: model.Allow, Selector: selector(app), IsolatesIngress: true, IsolatesEgress: true,
 				Egress: []model.Rule{{Name: "0", Ports: ports, Peers: []model.Peer{{Pods: selector(fmt.Sprint("app-", (i+19)%20))}, {Pods: selector(fmt.Sprint("app-", (i+18)%20))}}}},
 			}

@@ -51,7 +51,7 @@ func TestIsolationChangesSlotsOnly(t *testing.T) {
 func TestLabelsChangeSlotsOnly(t *testing.T) {
 	t.Parallel()
 	r := start(t)
-	policies := []model.Policy{allow("cart", 1, "front"), allow("web", 1, "friend")}
+	policies := []*model.Policy{allow("cart", 1, "front"), allow("web", 1, "friend")}
 	r.apply(world(policies...))
 	cart, web := r.connect("cart"), r.connect("web")
 	before := web.plumbing()
@@ -80,7 +80,7 @@ func TestLabelsChangeSlotsOnly(t *testing.T) {
 func TestChurnThatChangesNothingSendsNothing(t *testing.T) {
 	t.Parallel()
 	r := start(t)
-	policies := []model.Policy{allow("cart", 1, "front")}
+	policies := []*model.Policy{allow("cart", 1, "front")}
 	r.apply(world(policies...))
 	cart := r.connect("cart")
 	for i := range 20 {
@@ -99,7 +99,7 @@ func TestChurnThatChangesNothingSendsNothing(t *testing.T) {
 func TestReplicas(t *testing.T) {
 	t.Parallel()
 	r := start(t)
-	policies := []model.Policy{allow("cart", 1, "front")}
+	policies := []*model.Policy{allow("cart", 1, "front")}
 	r.apply(world(policies...))
 	cart := r.connect("cart")
 	second := func(name string, of int) func([]*model.Pod) []*model.Pod {

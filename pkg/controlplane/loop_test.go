@@ -111,8 +111,8 @@ func pods(n int) []*model.Pod {
 	return out
 }
 
-func policy(app string, rules ...model.Rule) model.Policy {
-	return model.Policy{
+func policy(app string, rules ...model.Rule) *model.Policy {
+	return &model.Policy{
 		PolicyRef: model.PolicyRef{Namespace: "shop", Name: "p" + app, Generation: 1}, Action: model.Allow, IsolatesIngress: true, Accepted: true,
 		Selector: labels.SelectorFromSet(labels.Set{"app": app}), Ingress: rules,
 	}
@@ -136,7 +136,7 @@ func TestAPolicyEditTouchesSlotsOnly(t *testing.T) {
 	r := run(t)
 	world := pods(5)
 	before := r.apply(&model.Snapshot{Pods: world})
-	after := r.apply(&model.Snapshot{Pods: world, Policies: []model.Policy{policy("1")}})
+	after := r.apply(&model.Snapshot{Pods: world, Policies: []*model.Policy{policy("1")}})
 	changed := 0
 	for key, list := range after.Workloads {
 		for i, res := range list {
@@ -166,8 +166,8 @@ func TestAPolicyEditTouchesSlotsOnly(t *testing.T) {
 func TestNothingChangesWhenNothingDid(t *testing.T) {
 	t.Parallel()
 	r := run(t)
-	before := resources(r.apply(&model.Snapshot{Pods: pods(3), Policies: []model.Policy{policy("1")}}))
-	after := resources(r.apply(&model.Snapshot{Pods: pods(3), Policies: []model.Policy{policy("1")}}))
+	before := resources(r.apply(&model.Snapshot{Pods: pods(3), Policies: []*model.Policy{policy("1")}}))
+	after := resources(r.apply(&model.Snapshot{Pods: pods(3), Policies: []*model.Policy{policy("1")}}))
 	for key := range after {
 		if before[key] == "" {
 			t.Errorf("%s is new", key)
@@ -183,11 +183,11 @@ func TestAPanicLeavesTheLastGoodOutput(t *testing.T) {
 	good := r.Built().Output
 	broken := policy("1")
 	broken.Selector = nil // no source makes such a policy
-	r.apply(&model.Snapshot{Pods: pods(2), Policies: []model.Policy{broken}})
+	r.apply(&model.Snapshot{Pods: pods(2), Policies: []*model.Policy{broken}})
 	if _, n := r.sink.last(); n != 1 || !r.Degraded() || r.Built().Output != good {
 		t.Errorf("%d updates, degraded %t", n, r.Degraded())
 	}
-	r.apply(&model.Snapshot{Pods: pods(2), Policies: []model.Policy{policy("1")}})
+	r.apply(&model.Snapshot{Pods: pods(2), Policies: []*model.Policy{policy("1")}})
 	if _, n := r.sink.last(); n != 2 || r.Degraded() {
 		t.Errorf("%d updates, degraded %t, after a good snapshot", n, r.Degraded())
 	}

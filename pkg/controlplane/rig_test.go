@@ -200,7 +200,7 @@ func (p *proxy) plumbing() string {
 }
 
 // world is cart and web, each with a port for HTTP and one for TCP, and callers.
-func world(policies ...model.Policy) *model.Snapshot {
+func world(policies ...*model.Policy) *model.Snapshot {
 	ports := []model.ContainerPort{{Name: "http", Number: 8080, Protocol: model.TCP}, {Name: "db", Number: 5432, Protocol: model.TCP}}
 	s := &model.Snapshot{
 		Namespaces: []model.Namespace{{Name: "shop", Labels: map[string]string{"kubernetes.io/metadata.name": "shop"}}},
@@ -229,8 +229,8 @@ func with(s *model.Snapshot, change func(pods []*model.Pod) []*model.Pod) *model
 }
 
 // allow is a policy for an app, whose rule lets callers with a label in, to read.
-func allow(app string, generation int64, caller string) model.Policy {
-	return model.Policy{
+func allow(app string, generation int64, caller string) *model.Policy {
+	return &model.Policy{
 		PolicyRef: model.PolicyRef{Namespace: "shop", Name: app, Generation: generation}, Action: model.Allow, Accepted: true, IsolatesIngress: true,
 		Selector: labels.SelectorFromSet(labels.Set{"app": app}),
 		Ingress: []model.Rule{{

@@ -14,7 +14,7 @@ import (
 type Edit struct {
 	Parts
 
-	Policies        []model.Policy
+	Policies        []*model.Policy
 	NetworkPolicies []*networkingv1.NetworkPolicy
 	Mesh            *model.Mesh
 	// Gone says of policies of the snapshot that they are deleted; nil: none is.
@@ -33,19 +33,19 @@ func Over(base *model.Snapshot, e *Edit) (*model.Snapshot, []Template) {
 	if e.Mesh != nil {
 		out.Mesh = *e.Mesh
 	}
-	out.Policies = over(base.Policies, e.Policies, func(p *model.Policy) string { return p.Namespace + "/" + p.Name })
+	out.Policies = over(base.Policies, e.Policies, func(p **model.Policy) string { return (*p).Namespace + "/" + (*p).Name })
 	if e.Gone != nil {
-		out.Policies = slices.DeleteFunc(out.Policies, func(p model.Policy) bool { return e.Gone(&p) })
+		out.Policies = slices.DeleteFunc(out.Policies, e.Gone)
 	}
 	spellings := newHosts(out.Services, ClusterDomain)
-	for i := range out.Policies {
-		p := &out.Policies[i]
-		if !sameWorld || slices.ContainsFunc(e.Policies, func(o model.Policy) bool { return o.Namespace == p.Namespace && o.Name == p.Name }) {
-			*p = ResolveHosts(*p, spellings.aliases(p.Namespace))
+	for i, p := range out.Policies {
+		if !sameWorld || slices.Contains(e.Policies, p) {
+			resolved := ResolveHosts(*p, spellings.aliases(p.Namespace))
+			out.Policies[i] = &resolved
 		}
 	}
 	out.NetworkPolicies = over(base.NetworkPolicies, e.NetworkPolicies, func(np **networkingv1.NetworkPolicy) string { return (*np).Namespace + "/" + (*np).Name })
-	sortStable(out.Policies, comparePolicies)
+	sortPolicies(out.Policies)
 	sortNetworkPolicies(out.NetworkPolicies)
 	return &out, standing
 }

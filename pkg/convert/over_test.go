@@ -15,8 +15,8 @@ import (
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
-func hostPolicy(name, host string) model.Policy {
-	return model.Policy{PolicyRef: model.PolicyRef{Namespace: "shop", Name: name}, Selector: labels.Everything(), Ingress: []model.Rule{{Name: "0", HTTP: []model.HTTPMatch{{Hosts: []model.Host{{Name: host}}}}}}}
+func hostPolicy(name, host string) *model.Policy {
+	return &model.Policy{PolicyRef: model.PolicyRef{Namespace: "shop", Name: name}, Selector: labels.Everything(), Ingress: []model.Rule{{Name: "0", HTTP: []model.HTTPMatch{{Hosts: []model.Host{{Name: host}}}}}}}
 }
 
 // base is a Deployment's template and a pod that runs, a Service, and two policies.
@@ -29,7 +29,7 @@ func base() *model.Snapshot {
 		}},
 		Templates: []convert.Template{template("cart", "cart"), template("front", "front")},
 	})
-	return w.Snapshot(w.Resolve([]model.Policy{hostPolicy("a", "cart"), hostPolicy("b", "other")}), []*networkingv1.NetworkPolicy{networkPolicy("n")}, convert.DefaultMesh(), nil)
+	return w.Snapshot(w.Resolve([]*model.Policy{hostPolicy("a", "cart"), hostPolicy("b", "other")}), []*networkingv1.NetworkPolicy{networkPolicy("n")}, convert.DefaultMesh(), nil)
 }
 
 func template(name, app string) convert.Template {
@@ -53,7 +53,7 @@ func TestOverPolicies(t *testing.T) {
 	t.Parallel()
 	s := base()
 	out, standing := convert.Over(s, &convert.Edit{
-		Policies: []model.Policy{hostPolicy("b", "cart"), hostPolicy("c", "cart.shop")}, NetworkPolicies: []*networkingv1.NetworkPolicy{networkPolicy("m")},
+		Policies: []*model.Policy{hostPolicy("b", "cart"), hostPolicy("c", "cart.shop")}, NetworkPolicies: []*networkingv1.NetworkPolicy{networkPolicy("m")},
 	})
 	if len(standing) > 0 || out.Pods[0] != s.Pods[0] || &out.Services[0] != &s.Services[0] || &out.Namespaces[0] != &s.Namespaces[0] || &out.Policies[0].Ingress[0] != &s.Policies[0].Ingress[0] {
 		t.Error("what was left alone is not the same")

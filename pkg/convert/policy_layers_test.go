@@ -16,7 +16,7 @@ import (
 )
 
 // cluster is two pods with a sidecar and two without, which genPolicy's selectors, accounts, blocks and ports tell apart.
-func cluster(policies ...model.Policy) *model.Index {
+func cluster(policies ...*model.Policy) *model.Index {
 	s := &model.Snapshot{Policies: policies, Mesh: convert.DefaultMesh(), Services: []model.Service{{
 		Namespace: "shop", Name: "web", Selector: map[string]string{"kind": "web"}, Ports: []model.ServicePort{{Name: "http", Protocol: model.TCP, Port: 80, TargetPort: 80}},
 	}}}
@@ -59,7 +59,7 @@ func breaking(t *rapid.T) {
 	p.Namespace, beside.Namespace, beside.Name = "shop", "shop", "q"
 	intact, _ := convert.Policy(p)
 	other, _ := convert.Policy(beside)
-	was := cluster(intact, other)
+	was := cluster(&intact, &other)
 	stood := kernelOf(t, was)
 	var calls []call
 	for range 40 {
@@ -70,7 +70,7 @@ func breaking(t *rapid.T) {
 		fault := breakers(broken)[i]
 		fault.apply()
 		after, _ := convert.Policy(broken)
-		is := cluster(after, other)
+		is := cluster(&after, &other)
 		stands := kernelOf(t, is)
 		for c := range was.Snapshot.Pods {
 			for _, k := range calls {

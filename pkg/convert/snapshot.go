@@ -36,9 +36,8 @@ type World struct {
 	lacking     bool // some pod said no address of its own
 	claims      claims
 	hosts       func() *hosts
-	// resolved are the ingress rules of the snapshot before with their hosts' spellings, by the first of them as converted, which is not changed after that. Those in
-	// outdated were resolved with other Services.
-	resolved, outdated map[*model.Rule][]model.Rule
+	// resolved are the policies of the snapshot before with their hosts' spellings, by the policy as it was converted. Those in outdated were resolved with other Services.
+	resolved, outdated map[*model.Policy]*model.Policy
 }
 
 // NewWorld joins parts, whose lists it takes over: templates stand for pods that are not listed, slices give addresses to pods that lack one, and an address that two
@@ -158,24 +157,26 @@ func (w *World) addNamespaces(listed []model.Namespace) {
 
 // Resolve sorts policies, whose list it takes over, and gives their hosts the spellings of the Services that they name: for snapshots of this world, and of those after it
 // while they have the same Services. Not safe for concurrent use.
-func (w *World) Resolve(policies []model.Policy) []model.Policy {
+func (w *World) Resolve(policies []*model.Policy) []*model.Policy {
 	if len(w.resolved) > 2*len(policies) {
 		w.forget(policies)
 	}
-	for i := range policies {
-		w.resolve(&policies[i])
+	for i, p := range policies {
+		policies[i] = w.resolve(p)
 	}
 	w.outdated = nil
-	sortStable(policies, comparePolicies)
+	sortPolicies(policies)
 	return policies
 }
 
-func comparePolicies(a, b *model.Policy) int {
-	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+func sortPolicies(list []*model.Policy) {
+	sortStable(list, func(a, b **model.Policy) int {
+		return cmp.Or(strings.Compare((*a).Namespace, (*b).Namespace), strings.Compare((*a).Name, (*b).Name))
+	})
 }
 
 // Snapshot joins a world with policies that were resolved.
-func (w *World) Snapshot(policies []model.Policy, foreign []*networkingv1.NetworkPolicy, mesh model.Mesh, found []model.Diagnostic) *model.Snapshot {
+func (w *World) Snapshot(policies []*model.Policy, foreign []*networkingv1.NetworkPolicy, mesh model.Mesh, found []model.Diagnostic) *model.Snapshot {
 	s := &model.Snapshot{
 		Mesh: mesh, Namespaces: w.namespaces, Services: w.services, Pods: w.pods, NetworkPolicies: slices.Clone(foreign), Policies: policies,
 		Diagnostics: slices.Concat(w.diagnostics, found),
@@ -191,23 +192,23 @@ func sortNetworkPolicies(list []*networkingv1.NetworkPolicy) {
 }
 
 // resolve gives a policy's hosts their spellings: those that it got for the snapshot before, if neither it nor the Services changed.
-func (w *World) resolve(p *model.Policy) {
+func (w *World) resolve(p *model.Policy) *model.Policy {
 	if !namesHosts(p) {
-		return
+		return p
 	}
-	first := &p.Ingress[0]
-	rules, known := w.resolved[first]
+	resolved, known := w.resolved[p]
 	if !known {
-		rules = ResolveHosts(*p, w.hosts().aliases(p.Namespace)).Ingress
-		if before := w.outdated[first]; reflect.DeepEqual(before, rules) {
-			rules = before // the same, and not only equal
+		made := ResolveHosts(*p, w.hosts().aliases(p.Namespace))
+		resolved = &made
+		if before := w.outdated[p]; before != nil && reflect.DeepEqual(before.Ingress, made.Ingress) {
+			resolved = before // the same, and not only equal
 		}
 		if w.resolved == nil {
-			w.resolved = map[*model.Rule][]model.Rule{}
+			w.resolved = map[*model.Policy]*model.Policy{}
 		}
-		w.resolved[first] = rules
+		w.resolved[p] = resolved
 	}
-	p.Ingress = rules
+	return resolved
 }
 
 func namesHosts(p *model.Policy) bool {
@@ -222,13 +223,11 @@ func namesHosts(p *model.Policy) bool {
 }
 
 // forget keeps what was resolved for the policies that there are.
-func (w *World) forget(policies []model.Policy) {
-	kept := make(map[*model.Rule][]model.Rule, len(policies))
-	for i := range policies {
-		if p := &policies[i]; len(p.Ingress) > 0 {
-			if rules, known := w.resolved[&p.Ingress[0]]; known {
-				kept[&p.Ingress[0]] = rules
-			}
+func (w *World) forget(policies []*model.Policy) {
+	kept := make(map[*model.Policy]*model.Policy, len(policies))
+	for _, p := range policies {
+		if resolved, known := w.resolved[p]; known {
+			kept[p] = resolved
 		}
 	}
 	w.resolved = kept

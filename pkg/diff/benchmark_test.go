@@ -30,7 +30,7 @@ func large(namespaces int) *model.Snapshot {
 		s.Services = append(s.Services, model.Service{Namespace: ns, Name: name, Selector: map[string]string{"app": name}, Ports: []model.ServicePort{
 			{Name: "http", Protocol: model.TCP, Port: 80, TargetPort: 8080},
 		}})
-		p := model.Policy{PolicyRef: model.PolicyRef{Namespace: ns, Name: name}, Action: model.Allow, Selector: app(w), IsolatesIngress: true, Accepted: true}
+		p := &model.Policy{PolicyRef: model.PolicyRef{Namespace: ns, Name: name}, Action: model.Allow, Selector: app(w), IsolatesIngress: true, Accepted: true}
 		for i, path := range []string{"/api", "/admin"} {
 			p.Ingress = append(p.Ingress, model.Rule{
 				Name: fmt.Sprint(i), Peers: []model.Peer{{Pods: app(w + (i+1)*namespaces)}}, Ports: []model.PortRange{{Protocol: model.TCP, From: 8080, To: 8080}},
@@ -45,7 +45,7 @@ func large(namespaces int) *model.Snapshot {
 			})
 		}
 	}
-	slices.SortFunc(s.Policies, func(a, b model.Policy) int {
+	slices.SortFunc(s.Policies, func(a, b *model.Policy) int {
 		return slices.Compare([]string{a.Namespace, a.Name}, []string{b.Namespace, b.Name})
 	})
 	return s
@@ -68,7 +68,8 @@ func benchmark(b *testing.B, before *model.Snapshot, edit func(s *model.Snapshot
 
 // widen has one policy's rule mean everybody.
 func widen(s *model.Snapshot) {
-	p := &s.Policies[len(s.Policies)/2]
+	p := *s.Policies[len(s.Policies)/2]
+	s.Policies[len(s.Policies)/2] = &p
 	p.Ingress = slices.Clone(p.Ingress)
 	p.Ingress[0].Peers = nil
 }
@@ -89,7 +90,7 @@ func BenchmarkEveryPolicyGoes(b *testing.B) {
 // BenchmarkOneForAll shuts all workloads of the one namespace that there is for everybody but one.
 func BenchmarkOneForAll(b *testing.B) {
 	benchmark(b, large(1), func(s *model.Snapshot) {
-		s.Policies = append(s.Policies, model.Policy{
+		s.Policies = append(s.Policies, &model.Policy{
 			PolicyRef: model.PolicyRef{Namespace: "ns-0", Name: "z"}, Action: model.Deny, Selector: labels.Everything(), IsolatesIngress: true, Accepted: true,
 			Ingress: []model.Rule{{Name: "0", Peers: []model.Peer{{Pods: labels.SelectorFromSet(labels.Set{"app": "app-3"})}}}},
 		})

@@ -64,7 +64,7 @@ func drawWorld(t *rapid.T) *model.Snapshot {
 
 // sortPolicies: a snapshot's lists are sorted.
 func sortPolicies(s *model.Snapshot) {
-	slices.SortStableFunc(s.Policies, func(a, b model.Policy) int {
+	slices.SortStableFunc(s.Policies, func(a, b *model.Policy) int {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 	})
 }
@@ -73,22 +73,23 @@ func sortPolicies(s *model.Snapshot) {
 func drawEdit(t *rapid.T, s *model.Snapshot) *model.Snapshot {
 	next := *s
 	next.Policies = nil
-	for i := range s.Policies {
-		switch p := s.Policies[i]; rapid.IntRange(0, 6).Draw(t, "edit") {
+	for _, was := range s.Policies {
+		p := *was
+		switch rapid.IntRange(0, 6).Draw(t, "edit") {
 		case 0: // deleted
 		case 1:
 			next.Policies = append(next.Policies, drawPolicy(t, p.Name))
 		case 2: // one rule alone
 			p.Ingress = append(slices.Clone(p.Ingress), drawRule(t, "new", p.IsolatesIngress))
-			next.Policies = append(next.Policies, p)
+			next.Policies = append(next.Policies, &p)
 		case 3:
 			p.DryRun = !p.DryRun
-			next.Policies = append(next.Policies, p)
+			next.Policies = append(next.Policies, &p)
 		case 4:
 			p.Ingress = p.Ingress[:len(p.Ingress)/2]
-			next.Policies = append(next.Policies, p)
+			next.Policies = append(next.Policies, &p)
 		default:
-			next.Policies = append(next.Policies, p)
+			next.Policies = append(next.Policies, was)
 		}
 	}
 	if rapid.IntRange(0, 3).Draw(t, "another") == 0 {
@@ -120,8 +121,8 @@ func drawEdit(t *rapid.T, s *model.Snapshot) *model.Snapshot {
 	return &next
 }
 
-func drawPolicy(t *rapid.T, name string) model.Policy {
-	p := model.Policy{
+func drawPolicy(t *rapid.T, name string) *model.Policy {
+	p := &model.Policy{
 		PolicyRef: model.PolicyRef{Namespace: rapid.SampledFrom([]string{"shop", "shop", "shop", "web"}).Draw(t, "namespace"), Name: name},
 		Selector:  drawSelector(t), Action: rapid.SampledFrom([]model.Action{model.Allow, model.Allow, model.Deny}).Draw(t, "action"),
 		DryRun: rapid.IntRange(0, 9).Draw(t, "dryRun") == 0, Accepted: true,

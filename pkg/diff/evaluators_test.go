@@ -153,7 +153,7 @@ func (j *judge) verdict(action model.Action, m model.HTTPMatch, r *model.HTTPReq
 		Services: []model.Service{{Namespace: "n", Name: "p", Selector: map[string]string{"app": "p"}, Ports: []model.ServicePort{
 			{Name: "http", Protocol: model.TCP, TargetPort: 80},
 		}}},
-		Policies: []model.Policy{{
+		Policies: []*model.Policy{{
 			PolicyRef: model.PolicyRef{Namespace: "n", Name: "q"}, Action: action, Selector: labels.Everything(), IsolatesIngress: true,
 			Ingress: []model.Rule{{Name: "r", HTTP: []model.HTTPMatch{m}}},
 		}},

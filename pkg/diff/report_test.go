@@ -161,7 +161,7 @@ func TestEveryStrangerIsCounted(t *testing.T) {
 		after := drawWorld(t)
 		c := newComparison(before, after, parties, unknown(5000))
 		// Where no rule isolates and none denies, there is nothing to tell apart.
-		if !slices.ContainsFunc(after.Policies, func(q model.Policy) bool {
+		if !slices.ContainsFunc(after.Policies, func(q *model.Policy) bool {
 			return !q.DryRun && q.IsolatesIngress && q.Action == model.Allow && q.Namespace == "shop" && q.Selector.Matches(labels.Set{"app": "a", "tier": "1"})
 		}) {
 			return
@@ -190,8 +190,8 @@ func FuzzFlips(f *testing.F) {
 }
 
 // cart is a policy for the pods of app=a in shop.
-func cart(action model.Action, rules ...model.Rule) model.Policy {
-	return model.Policy{
+func cart(action model.Action, rules ...model.Rule) *model.Policy {
+	return &model.Policy{
 		PolicyRef: model.PolicyRef{Namespace: "shop", Name: "cart-" + strings.ToLower(string(action))}, Action: action, Selector: labels.SelectorFromSet(labels.Set{"app": "a"}),
 		IsolatesIngress: true, Ingress: rules, Accepted: true,
 	}
@@ -202,7 +202,7 @@ func compare(before, after *model.Snapshot) *diff.Report {
 	return diff.Compare(indexer.Index(before), indexer.Index(after))
 }
 
-func withPolicies(policies ...model.Policy) *model.Snapshot {
+func withPolicies(policies ...*model.Policy) *model.Snapshot {
 	s := world()
 	s.Policies = policies
 	return s
@@ -220,8 +220,8 @@ func TestGuarded(t *testing.T) {
 		}
 		return s
 	}
-	policyThatGuards := func(p model.Policy) model.Policy { p.Guarded = true; return p }
-	elsewhere := policyThatGuards(model.Policy{PolicyRef: model.PolicyRef{Namespace: "shop", Name: "guard"}, Action: model.Deny, Selector: labels.SelectorFromSet(labels.Set{"app": "b"})})
+	policyThatGuards := func(p *model.Policy) *model.Policy { p.Guarded = true; return p }
+	elsewhere := policyThatGuards(&model.Policy{PolicyRef: model.PolicyRef{Namespace: "shop", Name: "guard"}, Action: model.Deny, Selector: labels.SelectorFromSet(labels.Set{"app": "b"})})
 	for name, test := range map[string]struct {
 		before, after *model.Snapshot
 		want          []string
@@ -301,7 +301,7 @@ func TestNamesTellWorkloadsApart(t *testing.T) {
 		for i := range s.Pods[:2] {
 			s.Pods[i].Owner = "cart"
 		}
-		s.Policies = append(s.Policies, model.Policy{PolicyRef: model.PolicyRef{Namespace: "shop", Name: "z"}, Action: model.Deny, Selector: labels.SelectorFromSet(labels.Set{"tier": "1"}), IsolatesIngress: true, Ingress: []model.Rule{{Name: "0"}}})
+		s.Policies = append(s.Policies, &model.Policy{PolicyRef: model.PolicyRef{Namespace: "shop", Name: "z"}, Action: model.Deny, Selector: labels.SelectorFromSet(labels.Set{"tier": "1"}), IsolatesIngress: true, Ingress: []model.Rule{{Name: "0"}}})
 	}
 	r := compare(before, after)
 	for _, f := range r.Flips {

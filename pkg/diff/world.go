@@ -90,8 +90,8 @@ func newComparison(before, after *model.Index, s scope) *comparison {
 
 func newWorld(s side, ix *model.Index) *world {
 	w := &world{side: s, ix: ix, policies: map[string][]*model.Policy{}, networks: map[string][]*network{}, sources: map[int]*sources{}, points: map[string]bitset{}}
-	for i := range ix.Snapshot.Policies {
-		if p := &ix.Snapshot.Policies[i]; !p.DryRun && p.IsolatesIngress {
+	for _, p := range ix.Snapshot.Policies {
+		if !p.DryRun && p.IsolatesIngress {
 			w.policies[p.Namespace] = append(w.policies[p.Namespace], p)
 		}
 	}
@@ -254,8 +254,8 @@ func (c *comparison) readGuards() {
 			c.guards[ns.Name] = guards{namespace: []string{"Namespace " + ns.Name}}
 		}
 	}
-	for i := range snapshot.Policies {
-		if p := &snapshot.Policies[i]; p.Guarded {
+	for _, p := range snapshot.Policies {
+		if p.Guarded {
 			g := c.guards[p.Namespace]
 			g.policies = append(g.policies, p)
 			c.guards[p.Namespace] = g

@@ -174,7 +174,7 @@ func (x *explainer) l7(captured string) Step {
 	if s.Verdict.Decider == model.OutcomeDefaultDeny {
 		s.Nearest = x.misses(&c)
 	}
-	if slices.ContainsFunc(x.ix.Snapshot.Policies, func(p model.Policy) bool { return p.DryRun && governsIngress(&p, to.Workload) }) {
+	if slices.ContainsFunc(x.ix.Snapshot.Policies, func(p *model.Policy) bool { return p.DryRun && governsIngress(p, to.Workload) }) {
 		all := connect(x.ix, everyPolicy(x.ix), to.Workload, x.call.From, x.call.Port)
 		v := all.Verdict(http)
 		s.DryRun = &v

@@ -18,7 +18,7 @@ import (
 )
 
 // town is world with sidecars, a second namespace, and a pod on the host's network.
-func town(edit func(*model.Snapshot), policies ...model.Policy) *model.Index {
+func town(edit func(*model.Snapshot), policies ...*model.Policy) *model.Index {
 	ix, _ := world(policies...)
 	s := *ix.Snapshot
 	s.Namespaces = []model.Namespace{{Name: "shop", Labels: map[string]string{"team": "shop"}}, {Name: "web", Labels: map[string]string{"team": "web"}}}
@@ -81,7 +81,7 @@ func TestNearestMiss(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		from   [2]string // a pod; none: an address outside
-		policy model.Policy
+		policy *model.Policy
 		port   uint16
 		http   *model.HTTPRequest
 		want   string // the nearest
@@ -135,7 +135,7 @@ func TestNearestMiss(t *testing.T) {
 func TestSteps(t *testing.T) {
 	t.Parallel()
 	type verdicts map[eval.StepName]string // "allow" or "deny", the decider, and "-" before those that have no say
-	egress := model.Policy{
+	egress := &model.Policy{
 		PolicyRef: model.PolicyRef{Namespace: "shop", Name: "out"}, Action: model.Allow, Selector: labels.SelectorFromSet(labels.Set{"app": "front"}), IsolatesEgress: true,
 		Egress: []model.Rule{{Name: "db", Ports: []model.PortRange{{Protocol: model.TCP, From: 5432, To: 5432}}}},
 	}
@@ -149,7 +149,7 @@ func TestSteps(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		edit     func(*model.Snapshot)
-		policies []model.Policy
+		policies []*model.Policy
 		from, to string
 		port     uint16
 		protocol model.Protocol
@@ -164,119 +164,119 @@ func TestSteps(t *testing.T) {
 		},
 		{
 			"the rule on each layer", nil,
-			[]model.Policy{policy(model.Allow, reads())},
+			[]*model.Policy{policy(model.Allow, reads())},
 			"shop/front-1", "shop/cart-1", 8080, model.TCP, get,
 			verdicts{"egress": "allow not-isolated", "ingress": "allow shop/Allow/reads", "capture": "allow captured", "l7": "allow shop/Allow/reads"},
 			"allow shop/Allow/reads",
 		},
 		{
 			"the caller's own policy", nil,
-			[]model.Policy{policy(model.Allow, reads()), egress},
+			[]*model.Policy{policy(model.Allow, reads()), egress},
 			"shop/front-1", "shop/cart-1", 8080, model.TCP, get,
 			verdicts{"egress": "deny default-deny", "ingress": "allow shop/Allow/reads", "capture": "allow captured", "l7": "allow shop/Allow/reads"},
 			"deny default-deny",
 		},
 		{
 			"L4 knows no method", nil,
-			[]model.Policy{policy(model.Allow, reads())},
+			[]*model.Policy{policy(model.Allow, reads())},
 			"shop/front-1", "shop/cart-1", 8080, model.TCP, request("POST", "/cart"),
 			verdicts{"egress": "allow not-isolated", "ingress": "allow shop/Allow/reads", "capture": "allow captured", "l7": "deny default-deny"},
 			"deny default-deny",
 		},
 		{
 			"a deny at both layers", nil,
-			[]model.Policy{policy(model.Allow, plain), policy(model.Deny, plain)},
+			[]*model.Policy{policy(model.Allow, plain), policy(model.Deny, plain)},
 			"shop/front-1", "shop/cart-1", 8080, model.TCP, get,
 			verdicts{"egress": "allow not-isolated", "ingress": "deny shop/Deny/plain", "capture": "allow captured", "l7": "deny shop/Deny/plain"},
 			"deny shop/Deny/plain",
 		},
 		{
 			"a deny with http is the sidecar's", nil,
-			[]model.Policy{policy(model.Deny, reads())},
+			[]*model.Policy{policy(model.Deny, reads())},
 			"shop/front-1", "shop/cart-1", 8080, model.TCP, get,
 			verdicts{"egress": "allow not-isolated", "ingress": "allow not-isolated", "capture": "allow captured", "l7": "deny shop/Deny/reads"},
 			"deny shop/Deny/reads",
 		},
 		{
 			"what a deny leaves", nil,
-			[]model.Policy{policy(model.Deny, plain)},
+			[]*model.Policy{policy(model.Deny, plain)},
 			"shop/front-1", "shop/cart-1", 9001, model.TCP, nil,
 			verdicts{"egress": "allow not-isolated", "ingress": "allow not-denied", "capture": "allow captured", "l7": "allow not-isolated"},
 			"allow not-isolated",
 		},
 		{
 			"http without a sidecar", bare,
-			[]model.Policy{policy(model.Allow, reads())},
+			[]*model.Policy{policy(model.Allow, reads())},
 			"shop/front-1", "shop/cart-1", 8080, model.TCP, get,
 			verdicts{"egress": "allow not-isolated", "ingress": "deny default-deny", "capture": "-allow no-sidecar", "l7": "-allow shop/Allow/reads"},
 			"deny default-deny",
 		},
 		{
 			"no http and no sidecar", bare,
-			[]model.Policy{policy(model.Allow, plain)},
+			[]*model.Policy{policy(model.Allow, plain)},
 			"shop/front-1", "shop/cart-1", 8080, model.TCP, get,
 			verdicts{"egress": "allow not-isolated", "ingress": "allow shop/Allow/plain", "capture": "-allow no-sidecar", "l7": "-allow shop/Allow/plain"},
 			"allow shop/Allow/plain",
 		},
 		{
 			"out of the capture", func(s *model.Snapshot) { s.Pods[0].Proxy.ExcludedInbound = []uint16{8080} },
-			[]model.Policy{policy(model.Allow, reads())},
+			[]*model.Policy{policy(model.Allow, reads())},
 			"shop/front-1", "shop/cart-1", 8080, model.TCP, get,
 			verdicts{"egress": "allow not-isolated", "ingress": "deny default-deny", "capture": "-allow excluded", "l7": "-allow shop/Allow/reads"},
 			"deny default-deny",
 		},
 		{
 			"UDP", nil,
-			[]model.Policy{policy(model.Allow, plain)},
+			[]*model.Policy{policy(model.Allow, plain)},
 			"shop/front-1", "shop/cart-1", 8080, model.UDP, nil,
 			verdicts{"egress": "allow not-isolated", "ingress": "deny default-deny", "capture": "-allow not-tcp", "l7": "-allow not-tcp"},
 			"deny default-deny",
 		},
 		{
 			"itself", nil,
-			[]model.Policy{policy(model.Allow)},
+			[]*model.Policy{policy(model.Allow)},
 			"shop/cart-1", "shop/cart-1", 8080, model.TCP, get,
 			verdicts{"egress": "allow self", "ingress": "allow self", "capture": "-allow self", "l7": "-deny default-deny"},
 			"allow self",
 		},
 		{
 			"outside", nil,
-			[]model.Policy{egress},
+			[]*model.Policy{egress},
 			"shop/front-1", "192.0.2.1", 443, model.TCP, nil,
 			verdicts{"egress": "deny default-deny", "ingress": "-allow outside", "capture": "-allow outside", "l7": "-allow outside"},
 			"deny default-deny",
 		},
 		{
 			"an unknown caller", nil,
-			[]model.Policy{policy(model.Allow, reads())},
+			[]*model.Policy{policy(model.Allow, reads())},
 			"", "shop/cart-1", 8080, model.TCP, get,
 			verdicts{"egress": "-allow outside", "ingress": "deny default-deny", "capture": "allow captured", "l7": "deny default-deny"},
 			"deny default-deny",
 		},
 		{
 			"on the host's network", nil,
-			[]model.Policy{policy(model.Allow)},
+			[]*model.Policy{policy(model.Allow)},
 			"shop/front-1", "web/agent", 8080, model.TCP, nil,
 			verdicts{"egress": "allow not-isolated", "ingress": "-allow host-network", "capture": "-allow no-sidecar", "l7": "-allow not-isolated"},
 			"allow not-isolated",
 		},
 		{
 			"the sidecar's own port", nil,
-			[]model.Policy{policy(model.Allow, model.Rule{Name: "all"})},
+			[]*model.Policy{policy(model.Allow, model.Rule{Name: "all"})},
 			"shop/front-1", "shop/cart-1", 15006, model.TCP, nil,
 			verdicts{"egress": "allow not-isolated", "ingress": "deny reserved-port", "capture": "allow captured", "l7": "deny reserved-port"},
 			"deny reserved-port",
 		},
 		{
 			"the guard", nil,
-			[]model.Policy{policy(model.Allow, model.Rule{Name: "all"})},
+			[]*model.Policy{policy(model.Allow, model.Rule{Name: "all"})},
 			"shop/front-1", "shop/cart-1", 8080, model.TCP, request("GET", "/a%00"),
 			verdicts{"egress": "allow not-isolated", "ingress": "allow shop/Allow/all", "capture": "allow captured", "l7": "deny guard-path"},
 			"deny guard-path",
 		},
 		{
 			"one that awaits its address", nil,
-			[]model.Policy{policy(model.Allow, reads())},
+			[]*model.Policy{policy(model.Allow, reads())},
 			"shop/planned", "shop/cart-1", 8080, model.TCP, get,
 			verdicts{"egress": "allow not-isolated", "ingress": "allow shop/Allow/reads", "capture": "allow captured", "l7": "allow shop/Allow/reads"},
 			"allow shop/Allow/reads",
@@ -285,7 +285,7 @@ func TestSteps(t *testing.T) {
 			"metrics", func(s *model.Snapshot) {
 				s.Mesh.Metrics, s.Mesh.MetricsPorts = []model.Peer{{Namespaces: labels.SelectorFromSet(labels.Set{"team": "web"})}}, []uint16{15090}
 			},
-			[]model.Policy{policy(model.Allow)},
+			[]*model.Policy{policy(model.Allow)},
 			"web/front-2", "shop/cart-1", 15090, model.TCP, nil,
 			verdicts{"egress": "allow not-isolated", "ingress": "allow plumbing", "capture": "allow captured", "l7": "deny reserved-port"},
 			"deny reserved-port",
@@ -299,7 +299,7 @@ func TestSteps(t *testing.T) {
 		},
 		{
 			"a policy that is only tried out", nil,
-			[]model.Policy{dry},
+			[]*model.Policy{dry},
 			"shop/front-1", "shop/cart-1", 8080, model.TCP, get,
 			verdicts{"egress": "allow not-isolated", "ingress": "allow not-isolated", "capture": "allow captured", "l7": "allow not-isolated"},
 			"allow not-isolated",
@@ -383,19 +383,19 @@ func TestStandingNetworkPoliciesDecide(t *testing.T) {
 	allow := policy(model.Allow, reads())
 	for _, c := range []struct {
 		name     string
-		policies []model.Policy
+		policies []*model.Policy
 		standing []*networkingv1.NetworkPolicy
 		from     string
 		want     model.Verdict
 		agrees   bool
 		text     string
 	}{
-		{"the companion", []model.Policy{allow}, []*networkingv1.NetworkPolicy{np("c", front)}, "shop/front-1", model.Verdict{Allowed: true, Decider: "shop/Allow/reads"}, true, "by NetworkPolicy shop/c ingress[0]"},
-		{"a wider one of somebody's", []model.Policy{allow}, []*networkingv1.NetworkPolicy{np("c", front), np("wide", anybody)}, "web/front-2", model.Verdict{Allowed: true, Decider: "NetworkPolicy shop/wide ingress[0]"}, false, "the policies mean otherwise"},
+		{"the companion", []*model.Policy{allow}, []*networkingv1.NetworkPolicy{np("c", front)}, "shop/front-1", model.Verdict{Allowed: true, Decider: "shop/Allow/reads"}, true, "by NetworkPolicy shop/c ingress[0]"},
+		{"a wider one of somebody's", []*model.Policy{allow}, []*networkingv1.NetworkPolicy{np("c", front), np("wide", anybody)}, "web/front-2", model.Verdict{Allowed: true, Decider: "NetworkPolicy shop/wide ingress[0]"}, false, "the policies mean otherwise"},
 		{"a narrower one of somebody's", nil, []*networkingv1.NetworkPolicy{np("shut")}, "shop/front-1", model.Verdict{Decider: "NetworkPolicy shop/shut"}, false, "isolated by NetworkPolicies shop/shut"},
 		{"somebody's that lets it pass", nil, []*networkingv1.NetworkPolicy{np("some", front)}, "shop/front-1", model.Verdict{Allowed: true, Decider: "NetworkPolicy shop/some ingress[0]"}, true, "allowed by NetworkPolicy shop/some ingress[0]"},
-		{"a companion that is missing", []model.Policy{allow}, nil, "192.0.2.1", model.Verdict{Allowed: true, Decider: "not-isolated"}, false, "the policies mean otherwise"},
-		{"both refuse", []model.Policy{allow}, []*networkingv1.NetworkPolicy{np("c", front)}, "192.0.2.1", model.Verdict{Decider: "default-deny"}, true, "isolated by NetworkPolicies shop/c"},
+		{"a companion that is missing", []*model.Policy{allow}, nil, "192.0.2.1", model.Verdict{Allowed: true, Decider: "not-isolated"}, false, "the policies mean otherwise"},
+		{"both refuse", []*model.Policy{allow}, []*networkingv1.NetworkPolicy{np("c", front)}, "192.0.2.1", model.Verdict{Decider: "default-deny"}, true, "isolated by NetworkPolicies shop/c"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -29,30 +29,16 @@ func ingress(ix *model.Index, callee *model.Workload, r model.Request, policies 
 	return c.Verdict(r.HTTP)
 }
 
-// among are the policies that count, in the order in which they decide: some, or those of a snapshot, with or without those that are only tried out.
+// among are the policies that count, in the order in which they decide, with or without those that are only tried out.
 type among struct {
-	some   []*model.Policy
-	all    []model.Policy
-	dryRun bool
+	policies []*model.Policy
+	dryRun   bool
 }
 
 // enforced are the policies that decide.
-func enforced(ix *model.Index) among { return among{all: ix.Snapshot.Policies} }
+func enforced(ix *model.Index) among { return among{policies: ix.Snapshot.Policies} }
 
-func everyPolicy(ix *model.Index) among { return among{all: ix.Snapshot.Policies, dryRun: true} }
-
-func (a among) len() int { return len(a.some) + len(a.all) }
-
-// at is nil where a policy does not count.
-func (a among) at(i int) *model.Policy {
-	if i < len(a.some) {
-		return a.some[i]
-	}
-	if p := &a.all[i-len(a.some)]; a.dryRun || !p.DryRun {
-		return p
-	}
-	return nil
-}
+func everyPolicy(ix *model.Index) among { return among{policies: ix.Snapshot.Policies, dryRun: true} }
 
 // Connection is what policies say to a callee's sidecar of one connection before anything is read from it.
 type Connection struct {
@@ -83,7 +69,7 @@ func Connect(ix *model.Index, callee *model.Workload, from Party, port uint16) C
 
 // ConnectAmong is Connect for whoever knows which policies may govern the callee: enforced ones, in the snapshot's order.
 func ConnectAmong(ix *model.Index, policies []*model.Policy, callee *model.Workload, from Party, port uint16) Connection {
-	return connect(ix, among{some: policies}, callee, from, port)
+	return connect(ix, among{policies: policies}, callee, from, port)
 }
 
 func connect(ix *model.Index, policies among, callee *model.Workload, from Party, port uint16) Connection {
@@ -92,9 +78,8 @@ func connect(ix *model.Index, policies among, callee *model.Workload, from Party
 		c.HTTP = true
 	}
 	at := target{names: callee.Ports, port: port, protocol: model.TCP}
-	for i := range policies.len() {
-		p := policies.at(i)
-		if p == nil || !governsIngress(p, callee) {
+	for _, p := range policies.policies {
+		if p.DryRun && !policies.dryRun || !governsIngress(p, callee) {
 			continue
 		}
 		c.Governed = true

@@ -17,7 +17,7 @@ var (
 )
 
 // world is one callee on port 8080 (HTTP) and 5432 (TCP), a friend, and the policies of a case.
-func world(policies ...model.Policy) (*model.Index, *model.Workload) {
+func world(policies ...*model.Policy) (*model.Index, *model.Workload) {
 	ix := model.NewIndex(&model.Snapshot{
 		Pods: []*model.Pod{
 			{
@@ -37,8 +37,8 @@ func world(policies ...model.Policy) (*model.Index, *model.Workload) {
 	return ix, ix.WorkloadOf("shop", "cart-1")
 }
 
-func policy(action model.Action, rules ...model.Rule) model.Policy {
-	return model.Policy{
+func policy(action model.Action, rules ...model.Rule) *model.Policy {
+	return &model.Policy{
 		PolicyRef: model.PolicyRef{Namespace: "shop", Name: string(action)}, Action: action, IsolatesIngress: true,
 		Selector: labels.SelectorFromSet(labels.Set{"app": "cart"}), Ingress: rules, Accepted: true,
 	}
@@ -58,25 +58,25 @@ func TestIngress(t *testing.T) {
 	tcp := func(port uint16) model.Request { return model.Request{Source: friend, Port: port} }
 	for _, c := range []struct {
 		name     string
-		policies []model.Policy
+		policies []*model.Policy
 		request  model.Request
 		want     model.Verdict
 	}{
 		{"no policy is open", nil, get("/"), model.Verdict{Allowed: true, Decider: model.OutcomeNotIsolated}},
-		{"an allow without rules shuts", []model.Policy{policy(model.Allow)}, get("/"), model.Verdict{Decider: model.OutcomeDefaultDeny}},
-		{"the rule allows", []model.Policy{policy(model.Allow, reads)}, get("/cart/1?x=1"), model.Verdict{Allowed: true, Decider: "shop/Allow/reads"}},
-		{"a prefix is whole segments", []model.Policy{policy(model.Allow, reads)}, get("/cartel"), model.Verdict{Decider: model.OutcomeDefaultDeny}},
-		{"an unknown caller matches no selector", []model.Policy{policy(model.Allow, reads)}, from(get("/cart"), stranger), model.Verdict{Decider: model.OutcomeDefaultDeny}},
-		{"an http rule allows nothing on TCP", []model.Policy{policy(model.Allow, model.Rule{Name: "x", HTTP: reads.HTTP})}, tcp(5432), model.Verdict{Decider: model.OutcomeDefaultDeny}},
-		{"an http deny denies all on TCP", []model.Policy{policy(model.Deny, model.Rule{Name: "x", HTTP: reads.HTTP})}, tcp(5432), model.Verdict{Decider: "shop/Deny/x"}},
-		{"deny beats allow", []model.Policy{policy(model.Allow, reads), policy(model.Deny, reads)}, get("/cart"), model.Verdict{Decider: "shop/Deny/reads"}},
-		{"a deny without rules denies nothing", []model.Policy{policy(model.Deny)}, get("/cart"), model.Verdict{Allowed: true, Decider: model.OutcomeNotIsolated}},
-		{"the sidecar's ports are never allowed", []model.Policy{policy(model.Allow, model.Rule{Name: "all"})}, tcp(15006), model.Verdict{Decider: model.OutcomeReservedPort}},
-		{"the guard comes first", []model.Policy{policy(model.Allow, model.Rule{Name: "all"})}, get("/a%00"), model.Verdict{Decider: model.OutcomeGuardPath}},
-		{"a named port nobody has allows nothing", []model.Policy{policy(model.Allow, model.Rule{Name: "x", Ports: []model.PortRange{{Protocol: model.TCP, Name: "none"}}})}, tcp(5432), model.Verdict{Decider: model.OutcomeDefaultDeny}},
-		{"a named port nobody has denies all", []model.Policy{policy(model.Deny, model.Rule{Name: "x", Ports: []model.PortRange{{Protocol: model.TCP, Name: "none"}}})}, tcp(5432), model.Verdict{Decider: "shop/Deny/x"}},
-		{"a stamped account matches", []model.Policy{policy(model.Allow, model.Rule{Name: "sa", Peers: []model.Peer{{ServiceAccounts: []string{"front"}}}})}, get("/"), model.Verdict{Allowed: true, Decider: "shop/Allow/sa"}},
-		{"another account does not", []model.Policy{policy(model.Allow, model.Rule{Name: "sa", Peers: []model.Peer{{ServiceAccounts: []string{"fron."}}}})}, get("/"), model.Verdict{Decider: model.OutcomeDefaultDeny}},
+		{"an allow without rules shuts", []*model.Policy{policy(model.Allow)}, get("/"), model.Verdict{Decider: model.OutcomeDefaultDeny}},
+		{"the rule allows", []*model.Policy{policy(model.Allow, reads)}, get("/cart/1?x=1"), model.Verdict{Allowed: true, Decider: "shop/Allow/reads"}},
+		{"a prefix is whole segments", []*model.Policy{policy(model.Allow, reads)}, get("/cartel"), model.Verdict{Decider: model.OutcomeDefaultDeny}},
+		{"an unknown caller matches no selector", []*model.Policy{policy(model.Allow, reads)}, from(get("/cart"), stranger), model.Verdict{Decider: model.OutcomeDefaultDeny}},
+		{"an http rule allows nothing on TCP", []*model.Policy{policy(model.Allow, model.Rule{Name: "x", HTTP: reads.HTTP})}, tcp(5432), model.Verdict{Decider: model.OutcomeDefaultDeny}},
+		{"an http deny denies all on TCP", []*model.Policy{policy(model.Deny, model.Rule{Name: "x", HTTP: reads.HTTP})}, tcp(5432), model.Verdict{Decider: "shop/Deny/x"}},
+		{"deny beats allow", []*model.Policy{policy(model.Allow, reads), policy(model.Deny, reads)}, get("/cart"), model.Verdict{Decider: "shop/Deny/reads"}},
+		{"a deny without rules denies nothing", []*model.Policy{policy(model.Deny)}, get("/cart"), model.Verdict{Allowed: true, Decider: model.OutcomeNotIsolated}},
+		{"the sidecar's ports are never allowed", []*model.Policy{policy(model.Allow, model.Rule{Name: "all"})}, tcp(15006), model.Verdict{Decider: model.OutcomeReservedPort}},
+		{"the guard comes first", []*model.Policy{policy(model.Allow, model.Rule{Name: "all"})}, get("/a%00"), model.Verdict{Decider: model.OutcomeGuardPath}},
+		{"a named port nobody has allows nothing", []*model.Policy{policy(model.Allow, model.Rule{Name: "x", Ports: []model.PortRange{{Protocol: model.TCP, Name: "none"}}})}, tcp(5432), model.Verdict{Decider: model.OutcomeDefaultDeny}},
+		{"a named port nobody has denies all", []*model.Policy{policy(model.Deny, model.Rule{Name: "x", Ports: []model.PortRange{{Protocol: model.TCP, Name: "none"}}})}, tcp(5432), model.Verdict{Decider: "shop/Deny/x"}},
+		{"a stamped account matches", []*model.Policy{policy(model.Allow, model.Rule{Name: "sa", Peers: []model.Peer{{ServiceAccounts: []string{"front"}}}})}, get("/"), model.Verdict{Allowed: true, Decider: "shop/Allow/sa"}},
+		{"another account does not", []*model.Policy{policy(model.Allow, model.Rule{Name: "sa", Peers: []model.Peer{{ServiceAccounts: []string{"fron."}}}})}, get("/"), model.Verdict{Decider: model.OutcomeDefaultDeny}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

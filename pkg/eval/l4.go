@@ -18,7 +18,7 @@ func L4(ix *model.Index, d networkingv1.PolicyType, governed, other Party, port 
 
 // L4Among is L4 for whoever knows which policies may govern the end: enforced ones, in the snapshot's order.
 func L4Among(ix *model.Index, policies []*model.Policy, d networkingv1.PolicyType, governed, other Party, port uint16, protocol model.Protocol) model.Verdict {
-	return newL4(ix, d, governed, other, port, protocol).meant(among{some: policies})
+	return newL4(ix, d, governed, other, port, protocol).meant(among{policies: policies})
 }
 
 // l4 is one connection as one of its ends' policies see it.
@@ -54,9 +54,8 @@ func (c l4) rules(p *model.Policy) []model.Rule {
 // governing are those of some policies that have a say about the governed end.
 func (c l4) governing(policies among) []*model.Policy {
 	var out []*model.Policy
-	for i := range policies.len() {
-		p := policies.at(i)
-		if p != nil && c.governedBy(p) && p.Namespace == c.governed.Pod.Namespace && p.Selector.Matches(labels.Set(c.governed.Pod.Labels)) {
+	for _, p := range policies.policies {
+		if (policies.dryRun || !p.DryRun) && c.governedBy(p) && p.Namespace == c.governed.Pod.Namespace && p.Selector.Matches(labels.Set(c.governed.Pod.Labels)) {
 			out = append(out, p)
 		}
 	}

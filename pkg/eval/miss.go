@@ -72,10 +72,8 @@ func (c l4) misses(policies among) []Miss {
 func (x *explainer) misses(c *Connection) []Miss {
 	var out []Miss
 	at := target{names: x.call.To.Workload.Ports, port: x.call.Port, protocol: model.TCP}
-	policies := enforced(x.ix)
-	for i := range policies.len() {
-		p := policies.at(i)
-		if p == nil || p.Action != model.Allow || !governsIngress(p, x.call.To.Workload) {
+	for _, p := range x.ix.Snapshot.Policies {
+		if p.DryRun || p.Action != model.Allow || !governsIngress(p, x.call.To.Workload) {
 			continue
 		}
 		for j := range p.Ingress {

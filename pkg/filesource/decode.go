@@ -37,7 +37,8 @@ type contents struct {
 
 // policy is a converted policy and the text that it was converted from, which tells whether an edit changed it.
 type policy struct {
-	model.Policy
+	*model.Policy
+
 	text string
 	ours bool // its generation is ours to count: the file gives none
 }
@@ -153,7 +154,7 @@ func (d *decoder) policy() {
 			Remedy:      "select pods and list rules; to mean it, write podSelector: {} and ingress: []",
 		})
 	}
-	d.policies = append(d.policies, policy{Policy: converted, text: string(d.document.json), ours: p.Generation == 0})
+	d.policies = append(d.policies, policy{Policy: &converted, text: string(d.document.json), ours: p.Generation == 0})
 }
 
 func (d *decoder) meshConfig(body []byte) {

@@ -177,30 +177,34 @@ func readChecked(path string, body []byte) *contents {
 type generations map[string]generation
 
 type generation struct {
-	text  string
-	count int64
+	text   string
+	policy *model.Policy
 }
 
-func (g generations) of(p *policy) model.Policy {
-	out := p.Policy
+// of is a policy with its generation: the very same while its text is.
+func (g generations) of(p *policy) *model.Policy {
 	if !p.ours {
-		return out
+		return p.Policy
 	}
 	key := p.Namespace + "/" + p.Name
-	known := g[key]
-	if known.text != p.text {
-		known = generation{text: p.text, count: known.count + 1}
-		g[key] = known
+	known, counted := g[key]
+	if counted && known.text == p.text {
+		return known.policy
 	}
-	out.Generation = known.count
-	return out
+	out := *p.Policy
+	out.Generation = 1
+	if counted {
+		out.Generation += known.policy.Generation
+	}
+	g[key] = generation{p.text, &out}
+	return &out
 }
 
 // join makes a snapshot of all files' contents. The world of an earlier result is used again where it is the same.
 func join(files map[string]*contents, count generations, reuse *convert.World) (*convert.World, *Result) {
 	r := &Result{}
 	var parts convert.Parts
-	var policies []model.Policy
+	var policies []*model.Policy
 	var foreign []*networkingv1.NetworkPolicy
 	mesh, meshAt := convert.DefaultMesh(), ""
 	stands := map[string]string{}

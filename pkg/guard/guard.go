@@ -69,7 +69,7 @@ func guarded(s *model.Snapshot, before, after *model.Policy) bool {
 		p = after
 	}
 	return slices.ContainsFunc(s.Namespaces, func(ns model.Namespace) bool { return ns.Guarded && ns.Name == p.Namespace }) ||
-		slices.ContainsFunc(s.Policies, func(o model.Policy) bool { return o.Guarded && o.Namespace == p.Namespace })
+		slices.ContainsFunc(s.Policies, func(o *model.Policy) bool { return o.Guarded && o.Namespace == p.Namespace })
 }
 
 type answer struct {
@@ -100,7 +100,7 @@ func (g *Guard) answer(ctx context.Context, snapshot *model.Snapshot, before, af
 func replace(s *model.Snapshot, old, next *model.Policy) *model.Snapshot {
 	edit := &convert.Edit{}
 	if next != nil {
-		edit.Policies = []model.Policy{*next}
+		edit.Policies = []*model.Policy{next}
 	} else {
 		edit.Gone = func(p *model.Policy) bool { return p.Namespace == old.Namespace && p.Name == old.Name }
 	}

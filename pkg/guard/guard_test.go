@@ -19,7 +19,7 @@ type source struct{ snapshot *model.Snapshot }
 
 func (s source) Snapshot() (*model.Snapshot, bool) { return s.snapshot, s.snapshot != nil }
 
-func world(guarded bool, policies ...model.Policy) source {
+func world(guarded bool, policies ...*model.Policy) source {
 	pod := func(name, address string) *model.Pod {
 		return &model.Pod{Namespace: "shop", Name: name, Owner: name, Labels: map[string]string{"app": name}, Addresses: []netip.Addr{netip.MustParseAddr(address)}}
 	}
@@ -55,16 +55,16 @@ func TestOpens(t *testing.T) {
 		before, after *model.Policy
 		want          string // in the first of what opens; "" where nothing does
 	}{
-		"an edit that opens":                   {world(true, *policy("", "")), policy("", ""), policy("front", ""), "opens on L7 every TCP port but 80, 15000-15099 from shop/front to shop/cart"},
-		"of what is not guarded":               {world(false, *policy("", "")), policy("", ""), policy("front", ""), ""},
-		"an edit that closes":                  {world(true, *policy("front", "")), policy("front", ""), policy("", ""), ""},
-		"a policy guards":                      {world(false, *guarding), guarding, policy("front", ""), "guarded by L7Policy shop/cart"},
+		"an edit that opens":                   {world(true, policy("", "")), policy("", ""), policy("front", ""), "opens on L7 every TCP port but 80, 15000-15099 from shop/front to shop/cart"},
+		"of what is not guarded":               {world(false, policy("", "")), policy("", ""), policy("front", ""), ""},
+		"an edit that closes":                  {world(true, policy("front", "")), policy("front", ""), policy("", ""), ""},
+		"a policy guards":                      {world(false, guarding), guarding, policy("front", ""), "guarded by L7Policy shop/cart"},
 		"the source lags: the guard is new":    {world(false), guarding, policy("front", ""), "guarded by L7Policy shop/cart"},
-		"the source lags: it is as after":      {world(true, *policy("front", "")), policy("", ""), policy("front", ""), "opens"},
+		"the source lags: it is as after":      {world(true, policy("front", "")), policy("", ""), policy("front", ""), "opens"},
 		"made: closes":                         {world(true), nil, policy("front", ""), ""},
 		"made beside another: opens":           {world(true, other()), nil, policy("front", ""), "opens"},
-		"deleted":                              {world(true, *policy("front", "")), policy("front", ""), nil, "opens on L7"},
-		"a host has all spellings of its name": {world(true, *policy("front", "cart")), policy("front", "cart"), policy("front", "cart.shop"), ""},
+		"deleted":                              {world(true, policy("front", "")), policy("front", ""), nil, "opens on L7"},
+		"a host has all spellings of its name": {world(true, policy("front", "cart")), policy("front", "cart"), policy("front", "cart.shop"), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -80,8 +80,8 @@ func TestOpens(t *testing.T) {
 }
 
 // other isolates the same pods.
-func other() model.Policy {
-	p := *policy("", "")
+func other() *model.Policy {
+	p := policy("", "")
 	p.Name = "other"
 	return p
 }
@@ -99,7 +99,7 @@ func TestOpensIsBounded(t *testing.T) {
 	late := errors.New("too late")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	told, slow := make(chan struct{}), make(chan struct{})
-	g := guard.New(world(true, *policy("", ""))).Comparing(func(_, _ *model.Index, stop func() bool) ([]diff.Flip, bool) {
+	g := guard.New(world(true, policy("", ""))).Comparing(func(_, _ *model.Index, stop func() bool) ([]diff.Flip, bool) {
 		cancel(late)
 		<-slow
 		if !stop() {
@@ -124,7 +124,7 @@ func TestOpensIsBounded(t *testing.T) {
 
 func TestAFaultIsAnError(t *testing.T) {
 	t.Parallel()
-	g := guard.New(world(true, *policy("", ""))).Comparing(func(_, _ *model.Index, _ func() bool) ([]diff.Flip, bool) { panic("a bug") })
+	g := guard.New(world(true, policy("", ""))).Comparing(func(_, _ *model.Index, _ func() bool) ([]diff.Flip, bool) { panic("a bug") })
 	for range 2 { // the second finds the first's seat free
 		if _, err := g.Opens(t.Context(), policy("", ""), policy("front", "")); err == nil || !strings.Contains(err.Error(), "a bug") {
 			t.Errorf("got %v", err)

@@ -162,7 +162,7 @@ func (s *story) told(snapshot *model.Snapshot) error {
 		return fmt.Errorf("there is no pod %s", s.pod())
 	}
 	for i := range snapshot.Policies {
-		if p := &snapshot.Policies[i]; p.Name == s.name {
+		if p := snapshot.Policies[i]; p.Name == s.name {
 			if p.Generation != s.generation {
 				return fmt.Errorf("policy %s has generation %d, want %d", s.name, p.Generation, s.generation)
 			}
@@ -266,7 +266,7 @@ func missing(v *view, s *model.Snapshot) []string {
 		"pod":           slices.ContainsFunc(s.Pods, func(p *model.Pod) bool { return is(p.Namespace, p.Name) }),
 		"crowd":         inCrowd == crowd,
 		"service":       slices.ContainsFunc(s.Services, func(x model.Service) bool { return is(x.Namespace, x.Name) }),
-		"policy":        slices.ContainsFunc(s.Policies, func(p model.Policy) bool { return is(p.Namespace, p.Name) }),
+		"policy":        slices.ContainsFunc(s.Policies, func(p *model.Policy) bool { return is(p.Namespace, p.Name) }),
 		"networkpolicy": slices.ContainsFunc(s.NetworkPolicies, func(p *networkingv1.NetworkPolicy) bool { return is(p.Namespace, p.Name) }),
 		"mesh":          s.Mesh.TrustDomain == "marker.test",
 		"endpoints":     len(v.Endpoints(v.c.namespace, marker)) == 1,

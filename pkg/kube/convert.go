@@ -30,7 +30,8 @@ type pod struct {
 
 // Policy is what is kept of an L7Policy: its conversion, and what the status writer needs.
 type Policy struct {
-	model.Policy
+	*model.Policy
+
 	Diagnostics     []model.Diagnostic // of the conversion
 	Status          v1alpha1.L7PolicyStatus
 	ResourceVersion string
@@ -177,11 +178,12 @@ func convertPolicies(known func(namespace, name string) (Policy, bool)) func(obj
 		}
 		body := bodyOf(o.spec)
 		out.words = wordsOf(&meta, body)
-		if was, found := known(o.Namespace, o.Name); found && was.words == out.words {
+		if was, is := known(o.Namespace, o.Name); is && was.words == out.words {
 			out.Policy, out.Diagnostics = was.Policy, was.Diagnostics
 			return out, true
 		}
-		_, out.Policy, out.Diagnostics = convert.PolicyJSON(&meta, body)
+		_, converted, found := convert.PolicyJSON(&meta, body)
+		out.Policy, out.Diagnostics = &converted, found
 		return out, true
 	}
 }

@@ -62,7 +62,7 @@ type Source struct {
 	serviceList []model.Service
 	// The policies of the snapshot, as rows and as they were resolved, and the Services that they were resolved with.
 	policyRows   []*Policy
-	policyList   []model.Policy
+	policyList   []*model.Policy
 	resolvedWith []model.Service
 	// One default for all snapshots: what did not change is the same in each.
 	defaultMesh model.Mesh
@@ -133,7 +133,7 @@ func (s *Source) networkPolicyChanged(old, next **networkingv1.NetworkPolicy) {
 
 // keepMeaning: each write of a status makes a new row, which means what the old one did.
 func keepMeaning(old, next *Policy) {
-	if same(&old.Policy, &next.Policy) {
+	if same(old.Policy, next.Policy) {
 		next.Policy = old.Policy
 	}
 }
@@ -152,7 +152,7 @@ func (s *Source) policyChanged(old, next *Policy) {
 	}
 	s.touched.add(old, next)
 	signal(s.policyStatus)
-	if old == nil || next == nil || old.UID != next.UID || old.Generation != next.Generation || !same(&old.Policy, &next.Policy) {
+	if old == nil || next == nil || old.UID != next.UID || old.Generation != next.Generation || !same(old.Policy, next.Policy) {
 		signal(s.changed)
 	}
 }
@@ -338,12 +338,12 @@ func (s *Source) readWorld() {
 // other policy.
 func (s *Source) readPolicies() {
 	rows := s.policies.all()
-	same := s.policyList != nil && model.SameSlice(s.serviceList, s.resolvedWith) && slices.EqualFunc(rows, s.policyRows, func(a, b *Policy) bool { return a == b || model.SamePolicy(&a.Policy, &b.Policy) })
+	same := s.policyList != nil && model.SameSlice(s.serviceList, s.resolvedWith) && slices.EqualFunc(rows, s.policyRows, func(a, b *Policy) bool { return a.Policy == b.Policy })
 	s.policyRows = rows
 	if same {
 		return
 	}
-	list := make([]model.Policy, 0, len(rows))
+	list := make([]*model.Policy, 0, len(rows))
 	for _, p := range rows {
 		list = append(list, p.Policy)
 	}

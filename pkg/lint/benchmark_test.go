@@ -19,7 +19,7 @@ func large() *model.Snapshot {
 	for n := range 50 {
 		ns := fmt.Sprint("ns-", n)
 		s.Namespaces = append(s.Namespaces, model.Namespace{Name: ns, Labels: map[string]string{"kubernetes.io/metadata.name": ns}})
-		s.Policies = append(s.Policies, model.Policy{
+		s.Policies = append(s.Policies, &model.Policy{
 			PolicyRef: model.PolicyRef{Namespace: ns, Name: "a-deny"}, Action: model.Deny, Selector: labels.Everything(), IsolatesIngress: true,
 			Ingress: []model.Rule{{Name: "0", Ports: []model.PortRange{{Protocol: model.TCP, Name: "web"}}, HTTP: []model.HTTPMatch{
 				{Headers: []model.HeaderMatch{{Name: "x-debug", Type: model.Present}}}, {Paths: []model.PathMatch{{Type: model.Prefix, Value: "/debug"}}},
@@ -35,7 +35,7 @@ func large() *model.Snapshot {
 				Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, byte(n), byte(i), 1})}, Proxy: model.ProxySettings{Injected: true}, Expected: true,
 				Ports: []model.ContainerPort{{Name: "web", Number: 8080, Protocol: model.TCP}},
 			})
-			p := model.Policy{PolicyRef: model.PolicyRef{Namespace: ns, Name: app}, Action: model.Allow, Selector: selector(app), IsolatesIngress: true}
+			p := &model.Policy{PolicyRef: model.PolicyRef{Namespace: ns, Name: app}, Action: model.Allow, Selector: selector(app), IsolatesIngress: true}
 			for r := range 4 {
 				p.Ingress = append(p.Ingress, model.Rule{
 					Name: fmt.Sprint(r), Peers: []model.Peer{{Pods: selector(fmt.Sprint("app-", (i+r+1)%20))}}, Ports: []model.PortRange{{Protocol: model.TCP, From: 8080, To: 8080}},

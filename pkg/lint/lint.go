@@ -69,8 +69,7 @@ func newLinter(ix *model.Index) *linter {
 		s := &ix.Snapshot.Services[i]
 		l.services[[2]string{s.Namespace, s.Name}] = s
 	}
-	for i := range ix.Snapshot.Policies {
-		p := &ix.Snapshot.Policies[i]
+	for i, p := range ix.Snapshot.Policies {
 		l.order[p], l.policies = i, append(l.policies, p)
 		l.selected[p] = ix.Selected(p)
 		for _, d := range []direction{ingress, egress} {

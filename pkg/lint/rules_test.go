@@ -40,11 +40,12 @@ func without(s *model.Snapshot, policy model.PolicyRef, field string) *model.Sna
 	if err != nil {
 		panic(err)
 	}
-	for i := range out.Policies {
-		p := &out.Policies[i]
-		if p.Namespace != policy.Namespace || p.Name != policy.Name {
+	for i, was := range out.Policies {
+		if was.Namespace != policy.Namespace || was.Name != policy.Name {
 			continue
 		}
+		p := *was
+		out.Policies[i] = &p
 		if direction == "ingress" {
 			p.Ingress = slices.Delete(slices.Clone(p.Ingress), n, n+1)
 		} else {

@@ -19,7 +19,7 @@ func large() *model.Snapshot {
 		})
 	}
 	for w := range 1000 {
-		p := model.Policy{PolicyRef: model.PolicyRef{Namespace: fmt.Sprint("ns-", w%50), Name: fmt.Sprint("p-", w)}, Selector: selector("app", fmt.Sprint("app-", w%100))}
+		p := &model.Policy{PolicyRef: model.PolicyRef{Namespace: fmt.Sprint("ns-", w%50), Name: fmt.Sprint("p-", w)}, Selector: selector("app", fmt.Sprint("app-", w%100))}
 		s.Policies = append(s.Policies, p)
 		for i := range 10 {
 			s.Pods = append(s.Pods, &model.Pod{

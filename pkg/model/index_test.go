@@ -51,9 +51,9 @@ func TestNamedLabelsTellWorkloadsApart(t *testing.T) {
 		pod("cart-1", "10.0.0.1", map[string]string{"pod-template-hash": "1"}),
 		pod("cart-2", "10.0.0.2", map[string]string{"pod-template-hash": "2"}),
 	}
-	p := model.Policy{PolicyRef: model.PolicyRef{Namespace: "shop"}, Selector: selector("pod-template-hash", "1")}
-	ix := model.NewIndex(&model.Snapshot{Pods: pods, Policies: []model.Policy{p}})
-	if got := ix.Selected(&p); len(ix.Workloads) != 2 || len(got) != 1 || got[0].Pods[0].Name != "cart-1" {
+	p := &model.Policy{PolicyRef: model.PolicyRef{Namespace: "shop"}, Selector: selector("pod-template-hash", "1")}
+	ix := model.NewIndex(&model.Snapshot{Pods: pods, Policies: []*model.Policy{p}})
+	if got := ix.Selected(p); len(ix.Workloads) != 2 || len(got) != 1 || got[0].Pods[0].Name != "cart-1" {
 		t.Errorf("got %d workloads and %d selected", len(ix.Workloads), len(got))
 	}
 }
@@ -156,12 +156,12 @@ func TestIndexerGroupsAnewOnlyWhenItMust(t *testing.T) {
 	before := x.Index(first)
 
 	edited := *first
-	edited.Policies = []model.Policy{{PolicyRef: model.PolicyRef{Namespace: "shop"}, Selector: selector("app", "cart")}}
+	edited.Policies = []*model.Policy{{PolicyRef: model.PolicyRef{Namespace: "shop"}, Selector: selector("app", "cart")}}
 	if after := x.Index(&edited); after.Workloads[0] != before.Workloads[0] || after.Snapshot != &edited {
 		t.Error("a policy edit grouped the pods anew, or kept the old snapshot")
 	}
 	naming := edited
-	naming.Policies = []model.Policy{{PolicyRef: model.PolicyRef{Namespace: "shop"}, Selector: selector("pod-template-hash", "1")}}
+	naming.Policies = []*model.Policy{{PolicyRef: model.PolicyRef{Namespace: "shop"}, Selector: selector("pod-template-hash", "1")}}
 	if after := x.Index(&naming); len(after.Workloads) != 2 {
 		t.Errorf("got %d workloads after a selector named a per-pod label, want 2", len(after.Workloads))
 	}

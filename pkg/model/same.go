@@ -13,7 +13,7 @@ import (
 
 // SamePolicy says whether two policies are one that did not change.
 func SamePolicy(a, b *Policy) bool {
-	return a.PolicyRef == b.PolicyRef && a.Action == b.Action && a.DryRun == b.DryRun && a.IsolatesIngress == b.IsolatesIngress &&
+	return a == b || a.PolicyRef == b.PolicyRef && a.Action == b.Action && a.DryRun == b.DryRun && a.IsolatesIngress == b.IsolatesIngress &&
 		a.IsolatesEgress == b.IsolatesEgress && a.Accepted == b.Accepted && a.Guarded == b.Guarded &&
 		SameSlice(a.Ingress, b.Ingress) && SameSlice(a.Egress, b.Egress) && sameSelector(a.Selector, b.Selector)
 }

@@ -81,8 +81,8 @@ func TestWhatDoesNotChangeStaysTheSame(t *testing.T) {
 		}
 	}
 	for _, namespace := range []string{"a", "b"} {
-		s.Policies = append(s.Policies, Policy{PolicyRef: PolicyRef{Namespace: namespace, Name: "all"}, Selector: labels.Everything()},
-			Policy{PolicyRef: PolicyRef{Namespace: namespace, Name: "one"}, Selector: labels.SelectorFromSet(labels.Set{"app": "7"})})
+		s.Policies = append(s.Policies, &Policy{PolicyRef: PolicyRef{Namespace: namespace, Name: "all"}, Selector: labels.Everything()},
+			&Policy{PolicyRef: PolicyRef{Namespace: namespace, Name: "one"}, Selector: labels.SelectorFromSet(labels.Set{"app": "7"})})
 	}
 	var x Indexer
 	var selections Selections

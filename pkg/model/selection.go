@@ -10,7 +10,7 @@ import (
 
 // Selection is a policy and the workloads that it selects.
 type Selection struct {
-	*Policy // a copy, since a pointer would keep its whole snapshot alive; the same pointer while the policy is the same
+	*Policy // the same pointer while the policy is the same
 
 	Workloads []*Workload
 }
@@ -35,8 +35,7 @@ func (x *Selections) Of(ix *Index) []*Selection {
 	}
 	anew := len(moves) > FewMoved
 	out := make([]*Selection, 0, len(ix.Snapshot.Policies))
-	for i := range ix.Snapshot.Policies {
-		p := &ix.Snapshot.Policies[i]
+	for _, p := range ix.Snapshot.Policies {
 		// Both lists are sorted. Where one is not, a policy is taken for a new one.
 		for len(known) > 0 && compareNames(&known[0].PolicyRef, &p.PolicyRef) < 0 {
 			known = known[1:]
@@ -58,8 +57,7 @@ func compareNames(a, b *PolicyRef) int {
 // next is a policy's selection. The old one, if there is one, was of the same policy.
 func next(ix *Index, p *Policy, old *Selection, moves []Moved, anew bool) *Selection {
 	if old == nil {
-		c := *p
-		return &Selection{&c, ix.Selected(p)}
+		return &Selection{p, ix.Selected(p)}
 	}
 	if !anew && !slices.ContainsFunc(moves, func(m Moved) bool { return m.Namespace == p.Namespace && p.Selector.Matches(labels.Set(m.Labels)) }) {
 		return old

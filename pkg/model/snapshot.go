@@ -14,7 +14,7 @@ type Snapshot struct {
 	Namespaces      []Namespace
 	Services        []Service
 	Pods            []*Pod
-	Policies        []Policy
+	Policies        []*Policy
 	NetworkPolicies []*networkingv1.NetworkPolicy // those that pilot-lite did not make
 	Diagnostics     []Diagnostic                  // what the source found while converting
 }

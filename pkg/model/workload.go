@@ -102,8 +102,7 @@ func namedPerPodLabels(s *Snapshot) map[string]bool {
 			add(p.Pods)
 		}
 	}
-	for i := range s.Policies {
-		p := &s.Policies[i]
+	for _, p := range s.Policies {
 		add(p.Selector)
 		for _, rules := range [][]Rule{p.Ingress, p.Egress} {
 			for _, r := range rules {

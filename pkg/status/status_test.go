@@ -48,8 +48,8 @@ func newWorld(t *testing.T, pods int) *world {
 
 // rebuilt tells the tracker of the present pods and policy, as after a rebuild.
 func (w *world) rebuilt() *world {
-	ix := model.NewIndex(&model.Snapshot{Pods: w.pods, Policies: []model.Policy{{PolicyRef: w.policy.Ref, Selector: labels.SelectorFromSet(labels.Set{"app": "cart"})}}})
-	w.policy.Selected = ix.Selected(&ix.Snapshot.Policies[0])
+	ix := model.NewIndex(&model.Snapshot{Pods: w.pods, Policies: []*model.Policy{{PolicyRef: w.policy.Ref, Selector: labels.SelectorFromSet(labels.Set{"app": "cart"})}}})
+	w.policy.Selected = ix.Selected(ix.Snapshot.Policies[0])
 	w.tracker.SetCompanions(w.policy.Ref.UID, w.stands)
 	w.tracker.SetPolicies(ix, []status.Policy{w.policy}, func(model.PolicyRef) bool { return w.enforced })
 	return w
@@ -314,12 +314,11 @@ func TestOnlyWhatChangedIsLookedAt(t *testing.T) {
 		snapshot.Pods = append(snapshot.Pods, &model.Pod{
 			Namespace: "shop", Name: app, UID: app, Labels: map[string]string{"app": app}, Expected: true, Proxy: model.ProxySettings{Injected: true},
 		})
-		snapshot.Policies = append(snapshot.Policies, model.Policy{PolicyRef: model.PolicyRef{Namespace: "shop", Name: app, UID: app, Generation: 1}, Selector: labels.SelectorFromSet(labels.Set{"app": app})})
+		snapshot.Policies = append(snapshot.Policies, &model.Policy{PolicyRef: model.PolicyRef{Namespace: "shop", Name: app, UID: app, Generation: 1}, Selector: labels.SelectorFromSet(labels.Set{"app": app})})
 	}
 	ix := model.NewIndex(snapshot)
 	var policies []status.Policy
-	for i := range snapshot.Policies {
-		p := &snapshot.Policies[i]
+	for _, p := range snapshot.Policies {
 		policies = append(policies, status.Policy{Ref: p.PolicyRef, Ingress: true, Selected: ix.Selected(p)})
 	}
 	tracker.SetPolicies(ix, policies, func(model.PolicyRef) bool { return false })

@@ -33,7 +33,7 @@ func bigWorld() *model.Snapshot {
 				Namespace: namespace, Name: app, Selector: map[string]string{"app": app},
 				Ports: []model.ServicePort{{Name: "http", Port: 80, TargetPort: 8080, Protocol: model.TCP}},
 			})
-			s.Policies = append(s.Policies, model.Policy{
+			s.Policies = append(s.Policies, &model.Policy{
 				PolicyRef: model.PolicyRef{Namespace: namespace, Name: app, UID: app, Generation: 1}, Action: model.Allow, IsolatesIngress: true, Accepted: true,
 				Selector: selector("app", app),
 				Ingress: []model.Rule{
@@ -57,7 +57,8 @@ func bigWorld() *model.Snapshot {
 func edited(s *model.Snapshot, i int) *model.Snapshot {
 	next := *s
 	next.Policies = slices.Clone(s.Policies)
-	p := &next.Policies[500]
+	p := *next.Policies[500]
+	next.Policies[500] = &p
 	p.Generation += int64(i + 1)
 	p.Ingress = slices.Clone(p.Ingress)
 	p.Ingress[0].HTTP = []model.HTTPMatch{{Methods: []string{[]string{"GET", "PUT"}[i%2]}}}
@@ -107,8 +108,8 @@ func BenchmarkTranslate(b *testing.B) {
 func oneNamespace() *model.Snapshot {
 	const workloads, pods, rules, teams = 100, 10, 5, 20
 	s := &model.Snapshot{Namespaces: []model.Namespace{{Name: "shop"}}}
-	policy := func(name string, selects labels.Selector, firstTeam int) model.Policy {
-		p := model.Policy{
+	policy := func(name string, selects labels.Selector, firstTeam int) *model.Policy {
+		p := &model.Policy{
 			PolicyRef: model.PolicyRef{Namespace: "shop", Name: name, UID: name, Generation: 1}, Action: model.Allow, IsolatesIngress: true, Accepted: true, Selector: selects,
 		}
 		for r := range rules {
@@ -148,7 +149,8 @@ func BenchmarkSharedPolicy(b *testing.B) {
 		b.StopTimer()
 		next := *s
 		next.Policies = slices.Clone(s.Policies)
-		p := &next.Policies[0]
+		p := *next.Policies[0]
+		next.Policies[0] = &p
 		p.Generation += int64(i + 1)
 		p.Ingress = slices.Clone(p.Ingress)
 		p.Ingress[0].HTTP = []model.HTTPMatch{{Methods: []string{[]string{"GET", "PUT"}[i%2]}}}

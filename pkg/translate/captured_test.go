@@ -103,7 +103,7 @@ func testCapturedGoverned(t *testing.T, from outside) {
 	ix := model.NewIndex(&model.Snapshot{
 		Pods:     []*model.Pod{capturedCart(nil), client("friend", netnstest.FriendIPv4), client("stranger", netnstest.StrangerIPv4)},
 		Services: world(cart(nil)).Snapshot.Services,
-		Policies: []model.Policy{policy("friends", model.Allow, model.Rule{Name: "all", Peers: friends()})},
+		Policies: []*model.Policy{policy("friends", model.Allow, model.Rule{Name: "all", Peers: friends()})},
 	})
 	p := startProxy(t, resourcesOf(t, new(translate.Translator), ix))
 	url := "http://" + at(netnstest.PodIPv4, 8080).String() + "/"

@@ -40,7 +40,7 @@ func FuzzTranslate(f *testing.F) {
 		}
 		p.Namespace = "shop"
 		converted, _ := convert.Policy(&p)
-		for _, w := range translate.Translate(world(cart(nil), converted)).Workloads {
+		for _, w := range translate.Translate(world(cart(nil), &converted)).Workloads {
 			slots := 0
 			for _, r := range w.Resources {
 				if slot, ok := r.Message.(*corev3.TypedExtensionConfig); ok && slot.GetTypedConfig() != nil {

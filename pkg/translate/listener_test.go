@@ -72,7 +72,7 @@ func TestCapturedListenerFollowsThePods(t *testing.T) {
 // before RBAC when it closes, after RBAC when it opens.
 func TestSlotOrder(t *testing.T) {
 	t.Parallel()
-	names := func(policies ...model.Policy) (out []string) {
+	names := func(policies ...*model.Policy) (out []string) {
 		for _, r := range resourcesOf(t, new(translate.Translator), world(cart(nil), policies...)) {
 			if slot, ok := r.Message.(interface{ GetName() string }); ok && r.Policies != nil {
 				out = append(out, slot.GetName())

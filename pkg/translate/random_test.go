@@ -36,7 +36,7 @@ func anyPort(t *rapid.T) model.PortRange {
 	}).Draw(t, "port")
 }
 
-func anyPolicy(t *rapid.T, name string) model.Policy {
+func anyPolicy(t *rapid.T, name string) *model.Policy {
 	p := policy(name, rapid.SampledFrom([]model.Action{model.Allow, model.Deny}).Draw(t, "action"))
 	p.Generation = rapid.Int64Range(1, 3).Draw(t, "generation")
 	p.DryRun = rapid.Bool().Draw(t, "dry run")
@@ -59,8 +59,8 @@ func anyPolicy(t *rapid.T, name string) model.Policy {
 	return p
 }
 
-func anyPolicies(t *rapid.T) []model.Policy {
-	var out []model.Policy
+func anyPolicies(t *rapid.T) []*model.Policy {
+	var out []*model.Policy
 	for i := range rapid.IntRange(0, 4).Draw(t, "policies") {
 		out = append(out, anyPolicy(t, fmt.Sprintf("p%d", i)))
 	}

@@ -35,7 +35,7 @@ func client(name, address string) *model.Pod {
 }
 
 // world is cart, a friend, a stranger, and policies.
-func world(callee *model.Pod, policies ...model.Policy) *model.Index {
+func world(callee *model.Pod, policies ...*model.Policy) *model.Index {
 	return model.NewIndex(&model.Snapshot{
 		Pods: []*model.Pod{callee, client("friend", friend().address), client("stranger", stranger().address)},
 		Services: []model.Service{{Namespace: "shop", Name: "cart", Selector: map[string]string{"app": "cart"}, Ports: []model.ServicePort{
@@ -45,8 +45,8 @@ func world(callee *model.Pod, policies ...model.Policy) *model.Index {
 	})
 }
 
-func policy(name string, action model.Action, rules ...model.Rule) model.Policy {
-	return model.Policy{
+func policy(name string, action model.Action, rules ...model.Rule) *model.Policy {
+	return &model.Policy{
 		PolicyRef: model.PolicyRef{Namespace: "shop", Name: name, UID: "uid-" + name, Generation: 1}, Action: action, IsolatesIngress: true,
 		Selector: selector("app", "cart"), Ingress: rules, Accepted: true,
 	}

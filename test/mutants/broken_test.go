@@ -182,7 +182,7 @@ func carelessness() []mutant {
 			})
 		})},
 		{name: "a policy that is broken is no policy", snapshot: func(s *model.Snapshot) {
-			s.Policies = slices.DeleteFunc(s.Policies, func(p model.Policy) bool {
+			s.Policies = slices.DeleteFunc(s.Policies, func(p *model.Policy) bool {
 				return slices.ContainsFunc(p.Ingress, func(r model.Rule) bool {
 					return slices.ContainsFunc(r.HTTP, func(m model.HTTPMatch) bool { return slices.ContainsFunc(m.Paths, brokenPath) })
 				})

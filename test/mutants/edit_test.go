@@ -33,9 +33,10 @@ func clone(s *model.Snapshot) *model.Snapshot {
 		again := *p
 		out.Pods = append(out.Pods, &again)
 	}
-	out.Policies = slices.Clone(s.Policies)
-	for i := range out.Policies {
-		p := &out.Policies[i]
+	out.Policies = make([]*model.Policy, 0, len(s.Policies))
+	for _, q := range s.Policies {
+		p := *q
+		out.Policies = append(out.Policies, &p)
 		p.Ingress = slices.Clone(p.Ingress)
 		for j := range p.Ingress {
 			r := &p.Ingress[j]
@@ -59,8 +60,8 @@ func clone(s *model.Snapshot) *model.Snapshot {
 
 func eachPolicy(change func(*model.Policy)) func(*model.Snapshot) {
 	return func(s *model.Snapshot) {
-		for i := range s.Policies {
-			change(&s.Policies[i])
+		for _, p := range s.Policies {
+			change(p)
 		}
 	}
 }

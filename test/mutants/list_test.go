@@ -36,16 +36,17 @@ func policyMutants() []mutant {
 		{name: "DryRun is enforced", snapshot: eachPolicy(func(p *model.Policy) { p.DryRun = false })},
 		{name: "policies are not enforced", snapshot: eachPolicy(func(p *model.Policy) { p.DryRun = true })},
 		{name: "denies are forgotten", snapshot: func(s *model.Snapshot) {
-			s.Policies = slices.DeleteFunc(s.Policies, func(p model.Policy) bool { return p.Action == model.Deny })
+			s.Policies = slices.DeleteFunc(s.Policies, func(p *model.Policy) bool { return p.Action == model.Deny })
 		}},
 		{name: "an allow without rules does not isolate", snapshot: func(s *model.Snapshot) {
-			s.Policies = slices.DeleteFunc(s.Policies, func(p model.Policy) bool { return p.Action == model.Allow && len(p.Ingress) == 0 })
+			s.Policies = slices.DeleteFunc(s.Policies, func(p *model.Policy) bool { return p.Action == model.Allow && len(p.Ingress) == 0 })
 		}},
 		{name: "a deny isolates", snapshot: func(s *model.Snapshot) {
 			for _, p := range s.Policies {
 				if p.Action == model.Deny {
-					p.Action, p.Ingress, p.Name = model.Allow, nil, "z"
-					s.Policies = append(s.Policies, p)
+					allow := *p
+					allow.Action, allow.Ingress, allow.Name = model.Allow, nil, "z"
+					s.Policies = append(s.Policies, &allow)
 				}
 			}
 		}},
@@ -59,7 +60,7 @@ func policyMutants() []mutant {
 		{name: "policies of the other direction govern", snapshot: eachPolicy(func(p *model.Policy) { p.IsolatesIngress = true })},
 		{name: "allows of several policies are not joined", snapshot: func(s *model.Snapshot) {
 			seen := false
-			s.Policies = slices.DeleteFunc(s.Policies, func(p model.Policy) bool {
+			s.Policies = slices.DeleteFunc(s.Policies, func(p *model.Policy) bool {
 				drop := seen && p.Action == model.Allow
 				seen = seen || p.Action == model.Allow
 				return drop

@@ -159,8 +159,9 @@ func (w *world) alone(a *ask, name string) model.Verdict {
 	for _, p := range w.snapshot.Policies {
 		for _, r := range p.Ingress {
 			if model.RuleName(p.PolicyRef, r.Name) == name {
-				p.Ingress, p.DryRun = []model.Rule{r}, false
-				s.Policies = append(s.Policies, p)
+				one := *p
+				one.Ingress, one.DryRun = []model.Rule{r}, false
+				s.Policies = append(s.Policies, &one)
 				break
 			}
 		}

@@ -85,8 +85,7 @@ func drawAsks(t *rapid.T, ports []uint16) []ask {
 func newWorld(s *model.Snapshot, asks []ask) *world {
 	w := &world{snapshot: s, index: model.NewIndex(s), asks: asks}
 	w.callee = w.index.WorkloadOf("shop", "cart")
-	for i := range s.Policies {
-		p := &s.Policies[i]
+	for _, p := range s.Policies {
 		w.dry = w.dry || p.DryRun && p.IsolatesIngress && p.Namespace == "shop" && p.Selector.Matches(labelsOf(w.callee))
 	}
 	for i := range w.asks {

@@ -38,7 +38,7 @@ func large() *model.Snapshot {
 			s.Services = append(s.Services, model.Service{
 				Namespace: namespace, Name: name, Selector: map[string]string{"app": name}, Ports: []model.ServicePort{{Name: "http", Port: 80, TargetPort: 8080, Protocol: model.TCP}},
 			})
-			s.Policies = append(s.Policies, model.Policy{
+			s.Policies = append(s.Policies, &model.Policy{
 				PolicyRef: model.PolicyRef{Namespace: namespace, Name: name, UID: namespace + name, Generation: 1}, Action: model.Allow, IsolatesIngress: true, Accepted: true, Selector: app(name),
 				Ingress: []model.Rule{
 					{
@@ -83,8 +83,9 @@ func (r *rig) inputs(s *model.Snapshot) (*model.Index, []agree.Companion) {
 // edited is a snapshot in which one policy is another.
 func edited(s *model.Snapshot, i int) *model.Snapshot {
 	next := *s
-	next.Policies = append([]model.Policy(nil), s.Policies...)
-	p := &next.Policies[500]
+	next.Policies = append([]*model.Policy(nil), s.Policies...)
+	p := *next.Policies[500]
+	next.Policies[500] = &p
 	p.Generation += int64(i)
 	p.Ingress = append([]model.Rule(nil), p.Ingress...)
 	p.Ingress[0].HTTP = []model.HTTPMatch{{Methods: []string{[]string{"GET", "PUT"}[i%2]}}}

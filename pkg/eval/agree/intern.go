@@ -59,7 +59,7 @@ type policy struct {
 
 // meaning is what an L7Policy says, the same pointer while it says the same of the same workloads.
 type meaning struct {
-	source *model.Policy // a copy, since a pointer would keep its whole snapshot alive; the same while the policy is
+	source *model.Policy // the same while the policy is
 	sets   []*set        // of its ingress peers
 	picks  []*set        // those of peers that name pods by label or account
 	blocks []Block       // of its ingress peers
@@ -179,8 +179,7 @@ func (x *Checker) readPolicies() []*policy {
 	}
 	changed := false
 	out := make([]*policy, 0, len(x.ix.Snapshot.Policies))
-	for i := range x.ix.Snapshot.Policies {
-		source := &x.ix.Snapshot.Policies[i]
+	for _, source := range x.ix.Snapshot.Policies {
 		key := name{source.Namespace, source.Name}
 		p := x.policies[key]
 		if p == nil || !model.SamePolicy(p.source, source) || !x.stands(p.round, source.Namespace, matches(source.Selector), p.sets) {
@@ -219,8 +218,7 @@ func (x *Checker) readPolicy(source *model.Policy, old *policy) *policy {
 	if old != nil && model.SamePolicy(old.source, source) {
 		p.source = old.source
 	} else {
-		c := *source
-		p.source = &c
+		p.source = source
 	}
 	for _, w := range x.ix.Selected(source) {
 		p.selected = append(p.selected, x.callers[w.Key])

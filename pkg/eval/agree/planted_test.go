@@ -221,11 +221,10 @@ var bugs = []struct {
 	{"no companion for what a Deny leaves", nil, without("deny")},
 	{"no plumbing", nil, without("plumbing")},
 	{"Denies forgotten", func(s *model.Snapshot) {
-		s.Policies = slices.DeleteFunc(s.Policies, func(p model.Policy) bool { return p.Action == model.Deny })
+		s.Policies = slices.DeleteFunc(s.Policies, func(p *model.Policy) bool { return p.Action == model.Deny })
 	}, nil},
 	{"Denies with http taken from L3/4", func(s *model.Snapshot) {
-		for i := range s.Policies {
-			p := &s.Policies[i]
+		for _, p := range s.Policies {
 			p.Ingress = slices.Clone(p.Ingress)
 			for j := range p.Ingress {
 				if p.Action == model.Deny {
@@ -290,7 +289,11 @@ func TestPlantedBugsAreCaught(t *testing.T) {
 					continue
 				}
 				input := *w.snapshot
-				input.Policies, input.Pods = slices.Clone(input.Policies), nil
+				input.Policies, input.Pods = nil, nil
+				for _, p := range w.snapshot.Policies {
+					again := *p
+					input.Policies = append(input.Policies, &again)
+				}
 				for _, p := range w.snapshot.Pods {
 					again := *p
 					input.Pods = append(input.Pods, &again)

@@ -30,7 +30,7 @@ func shop(edit func(s *model.Snapshot)) *model.Snapshot {
 		Services: []model.Service{{Namespace: "shop", Name: "cart", Selector: map[string]string{"app": "cart"}, Ports: []model.ServicePort{
 			{Name: "http", Protocol: model.TCP, Port: 80, TargetPort: 8080},
 		}}},
-		Policies: []model.Policy{{
+		Policies: []*model.Policy{{
 			PolicyRef: model.PolicyRef{Namespace: "shop", Name: "cart", UID: "1", Generation: 1}, Action: model.Allow, Selector: app("cart"), IsolatesIngress: true, Accepted: true,
 			Ingress: []model.Rule{{
 				Name: "reads", Peers: []model.Peer{{Pods: app("front")}}, Ports: []model.PortRange{{Protocol: model.TCP, From: 8080, To: 8080}},
@@ -59,7 +59,7 @@ func check1(t *testing.T, s *model.Snapshot) agree.Agreement {
 func TestAgreement(t *testing.T) {
 	t.Parallel()
 	shutOut := networkingv1.NetworkPolicySpec{PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeEgress}}
-	ownEgress := model.Policy{
+	ownEgress := &model.Policy{
 		PolicyRef: model.PolicyRef{Namespace: "shop", Name: "out", UID: "2", Generation: 1}, Action: model.Allow, Selector: app("front"), IsolatesEgress: true, Accepted: true,
 	}
 	for _, c := range []struct {
@@ -125,9 +125,9 @@ func TestAgreement(t *testing.T) {
 		{
 			"a request that a Deny refuses whatever it is",
 			func(s *model.Snapshot) {
-				deny := s.Policies[0]
+				deny := *s.Policies[0]
 				deny.Name, deny.Action, deny.Ingress = "no", model.Deny, []model.Rule{{Name: "gets", HTTP: []model.HTTPMatch{{Methods: []string{"GET"}}}}}
-				s.Policies = append(s.Policies, deny)
+				s.Policies = append(s.Policies, &deny)
 			},
 			agree.Agrees, "Agrees", "", "", "TCP 8080 from shop/front to shop/cart: by NetworkPolicy shop/l7p-cart-http",
 		},
@@ -143,12 +143,12 @@ func TestAgreement(t *testing.T) {
 		{
 			"an egress policy that cannot be said",
 			func(s *model.Snapshot) {
-				deny := ownEgress
+				deny := *ownEgress
 				deny.Name, deny.Action, deny.Egress = "no", model.Deny, []model.Rule{{Name: "ten", Peers: []model.Peer{{Block: &model.IPBlock{CIDR: netip.MustParsePrefix("10.0.0.9/32")}}}}}
-				allow := ownEgress
+				allow := *ownEgress
 				allow.Egress = []model.Rule{{Name: "all", Peers: []model.Peer{{Namespaces: labels.Everything()}}}}
 				s.Pods = append(s.Pods, &model.Pod{Namespace: "web", Name: "nine", Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.9")}})
-				s.Policies = []model.Policy{allow, s.Policies[0], deny}
+				s.Policies = []*model.Policy{&allow, s.Policies[0], &deny}
 			},
 			agree.Disagrees, "Shut", "from shop/front to shop/cart, which rule shop/cart/reads allows (GET /cart), is shut at the caller's egress", "caller's egress", "",
 		},

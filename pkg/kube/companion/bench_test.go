@@ -20,7 +20,7 @@ func BenchmarkCompare(b *testing.B) {
 	s := &model.Snapshot{Mesh: convert.DefaultMesh()}
 	d := Desired{}
 	for i := range policies {
-		p := model.Policy{
+		p := &model.Policy{
 			PolicyRef: model.PolicyRef{Namespace: fmt.Sprint("ns-", i%50), Name: fmt.Sprint("p-", i), UID: fmt.Sprint("u-", i), Generation: 1}, Action: model.Allow,
 			Selector: labels.SelectorFromSet(labels.Set{"app": fmt.Sprint(i)}), IsolatesIngress: true, IsolatesEgress: true,
 			Ingress: []model.Rule{{Name: "0", Ports: []model.PortRange{{Protocol: model.TCP, From: 80, To: 80}}}, {Name: "1", HTTP: []model.HTTPMatch{{Methods: []string{"GET"}}}}},

@@ -171,7 +171,7 @@ func newScene(before, after *model.Snapshot) *scene {
 
 // refOf is a companion's policy, with its generation.
 func refOf(s *model.Snapshot, p model.PolicyRef) model.PolicyRef {
-	i := slices.IndexFunc(s.Policies, func(q model.Policy) bool { return q.UID == p.UID && q.Namespace == p.Namespace && q.Name == p.Name })
+	i := slices.IndexFunc(s.Policies, func(q *model.Policy) bool { return q.UID == p.UID && q.Namespace == p.Namespace && q.Name == p.Name })
 	return s.Policies[i].PolicyRef
 }
 

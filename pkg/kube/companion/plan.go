@@ -38,7 +38,7 @@ type comparison struct {
 	now      time.Time
 	worse    map[string]State
 	policies []model.PolicyRef
-	byUID    map[string]int // their places, once somebody asked
+	byUID    map[string]int                                       // their places, once somebody asked
 	standing map[types.NamespacedName]*networkingv1.NetworkPolicy // those that there is no record of
 	missing  map[string][]*networkingv1.NetworkPolicy             // desired, by namespace, and not (yet) isolating what it should
 	tasks    map[string]*task

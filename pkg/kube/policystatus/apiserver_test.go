@@ -146,7 +146,7 @@ func (w *world) apply(t *testing.T, namespace, spec string) model.PolicyRef {
 	ref := model.PolicyRef{Namespace: namespace, Name: "cart", UID: string(got.GetUID()), Generation: got.GetGeneration()}
 	apitest.Eventually(t, within, "the policy is read", func() error {
 		if p, found := w.source.Policy(namespace, "cart"); !found || p.PolicyRef != ref {
-			return fmt.Errorf("found %v, %+v", found, p.PolicyRef)
+			return fmt.Errorf("found %v, %+v", found, p.Policy)
 		}
 		return nil
 	})

@@ -82,7 +82,7 @@ func plumbing() []egressFlow {
 func TestEgressShutsWhatIsNotNamed(t *testing.T) {
 	t.Parallel()
 	s := town()
-	s.Policies = []model.Policy{{
+	s.Policies = []*model.Policy{{
 		PolicyRef: model.PolicyRef{Namespace: "shop", Name: "front", UID: "u", Generation: 1}, Action: model.Allow, Selector: labels.SelectorFromSet(labels.Set{"app": "front"}), IsolatesEgress: true,
 		Egress: []model.Rule{{Name: "0", Peers: []model.Peer{{Pods: labels.SelectorFromSet(labels.Set{"app": "reviews"})}}, Ports: []model.PortRange{{Protocol: model.TCP, From: 9080, To: 9080}}}},
 	}}
@@ -117,14 +117,14 @@ func TestEgressShutsWhatIsNotNamed(t *testing.T) {
 // A Deny in egress takes from pods that are otherwise open what it names, wholly, and leaves them what they need to live even where it denies everything.
 func TestADenyInEgressLeavesPlumbing(t *testing.T) {
 	t.Parallel()
-	deny := func(rules ...model.Rule) []model.Policy {
-		return []model.Policy{{
+	deny := func(rules ...model.Rule) []*model.Policy {
+		return []*model.Policy{{
 			PolicyRef: model.PolicyRef{Namespace: "shop", Name: "deny", UID: "u", Generation: 1}, Action: model.Deny, Selector: labels.Everything(), IsolatesEgress: true, Egress: rules,
 		}}
 	}
 	outside := model.Rule{Name: "0", Peers: []model.Peer{{Block: &model.IPBlock{CIDR: netip.MustParsePrefix("169.254.169.254/32")}}}}
 	for name, c := range map[string]struct {
-		policies []model.Policy
+		policies []*model.Policy
 		flows    []egressFlow
 	}{
 		"the metadata address": {deny(outside), []egressFlow{

@@ -48,7 +48,8 @@ func TestRequestsChangeNoCompanion(t *testing.T) {
 	for i := range s.Policies {
 		next := *s
 		next.Policies = slices.Clone(s.Policies)
-		p := &next.Policies[i]
+		p := *next.Policies[i]
+		next.Policies[i] = &p
 		p.Generation++
 		p.Ingress = slices.Clone(p.Ingress)
 		p.Ingress[0].Name, p.Ingress[0].HTTP = "another", []model.HTTPMatch{{Methods: []string{"PUT", "POST"}}}
@@ -69,7 +70,7 @@ func memoSnapshot() *model.Snapshot {
 		if name == "c" {
 			selector = labels.Everything() // so that its Deny takes from the others' Allows
 		}
-		s.Policies = append(s.Policies, model.Policy{
+		s.Policies = append(s.Policies, &model.Policy{
 			PolicyRef: model.PolicyRef{Namespace: "shop", Name: name, UID: name, Generation: 1}, Action: model.Allow, Selector: selector, IsolatesIngress: true, IsolatesEgress: name == "b",
 			Ingress: []model.Rule{{Name: "0", Peers: []model.Peer{{Pods: app("b")}}, Ports: []model.PortRange{{Protocol: model.TCP, Name: "web"}}}},
 		})
@@ -80,8 +81,10 @@ func memoSnapshot() *model.Snapshot {
 // memoEdit is the next snapshot: new lists where something changed, the same ones elsewhere.
 func memoEdit(t *rapid.T, s *model.Snapshot) *model.Snapshot {
 	next := *s
-	next.Policies = append([]model.Policy(nil), s.Policies...)
-	p := &next.Policies[rapid.IntRange(0, len(next.Policies)-1).Draw(t, "policy")]
+	next.Policies = append([]*model.Policy(nil), s.Policies...)
+	edited := rapid.IntRange(0, len(next.Policies)-1).Draw(t, "policy")
+	p := *next.Policies[edited]
+	next.Policies[edited] = &p
 	switch rapid.IntRange(0, 7).Draw(t, "edit") {
 	case 0:
 		p.Generation++

@@ -18,7 +18,7 @@ import (
 // Companion is one NetworkPolicy made for a policy.
 type Companion struct {
 	Policy        model.PolicyRef // of no generation: all that say the same at L3/4 have the very same companion
-	DryRun        bool // would stand if the policy were enforced
+	DryRun        bool            // would stand if the policy were enforced
 	NetworkPolicy *networkingv1.NetworkPolicy
 }
 

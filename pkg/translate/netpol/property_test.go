@@ -70,8 +70,7 @@ func meant(s *model.Snapshot, isIngress bool, governed, other netpoltest.Party, 
 		return true
 	}
 	isolated, allowed, shutByDeny := false, false, false
-	for i := range s.Policies {
-		p := &s.Policies[i]
+	for _, p := range s.Policies {
 		rules, governs := p.Egress, p.IsolatesEgress
 		if isIngress {
 			rules, governs = p.Ingress, p.IsolatesIngress
@@ -130,9 +129,9 @@ func TestADenyThatCannotBeSaidShuts(t *testing.T) {
 	s := &model.Snapshot{Pods: []*model.Pod{{Namespace: "shop", Name: "p", Labels: map[string]string{"free": "yes"}, Addresses: []netip.Addr{netip.MustParseAddr("10.244.0.1")}}}}
 	for i := range 9 { // two ways out of each: 2 to the 9th pieces
 		selector := labels.SelectorFromSet(labels.Set{fmt.Sprintf("a%d", i): "1", fmt.Sprintf("b%d", i): "1"})
-		s.Policies = append(s.Policies, model.Policy{PolicyRef: model.PolicyRef{Namespace: "shop", Name: fmt.Sprintf("allow%d", i)}, Action: model.Allow, IsolatesEgress: true, Selector: selector})
+		s.Policies = append(s.Policies, &model.Policy{PolicyRef: model.PolicyRef{Namespace: "shop", Name: fmt.Sprintf("allow%d", i)}, Action: model.Allow, IsolatesEgress: true, Selector: selector})
 	}
-	s.Policies = append(s.Policies, model.Policy{
+	s.Policies = append(s.Policies, &model.Policy{
 		PolicyRef: model.PolicyRef{Namespace: "shop", Name: "deny"}, Action: model.Deny, IsolatesEgress: true, Selector: labels.Everything(),
 		Egress: []model.Rule{{Name: "0", Peers: []model.Peer{{Block: &model.IPBlock{CIDR: netip.MustParsePrefix("203.0.113.0/24")}}}}},
 	})
@@ -157,7 +156,7 @@ func TestWhatDeniesLeaveIsBounded(t *testing.T) {
 	const policies, rules = 40, 64
 	s := &model.Snapshot{Pods: []*model.Pod{{Namespace: "shop", Name: "p", Labels: map[string]string{"app": "cart"}, Addresses: []netip.Addr{netip.MustParseAddr("10.244.0.1")}}}}
 	for i := range policies {
-		p := model.Policy{PolicyRef: model.PolicyRef{Namespace: "shop", Name: fmt.Sprintf("deny%d", i)}, Action: model.Deny, IsolatesIngress: true, IsolatesEgress: true, Selector: labels.Everything()}
+		p := &model.Policy{PolicyRef: model.PolicyRef{Namespace: "shop", Name: fmt.Sprintf("deny%d", i)}, Action: model.Deny, IsolatesIngress: true, IsolatesEgress: true, Selector: labels.Everything()}
 		for j := range rules {
 			block := netip.PrefixFrom(netip.AddrFrom4([4]byte{203, byte(i), byte(j), 1}), 32)
 			rule := model.Rule{Name: fmt.Sprint(j), Peers: []model.Peer{{Block: &model.IPBlock{CIDR: block}}}}

@@ -65,7 +65,7 @@ func TestBypassCorpus(t *testing.T) {
 		fixtures[i] = newFixture(t, snapshot, cases[i].ID, uint16(1000+i))
 		snapshot.Policies = append(snapshot.Policies, cases[i].Policy.policies(t, fixtures[i].namespace)...)
 	}
-	slices.SortFunc(snapshot.Policies, func(a, b model.Policy) int {
+	slices.SortFunc(snapshot.Policies, func(a, b *model.Policy) int {
 		return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name)
 	})
 	ix := model.NewIndex(snapshot)
@@ -141,7 +141,7 @@ func newFixture(t testing.TB, s *model.Snapshot, name string, port uint16) *fixt
 }
 
 // policies maps a case's rules: all denies are one Deny policy, all allows one Allow policy, and "default: allow" is the absence of one.
-func (p bypassPolicy) policies(t *testing.T, namespace string) []model.Policy {
+func (p bypassPolicy) policies(t *testing.T, namespace string) []*model.Policy {
 	t.Helper()
 	made := func(action model.Action) *model.Policy {
 		return &model.Policy{
@@ -157,14 +157,14 @@ func (p bypassPolicy) policies(t *testing.T, namespace string) []model.Policy {
 		}
 		target.Ingress = append(target.Ingress, r.rule(t, fmt.Sprint(i)))
 	}
-	var out []model.Policy
+	var out []*model.Policy
 	if p.Default == "deny" {
-		out = append(out, *allow)
+		out = append(out, allow)
 	} else if len(allow.Ingress) > 0 {
 		t.Fatal("an allow rule beside default allow")
 	}
 	if len(deny.Ingress) > 0 {
-		out = append(out, *deny)
+		out = append(out, deny)
 	}
 	return out
 }

@@ -78,10 +78,9 @@ func compareOnce(t *testing.T, seed uint64) {
 }
 
 // describe lists a workload's policies, and of many rules only the one that decided.
-func describe(policies []model.Policy, namespace, decider string) string {
+func describe(policies []*model.Policy, namespace, decider string) string {
 	var out strings.Builder
-	for i := range policies {
-		p := &policies[i]
+	for _, p := range policies {
 		if p.Namespace != namespace {
 			continue
 		}
@@ -146,7 +145,7 @@ func (g *generator) unbound(s *model.Snapshot, i int) *callee {
 	s.Pods, s.Services = append(s.Pods, pod), append(s.Services, svc)
 	g.paths, g.hosts, g.values = nil, nil, nil
 	for n := range 1 + g.IntN(4) {
-		p := model.Policy{
+		p := &model.Policy{
 			PolicyRef: model.PolicyRef{Namespace: c.namespace, Name: fmt.Sprintf("p%d", n)}, Action: pick(g, model.Allow, model.Deny), IsolatesIngress: true,
 			Selector: labels.SelectorFromSet(pod.Labels), Accepted: true, DryRun: g.IntN(8) == 0,
 		}

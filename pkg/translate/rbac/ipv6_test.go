@@ -41,7 +41,7 @@ func TestCallersOverIPv6(t *testing.T) {
 		if c.except != "" {
 			block.Except = []netip.Prefix{netip.MustParsePrefix(c.except)}
 		}
-		snapshot.Policies = append(snapshot.Policies, model.Policy{
+		snapshot.Policies = append(snapshot.Policies, &model.Policy{
 			PolicyRef: model.PolicyRef{Namespace: f.namespace, Name: "p"}, Action: model.Allow, IsolatesIngress: true, Accepted: true,
 			Selector: labels.SelectorFromSet(labels.Set{"app": "callee"}), Ingress: []model.Rule{{Name: "r", Peers: []model.Peer{{Block: block}}}},
 		})
