@@ -149,9 +149,8 @@ func appendPolicies(to []status.Policy, built controlplane.Built) []status.Polic
 			problems[of] = append(problems[of], *d)
 		}
 	}
-	policies := built.Index.Snapshot.Policies
-	for i, p := range policies {
-		next := status.Policy{Ref: p.PolicyRef, DryRun: p.DryRun, Ingress: p.IsolatesIngress, Selected: built.Output.Selected[i]}
+	for _, p := range built.Output.Selections {
+		next := status.Policy{Ref: p.PolicyRef, DryRun: p.DryRun, Ingress: p.IsolatesIngress, Selected: p.Workloads}
 		if len(problems) > 0 {
 			next.Problems = problems[model.ObjectRef{Kind: v1alpha1.Kind, Namespace: p.Namespace, Name: p.Name}]
 		}

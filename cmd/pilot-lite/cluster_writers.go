@@ -60,11 +60,11 @@ func (w *writers) run(ctx context.Context) error {
 
 // desired are the companions that should stand, from the last good rebuild.
 func (s *clusterServer) desired() (companion.Desired, bool) {
-	output := s.loop.Built().Output
-	if output == nil || s.loop.Degraded() || len(s.source.Waiting()) > 0 {
+	built := s.loop.Built()
+	if built.Output == nil || s.loop.Degraded() || len(s.source.Waiting()) > 0 {
 		return companion.Desired{}, false
 	}
-	return companion.Desired{Companions: output.Companions, Policies: output.Policies}, true
+	return companion.Desired{Companions: built.Output.Companions, Policies: built.Index.Snapshot.Policies}, true
 }
 
 // tell pokes the writers whenever what they compare may have changed.

@@ -143,7 +143,7 @@ func sameSight(t *rapid.T, want, got *follower) {
 		}
 	}
 	for what, both := range map[string][2]any{
-		"findings": {a.Output.Diagnostics, b.Output.Diagnostics}, "companions": {a.Output.Companions, b.Output.Companions}, "policies": {a.Output.Policies, b.Output.Policies},
+		"findings": {a.Output.Diagnostics, b.Output.Diagnostics}, "companions": {a.Output.Companions, b.Output.Companions},
 		"selections": {selected(a.Output), selected(b.Output)}, "nodes": {want.update.Nodes, got.update.Nodes}, "resources": {served(want.update), served(got.update)},
 		"messages": {messages(t, a.Output), messages(t, b.Output)}, "agreement": {want.agreement(), got.agreement()},
 	} {
@@ -163,8 +163,8 @@ func keysOf(workloads []*model.Workload) []string {
 
 func selected(o *translate.Output) [][]string {
 	var out [][]string
-	for _, workloads := range o.Selected {
-		out = append(out, keysOf(workloads))
+	for _, s := range o.Selections {
+		out = append(out, append(keysOf(s.Workloads), fmt.Sprint(s.PolicyRef)))
 	}
 	return out
 }
@@ -205,8 +205,8 @@ func (f *follower) agreement() map[string]string {
 		}
 	}
 	report, out := f.checker.Check(built.Index, companions), map[string]string{}
-	for _, p := range built.Output.Policies {
-		out[p.Namespace+"/"+p.Name] = fmt.Sprintf("%+v", report.Policy(p))
+	for _, p := range built.Output.Selections {
+		out[p.Namespace+"/"+p.Name] = fmt.Sprintf("%+v", report.Policy(p.PolicyRef))
 	}
 	return out
 }

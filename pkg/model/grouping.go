@@ -28,7 +28,7 @@ type Indexer struct {
 
 // Index groups the snapshot's pods and indexes them.
 func (x *Indexer) Index(s *Snapshot) *Index {
-	named := namedPerPodLabels(s)
+	named := x.namedLabels(s)
 	key := strings.Join(slices.Sorted(maps.Keys(named)), ",")
 	var old *Index
 	if x.named == key {
@@ -40,6 +40,28 @@ func (x *Indexer) Index(s *Snapshot) *Index {
 	}
 	x.last, x.named = &Index{s, newGrouping(s, named, old)}, key
 	return x.last
+}
+
+// namedLabels are the per-pod labels that a snapshot's selectors name. While none does, only policies and Services that are new are asked.
+func (x *Indexer) namedLabels(s *Snapshot) map[string]bool {
+	if x.last == nil || x.named != "" {
+		return namedPerPodLabels(s)
+	}
+	before, news := x.last.Snapshot, *s
+	if SameSlice(before.Services, s.Services) {
+		news.Services = nil
+	}
+	news.Policies = nil
+	known := before.Policies
+	for _, p := range s.Policies {
+		for len(known) > 0 && known[0] != p && compareNames(&known[0].PolicyRef, &p.PolicyRef) < 0 {
+			known = known[1:]
+		}
+		if len(known) == 0 || known[0] != p {
+			news.Policies = append(news.Policies, p)
+		}
+	}
+	return namedPerPodLabels(&news)
 }
 
 // newGrouping groups the pods of a snapshot. What is found in old, which may be nil, and says the same is used again.

@@ -92,7 +92,7 @@ func TestMemoTransparent(t *testing.T) {
 		tr := new(translate.Translator)
 		for range rapid.IntRange(1, 4).Draw(t, "snapshots") {
 			ix := world(anyCallee(t), anyPolicies(t)...)
-			same := cmp.Options{cmp.Comparer(proto.Equal), cmp.Comparer(func(a, b *model.Workload) bool { return a == b })}
+			same := cmp.Options{cmp.Comparer(proto.Equal), cmp.Comparer(func(a, b *model.Workload) bool { return a == b }), cmp.Comparer(func(a, b *model.Policy) bool { return a == b })}
 			if diff := cmp.Diff(translate.Translate(ix), tr.Translate(ix), same); diff != "" {
 				t.Fatal(diff)
 			}

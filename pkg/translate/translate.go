@@ -17,9 +17,8 @@ import (
 type Output struct {
 	Workloads   []WorkloadOutput // sorted by workload key
 	Companions  []netpol.Companion
-	Policies    []model.PolicyRef   // all that there are; sorted by namespace and name
-	Selected    [][]*model.Workload // whom each of them selects, in the same order
-	Diagnostics []model.Diagnostic  // those of the snapshot included; each once, sorted
+	Selections  []*model.Selection // all policies, and whom each selects; sorted by namespace and name
+	Diagnostics []model.Diagnostic // those of the snapshot included; each once, sorted
 }
 
 // WorkloadOutput is the configuration of the sidecars of one workload.
@@ -50,9 +49,6 @@ type Translator struct {
 	netpol    netpol.Builder
 
 	selections model.Selections
-	listed     []*model.Selection // what refs and selected list
-	refs       []model.PolicyRef
-	selected   [][]*model.Workload
 	grouping   *model.Grouping // of the snapshot before
 	policies   map[*model.Policy]*policyState
 	workloads  map[*model.Workload]*workloadState
@@ -68,8 +64,7 @@ func (t *Translator) Translate(ix *model.Index) *Output {
 	selections := t.selections.Of(ix)
 	r.readPolicies(selections)
 	r.readers = r.metrics()
-	t.list(selections)
-	out := &Output{Workloads: make([]WorkloadOutput, 0, len(ix.Workloads)), Policies: t.refs, Selected: t.selected}
+	out := &Output{Workloads: make([]WorkloadOutput, 0, len(ix.Workloads)), Selections: selections}
 	for _, w := range ix.Workloads {
 		out.Workloads = append(out.Workloads, r.output(w))
 	}
@@ -79,23 +74,6 @@ func (t *Translator) Translate(ix *model.Index) *Output {
 	t.grouping = ix.Grouping
 	t.sweep(len(selections), len(ix.Workloads))
 	return out
-}
-
-// list lists the policies and whom they select: the very lists of the round before, if they list the same.
-func (t *Translator) list(selections []*model.Selection) {
-	if t.refs == nil || !slices.EqualFunc(t.listed, selections, func(a, b *model.Selection) bool { return a.Policy == b.Policy }) {
-		t.refs = make([]model.PolicyRef, 0, len(selections))
-		for _, s := range selections {
-			t.refs = append(t.refs, s.PolicyRef)
-		}
-	}
-	if t.selected == nil || !slices.Equal(t.listed, selections) {
-		t.selected = make([][]*model.Workload, 0, len(selections))
-		for _, s := range selections {
-			t.selected = append(t.selected, s.Workloads)
-		}
-	}
-	t.listed = selections
 }
 
 // resources are messages that were built together.

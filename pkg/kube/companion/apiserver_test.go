@@ -263,14 +263,14 @@ func (w *world) readBack(t *testing.T) {
 				s.Policies[i].UID, s.Policies[i].Generation = s.Policies[i].Namespace+"-"+s.Policies[i].Name, 1
 			}
 			out := translate.Translate(model.NewIndex(s))
-			d := companion.Desired{Companions: out.Companions, Policies: out.Policies}
+			d := companion.Desired{Companions: out.Companions, Policies: s.Policies}
 			for i := range d.Companions {
 				d.Companions[i].NetworkPolicy.Namespace = p.namespace // each case has its own
 			}
 			p.frozen.Store(&d)
 			p.start(t)
 			for _, ref := range d.Policies {
-				p.stands(t, ref)
+				p.stands(t, ref.PolicyRef)
 			}
 			quiet(t, p)
 		})

@@ -25,7 +25,7 @@ func BenchmarkCompare(b *testing.B) {
 			Selector: labels.SelectorFromSet(labels.Set{"app": fmt.Sprint(i)}), IsolatesIngress: true, IsolatesEgress: true,
 			Ingress: []model.Rule{{Name: "0", Ports: []model.PortRange{{Protocol: model.TCP, From: 80, To: 80}}}, {Name: "1", HTTP: []model.HTTPMatch{{Methods: []string{"GET"}}}}},
 		}
-		s.Policies, d.Policies = append(s.Policies, p), append(d.Policies, p.PolicyRef)
+		s.Policies, d.Policies = append(s.Policies, p), append(d.Policies, p)
 	}
 	d.Companions, _ = netpol.Build(model.NewIndex(s))
 	standing := fixed{}

@@ -39,7 +39,7 @@ type Standing interface {
 // Desired is what should stand, all made from one view of the cluster. It is not changed afterwards: another view has other lists.
 type Desired struct {
 	Companions []netpol.Companion
-	Policies   []model.PolicyRef // every policy of that view, those without companions too
+	Policies   []*model.Policy // every policy of that view, those without companions too
 }
 
 // Config is what a Controller needs.
@@ -70,10 +70,10 @@ type Controller struct {
 	done          chan *task
 
 	mu     sync.Mutex
-	states map[string]State  // by the policy's UID
-	moved  map[string]bool   // those that nobody took
-	view   []model.PolicyRef // that they are of
-	worse  map[string]State  // those of which something bad is known
+	states map[string]State // by the policy's UID
+	moved  map[string]bool  // those that nobody took
+	view   []*model.Policy  // that they are of
+	worse  map[string]State // those of which something bad is known
 }
 
 const (

@@ -145,7 +145,7 @@ func (w *world) leaders(t *testing.T) {
 		between := w.apply(t, namespace, strings.ReplaceAll(cart, "8080", "9090"))
 		var old companion.Desired
 		apitest.Eventually(t, within, "the edit is known", func() error {
-			if old, _ = p.desired(); !slices.Contains(old.Policies, between) {
+			if old, _ = p.desired(); !slices.ContainsFunc(old.Policies, func(p *model.Policy) bool { return p.PolicyRef == between }) {
 				return errors.New("not yet")
 			}
 			return nil

@@ -160,10 +160,7 @@ func newScene(before, after *model.Snapshot) *scene {
 		}
 	}
 	s.policies = after
-	d := Desired{Companions: s.desired}
-	for _, p := range after.Policies {
-		d.Policies = append(d.Policies, p.PolicyRef)
-	}
+	d := Desired{Companions: s.desired, Policies: after.Policies}
 	s.controller = New(Config{Standing: s, Desired: func() (Desired, bool) { return d, true }})
 	s.controller.records = map[types.NamespacedName]*record{}
 	return s

@@ -37,7 +37,7 @@ type comparison struct {
 	*Controller
 	now      time.Time
 	worse    map[string]State
-	policies []model.PolicyRef
+	policies []*model.Policy
 	byUID    map[string]int                                       // their places, once somebody asked
 	standing map[types.NamespacedName]*networkingv1.NetworkPolicy // those that there is no record of
 	missing  map[string][]*networkingv1.NetworkPolicy             // desired, by namespace, and not (yet) isolating what it should
@@ -218,7 +218,7 @@ func (x *comparison) policy(p model.PolicyRef) model.PolicyRef {
 		}
 	}
 	if i, known := x.byUID[p.UID]; known {
-		return x.policies[i]
+		return x.policies[i].PolicyRef
 	}
 	return p
 }

@@ -70,7 +70,7 @@ func newWorld(t *testing.T) *world {
 			case <-w.source.Changed():
 				if s, complete := w.source.Snapshot(); complete {
 					out := translator.Translate(indexer.Index(s))
-					w.set(companion.Desired{Companions: out.Companions, Policies: out.Policies})
+					w.set(companion.Desired{Companions: out.Companions, Policies: s.Policies})
 				}
 			}
 			w.poke()

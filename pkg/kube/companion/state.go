@@ -67,10 +67,10 @@ func (c *Controller) Take() map[string]State {
 }
 
 // publish takes over the states of a view's policies: worse are those of which something bad is known.
-func (c *Controller) publish(view []model.PolicyRef, worse map[string]State) {
+func (c *Controller) publish(view []*model.Policy, worse map[string]State) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(view) == 0 || len(view) != len(c.view) || &view[0] != &c.view[0] {
+	if len(view) == 0 || !model.SameSlice(view, c.view) {
 		c.renew(view, worse)
 	} else { // of the same view, only what is bad or was can be news
 		for _, some := range []map[string]State{c.worse, worse} {
@@ -85,7 +85,7 @@ func (c *Controller) publish(view []model.PolicyRef, worse map[string]State) {
 }
 
 // renew takes over another view.
-func (c *Controller) renew(view []model.PolicyRef, worse map[string]State) {
+func (c *Controller) renew(view []*model.Policy, worse map[string]State) {
 	for i := range view {
 		c.become(view[i].UID, view[i].Generation, worse)
 	}

@@ -12,10 +12,10 @@ import (
 func TestStatesAreToldAsTheyChange(t *testing.T) {
 	t.Parallel()
 	c := New(Config{})
-	view := func(generations ...int64) []model.PolicyRef {
-		var out []model.PolicyRef
+	view := func(generations ...int64) []*model.Policy {
+		var out []*model.Policy
 		for i, g := range generations {
-			out = append(out, model.PolicyRef{UID: string(rune('a' + i)), Generation: g})
+			out = append(out, &model.Policy{PolicyRef: model.PolicyRef{UID: string(rune('a' + i)), Generation: g}})
 		}
 		return out
 	}
@@ -23,7 +23,7 @@ func TestStatesAreToldAsTheyChange(t *testing.T) {
 	pending := map[string]State{"b": {Phase: Pending, Object: "x"}, "unknown": {Phase: Failed}}
 	for _, step := range []struct {
 		what  string
-		view  []model.PolicyRef
+		view  []*model.Policy
 		worse map[string]State
 		want  map[string]State
 	}{
