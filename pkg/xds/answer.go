@@ -21,9 +21,10 @@ func (c *Cache) serve(s *stream) {
 // confirm notes which resource it is that the proxy runs, where all that was known of it is the version, or where other policies have come to the same content.
 func (c *Cache) confirm(s *stream, sub *subscription) {
 	set := c.desired(s, sub)
-	if set == nil {
+	if set == nil || set == sub.confirmed {
 		return
 	}
+	sub.confirmed = set
 	for name, h := range sub.held {
 		if r := set.byName[name]; r != nil && h.enforced == r.Version {
 			h.good = r
@@ -208,7 +209,7 @@ func (c *Cache) body(node string, r *Resource) *anypb.Any {
 // answered takes an ACK or a NACK of the response that is under way.
 func (c *Cache) answered(s *stream, sub *subscription, refusal string) {
 	f := sub.flying
-	sub.flying = nil
+	sub.flying, sub.confirmed = nil, nil
 	if refusal != "" {
 		c.refused(s, sub, f, refusal)
 		return

@@ -97,7 +97,7 @@ func NewCache(c Config) *Cache {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	shut := newWorkload(c.Shut).byType[ExtensionConfigType]
+	shut := newWorkload(c.Shut, nil).byType[ExtensionConfigType]
 	if shut == nil {
 		shut = &resourceSet{}
 	}
@@ -169,7 +169,7 @@ func (c *Cache) replaceWorkloads(workloads map[string][]*Resource, wake map[stri
 		if old != nil && sameResources(old.source, resources) {
 			continue
 		}
-		c.workloads[key] = newWorkload(resources)
+		c.workloads[key] = newWorkload(resources, old)
 		changed(key)
 	}
 	if len(c.workloads) == len(workloads) {
@@ -254,7 +254,8 @@ func sameResources(a, b []*Resource) bool {
 	return true
 }
 
-func newWorkload(resources []*Resource) *workload {
+// newWorkload divides resources by type. What is the same of a type as in old, which may be nil, is the very same.
+func newWorkload(resources []*Resource, old *workload) *workload {
 	w := &workload{source: resources, byType: map[string]*resourceSet{}}
 	for _, r := range resources {
 		set := w.byType[r.Type]
@@ -269,6 +270,14 @@ func newWorkload(resources []*Resource) *workload {
 		set.byName[r.Name] = r
 		if len(r.Policies) > 0 {
 			w.ruled = append(w.ruled, r)
+		}
+	}
+	if old == nil {
+		return w
+	}
+	for typeURL, set := range w.byType {
+		if was := old.byType[typeURL]; was != nil && slices.Equal(was.list, set.list) {
+			w.byType[typeURL] = was
 		}
 	}
 	return w

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/pilot-lite/pilot-lite/pkg/model"
 	"github.com/pilot-lite/pilot-lite/pkg/translate/rbac"
 	"github.com/pilot-lite/pilot-lite/pkg/xds"
 )
@@ -119,6 +120,37 @@ func TestVersionsAreContent(t *testing.T) {
 	if proto.Equal(a.GetResource(), b.GetResource()) {
 		t.Error("two processes sent the same bytes")
 	}
+}
+
+// A proxy that is to run what it runs already, for other policies, is told nothing, and is known to run it for those: also where they change while the content is on its
+// way to it.
+func TestOtherPoliciesOfTheSameContent(t *testing.T) {
+	t.Parallel()
+	r := start(t, socket(t), salter(true))
+	content := resource(t, slot(t, rbac.HTTPSlot, allow))
+	set := func(generation int64) {
+		u := update(t)
+		u.Workloads["w"] = []*xds.Resource{content.WithPolicies([]model.PolicyRef{{Namespace: "shop", Name: "cart", Generation: generation}})}
+		r.cache.Set(u)
+	}
+	running := func(want int64) {
+		t.Helper()
+		r.eventually(rbac.HTTPSlot, xds.StateEnforced)
+		for _, p := range r.cache.Status() {
+			if got := p.Resources[0].Running; len(got) != 1 || got[0].Generation != want {
+				t.Errorf("runs the content of %+v, want generation %d", got, want)
+			}
+		}
+	}
+	set(1)
+	c := connect(t, r.path)
+	c.subscribe(node, xds.ExtensionConfigType, nil, rbac.HTTPSlot)
+	first := c.receive()
+	set(2)
+	c.ack(first)
+	running(2)
+	set(3)
+	running(3)
 }
 
 // A NACK is recorded with its text, and what was refused is not sent again until it changes.

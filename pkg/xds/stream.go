@@ -36,6 +36,8 @@ type subscription struct {
 	claim   string                 // state of the world: the version that the proxy says it holds; "" once it was looked at
 	solo    map[string]struct{}    // names that shared a refused response: each is sent again on its own
 	flying  *flight                // the response that was not answered yet
+	// confirmed is what was desired when it was last looked at which resources the proxy runs; nil after an answer.
+	confirmed *resourceSet
 }
 
 // holding is one resource at one proxy, as far as the proxy's answers on this stream prove it.
