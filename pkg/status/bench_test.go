@@ -34,12 +34,12 @@ func BenchmarkEditForAll(b *testing.B) {
 	for i := range s.Policies {
 		policies = append(policies, status.Policy{Ref: s.Policies[i].PolicyRef, Ingress: true, Selected: ix.Selected(&s.Policies[i])})
 	}
-	proxies := func() []status.Proxy {
-		var out []status.Proxy
+	proxies := func() []*status.Proxy {
+		var out []*status.Proxy
 		for i, pod := range s.Pods {
 			refs := []model.PolicyRef{policies[0].Ref, policies[1+i/pods].Ref}
 			slot := status.Slot{Desired: refs, Running: refs, Current: true}
-			out = append(out, status.Proxy{Node: pod.Namespace + "/" + pod.Name, UID: pod.UID, Connected: true, Slots: []status.Slot{slot, slot}})
+			out = append(out, &status.Proxy{Node: pod.Namespace + "/" + pod.Name, UID: pod.UID, Connected: true, Policies: status.OverSlots([]status.Slot{slot, slot})})
 		}
 		return out
 	}

@@ -147,7 +147,7 @@ func BenchmarkSetNothing(b *testing.B) {
 }
 
 // A policy of every workload is another, and what a thousand proxies run is the same: what it costs to tell how policies are at them.
-func BenchmarkTakePolicies(b *testing.B) {
+func BenchmarkTakeStanding(b *testing.B) {
 	cache := xds.NewCache(xds.Config{})
 	state := func(generation int64) xds.Update {
 		u := xds.Update{Workloads: map[string][]*xds.Resource{}, Nodes: map[string][]xds.Node{}}
@@ -170,7 +170,7 @@ func BenchmarkTakePolicies(b *testing.B) {
 			cache.Connect(n.ID, first.Workloads[key]...)
 		}
 	}
-	follower := cache.FollowPolicies()
+	follower := cache.Follow()
 	defer follower.Stop()
 	b.ReportAllocs()
 	for generation := int64(2); b.Loop(); generation++ {
@@ -180,7 +180,7 @@ func BenchmarkTakePolicies(b *testing.B) {
 		cache.Set(next)
 		b.StartTimer()
 		for more := true; more; {
-			_, more = follower.Take(200)
+			_, more = follower.TakeStanding(200)
 		}
 	}
 }

@@ -1,10 +1,14 @@
 package xds
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	gcpstream "github.com/envoyproxy/go-control-plane/pkg/server/stream/v3"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/pilot-lite/pilot-lite/pkg/status"
 )
 
 // Any is the resource without a salt.
@@ -37,4 +41,15 @@ func (c *Cache) Connect(node string, runs ...*Resource) {
 		sub.held[r.Name] = &holding{told: r.Version, enforced: r.Version, changed: c.now()}
 	}
 	c.joined(s)
+}
+
+// Standings are how policies are at each proxy, as those who follow are told, and as it follows from its status.
+func (c *Cache) Standings() (told, follows []*status.Proxy) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(c.listed())) {
+		p := c.proxyStatus(id)
+		told, follows = append(told, c.policiesAt(id)), append(follows, p.Standing())
+	}
+	return told, follows
 }
