@@ -37,6 +37,7 @@ type Checker struct {
 	few      bool
 	metrics  readers
 	inputs   inputs // scratch
+	key      []byte // scratch
 	cuts     serviceCuts
 }
 
