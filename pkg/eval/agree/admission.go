@@ -22,13 +22,16 @@ type admission struct {
 // admission is found once for the same rules.
 func (f *finding) admission(c *eval.Connection) *admission {
 	f.x.key = appendKey(f.x.key[:0], c)
-	if a, known := f.admitted[string(f.x.key)]; known {
+	if a, known := f.x.admitted[string(f.x.key)]; known {
 		return a
 	}
 	looks := func(r eval.RuleRef) bool { return r.Rule().HTTP != nil }
 	a := &admission{Connection: *c, looks: c.HTTP && (slices.ContainsFunc(c.Allows, looks) || slices.ContainsFunc(c.Denies, looks))}
 	a.request, a.possible = f.admits(c)
-	f.admitted[string(f.x.key)] = a
+	if f.x.admitted == nil {
+		f.x.admitted = map[string]*admission{}
+	}
+	f.x.admitted[string(f.x.key)] = a
 	return a
 }
 

@@ -36,9 +36,11 @@ type Checker struct {
 	moves    []model.Moved  // the workloads by which the present grouping differs from the one before, where there are few
 	few      bool
 	metrics  readers
-	inputs   inputs // scratch
-	key      []byte // scratch
 	cuts     serviceCuts
+	// Scratch: the inputs of a callee, what is admitted to it by the rules that decide, and the words for those.
+	inputs   inputs
+	admitted map[string]*admission
+	key      []byte
 }
 
 // name is an object's.

@@ -18,9 +18,8 @@ type finding struct {
 	callee   *caller
 	policies []*model.Policy
 	finder   reqclass.Finder
-	admitted map[string]*admission // by the rules that decide
-	isolated bool                  // some Allow governs it
-	ours     bool                  // some companion isolates it
+	isolated bool // some Allow governs it
+	ours     bool // some companion isolates it
 	faces    []face
 	cuts     map[model.Protocol][]uint16
 	classes  []class
@@ -36,7 +35,8 @@ type face struct {
 
 // find compares the layers for one callee.
 func (x *Checker) find(callee *caller) *Workload {
-	f := &finding{x: x, callee: callee, admitted: map[string]*admission{}}
+	clear(x.admitted)
+	f := &finding{x: x, callee: callee}
 	f.out = &Workload{Key: callee.ref.Key, Namespace: callee.ref.Namespace, Name: callee.ref.Name, IsolatedOut: len(callee.objectsOut) > 0}
 	for _, p := range callee.policies {
 		f.policies = append(f.policies, p.source)
@@ -212,6 +212,9 @@ func (f *finding) wider(w Wider) {
 			o.Ports = o.Ports.Union(w.Ports)
 			return
 		}
+	}
+	if f.out.Wider == nil {
+		f.out.Wider = make([]Wider, 0, len(f.classes))
 	}
 	f.out.Wider = append(f.out.Wider, w)
 }

@@ -98,7 +98,16 @@ func (p Ports) Intersect(q Ports) Ports {
 
 // Minus are the ports that are in p and not in q.
 func (p Ports) Minus(q Ports) Ports {
+	if len(q) == 0 {
+		return p
+	}
 	var out Ports
+	add := func(r Range) {
+		if out == nil {
+			out = make(Ports, 0, len(p)+len(q))
+		}
+		out = append(out, r)
+	}
 	for _, rest := range p {
 		some := true
 		for _, b := range q { // in order: what is left of rest lies behind what was taken away
@@ -106,7 +115,7 @@ func (p Ports) Minus(q Ports) Ports {
 				continue
 			}
 			if rest.From < b.From {
-				out = append(out, Range{rest.Protocol, rest.From, b.From - 1})
+				add(Range{rest.Protocol, rest.From, b.From - 1})
 			}
 			if some = b.To < rest.To; !some {
 				break
@@ -114,7 +123,7 @@ func (p Ports) Minus(q Ports) Ports {
 			rest.From = b.To + 1
 		}
 		if some {
-			out = append(out, rest)
+			add(rest)
 		}
 	}
 	return out
