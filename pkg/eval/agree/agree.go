@@ -66,7 +66,12 @@ func (x *Checker) Check(ix *model.Index, companions []Companion) *Report {
 			continue
 		}
 		x.inputs.read(x, callee)
-		if callee.found == nil || !x.inputs.same(&callee.from) {
+		switch beside := callee.found != nil && x.inputs.sameBeside(&callee.from); {
+		case beside && slices.Equal(x.inputs.policies, callee.from.policies):
+		case beside && callee.foundAgain(x.inputs.policies):
+			callee.from = x.inputs.clone()
+			callee.found = callee.found.of(callee.from.policies)
+		default:
 			callee.from = x.inputs.clone()
 			callee.found = x.find(callee)
 		}
@@ -180,8 +185,9 @@ func (k *inputs) clone() inputs {
 	return out
 }
 
-func (k *inputs) same(o *inputs) bool {
-	return slices.Equal(k.policies, o.policies) && slices.Equal(k.objects, o.objects) && k.isolated == o.isolated && maps.Equal(k.labels, o.labels) && k.self == o.self &&
+// sameBeside says whether all but the policies is the same.
+func (k *inputs) sameBeside(o *inputs) bool {
+	return slices.Equal(k.objects, o.objects) && k.isolated == o.isolated && maps.Equal(k.labels, o.labels) && k.self == o.self &&
 		slices.Equal(k.known, o.known) && slices.Equal(k.outgoing, o.outgoing) && k.metrics == o.metrics && slices.Equal(k.ports, o.ports) && k.faces == o.faces &&
 		model.SameSlice(k.services, o.services) && model.SameSlice(k.dns, o.dns) && model.SameSlice(k.controlPlane, o.controlPlane) && k.controlPlanePort == o.controlPlanePort
 }

@@ -38,9 +38,9 @@ func (x *Checker) find(callee *caller) *Workload {
 	clear(x.admitted)
 	f := &finding{x: x, callee: callee}
 	f.out = &Workload{Key: callee.ref.Key, Namespace: callee.ref.Namespace, Name: callee.ref.Name, IsolatedOut: len(callee.objectsOut) > 0}
+	f.out.Policies = refsOfPolicies(callee.policies)
 	for _, p := range callee.policies {
 		f.policies = append(f.policies, p.source)
-		f.out.Policies = append(f.out.Policies, p.source.PolicyRef)
 		f.isolated = f.isolated || p.source.Action == model.Allow
 	}
 	var objects []*kernel.Policy

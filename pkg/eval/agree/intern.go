@@ -63,6 +63,9 @@ type meaning struct {
 	sets   []*set        // of its ingress peers
 	picks  []*set        // those of peers that name pods by label or account
 	blocks []Block       // of its ingress peers
+	// refuses says that it is a Deny that looks at requests; rephrased is what it said in the check before, in other words of requests: nil where it is another.
+	refuses   bool
+	rephrased *meaning
 }
 
 // object is a NetworkPolicy, the same pointer while it says the same of the same workloads.
@@ -228,8 +231,13 @@ func (x *Checker) readPolicy(source *model.Policy, old *policy) *policy {
 	for i := range source.Ingress {
 		x.readPeers(p.meaning, source.Namespace, source.Ingress[i].Peers)
 	}
-	if old != nil && old.source == p.source && slices.Equal(old.sets, p.sets) {
+	p.refuses = refuses(p.source)
+	switch {
+	case old == nil:
+	case old.source == p.source && slices.Equal(old.sets, p.sets):
 		p.meaning = old.meaning
+	case p.meaning.rephrases(old.meaning):
+		p.rephrased, old.rephrased = old.meaning, nil // no more than one is kept
 	}
 	return p
 }
