@@ -11,14 +11,15 @@ import (
 // whether anything that is sent on a connection is allowed. Where no Deny looks at requests, something is, as soon as one of the Allow rules that decide is satisfied by a request
 // in its own words: then it does not matter what else that rule says, or any other.
 
-// rephrases says whether a policy is another one, but for the http of Allow rules that requests in their own words satisfy, before and after.
+// rephrases says whether a policy is another one, but for the generation and for the http of rules that requests in their own words satisfy, before and after. Whom it selects
+// is told by whom it governs.
 func (m *meaning) rephrases(old *meaning) bool {
-	a, b := old.source, m.source
-	if a.UID != b.UID || a.Action != b.Action || a.DryRun != b.DryRun || a.IsolatesIngress != b.IsolatesIngress || a.IsolatesEgress != b.IsolatesEgress ||
-		a.Accepted != b.Accepted || a.Guarded != b.Guarded || a.Selector.String() != b.Selector.String() || !model.SameSlice(a.Egress, b.Egress) {
+	was, is := old.source, *m.source
+	if !slices.EqualFunc(was.Ingress, is.Ingress, rephrasesRule) || !slices.Equal(old.sets, m.sets) {
 		return false
 	}
-	return !m.refuses && slices.Equal(old.sets, m.sets) && slices.EqualFunc(a.Ingress, b.Ingress, rephrasesRule)
+	is.Generation, is.Selector, is.Ingress = was.Generation, was.Selector, was.Ingress
+	return model.SamePolicy(was, &is)
 }
 
 // rephrasesRule: whom peers mean was compared already, in the order in which they stand.
