@@ -176,21 +176,22 @@ func (x *Checker) sweep() {
 }
 
 // readPolicies lists the policies, and for each workload those that are enforced and govern it.
-func (x *Checker) readPolicies() []*policy {
+func (x *Checker) readPolicies() {
 	for _, c := range x.order {
 		c.policies, c.egress, c.objects, c.objectsOut = c.policies[:0], c.egress[:0], c.objects[:0], c.objectsOut[:0]
 	}
-	changed := false
-	out := make([]*policy, 0, len(x.ix.Snapshot.Policies))
+	was := x.policies
+	x.policies = make([]*policy, 0, len(x.ix.Snapshot.Policies)) // reports keep the list
+	renamed := len(was) != len(x.ix.Snapshot.Policies)
 	for i := range x.ix.Snapshot.Policies {
 		source := &x.ix.Snapshot.Policies[i]
-		key := name{source.Namespace, source.Name}
-		p := x.policies[key]
+		p := x.known(was, i, source)
 		if p == nil || !model.SamePolicy(p.source, source) || !x.stands(p.round, source.Namespace, matches(source.Selector), p.sets) {
-			p, changed = x.readPolicy(source, p), true
+			p = x.readPolicy(source, p)
 		}
 		p.round = x.round
-		out = append(out, p)
+		renamed = renamed || !was[i].called(source)
+		x.policies = append(x.policies, p)
 		if source.DryRun {
 			continue
 		}
@@ -203,13 +204,28 @@ func (x *Checker) readPolicies() []*policy {
 			}
 		}
 	}
-	if changed || len(x.policies) != len(out) { // reports keep the map
-		x.policies = make(map[name]*policy, len(out))
-		for _, p := range out {
-			x.policies[name{p.source.Namespace, p.source.Name}] = p
-		}
+	if !renamed {
+		return
 	}
-	return out
+	x.named = make(map[name]int, len(x.policies)) // nor does it change
+	for i, p := range x.policies {
+		x.named[name{p.source.Namespace, p.source.Name}] = i
+	}
+}
+
+// known is what was read of a policy before, most often in the same place; nil where it is new.
+func (x *Checker) known(was []*policy, i int, source *model.Policy) *policy {
+	if i < len(was) && was[i].called(source) {
+		return was[i]
+	}
+	if i, known := x.named[name{source.Namespace, source.Name}]; known {
+		return was[i]
+	}
+	return nil
+}
+
+func (p *policy) called(source *model.Policy) bool {
+	return p.source.Namespace == source.Namespace && p.source.Name == source.Name
 }
 
 func matches(s labels.Selector) func(labels.Set) bool {
@@ -302,14 +318,19 @@ func (x *Checker) readObjects(companions []Companion) {
 	if x.objects == nil {
 		x.objects = make(map[objectName]*object, len(companions)+len(x.ix.Snapshot.NetworkPolicies))
 	}
-	count := 0
+	count, was, is := 0, x.stood, x.spare[:0]
 	add := func(np *networkingv1.NetworkPolicy, ours bool) {
-		key := objectName{ours, name{np.Namespace, np.Name}}
-		o := x.objects[key]
+		var o *object
+		if i := len(is); i < len(was) && was[i].source == np && was[i].ours == ours { // most often
+			o = was[i]
+		} else {
+			o = x.objects[objectName{ours, name{np.Namespace, np.Name}}]
+		}
 		if o == nil || o.source != np || !x.stands(o.round, np.Namespace, o.selects, o.sets) {
 			o = x.readObject(np, ours, o)
-			x.objects[key] = o
+			x.objects[objectName{ours, name{np.Namespace, np.Name}}] = o
 		}
+		is = append(is, o)
 		if o.check != x.checks {
 			count++
 		}
@@ -329,6 +350,7 @@ func (x *Checker) readObjects(companions []Companion) {
 	for _, c := range companions {
 		add(c.NetworkPolicy, true)
 	}
+	x.stood, x.spare = is, was
 	if len(x.objects) > count {
 		maps.DeleteFunc(x.objects, func(_ objectName, o *object) bool { return o.check != x.checks })
 	}
