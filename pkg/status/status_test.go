@@ -351,4 +351,11 @@ func TestOnlyWhatChangedIsLookedAt(t *testing.T) {
 	if changed, _ := tracker.Evaluate(start.Add(time.Hour)); len(changed) != 0 {
 		t.Errorf("a rebuild without a change has %d policies looked at", len(changed))
 	}
+	policies[0].Selected = policies[1].Selected
+	tracker.SetPolicies(ix, policies, func(model.PolicyRef) bool { return false })
+	tracker.Evaluate(start.Add(time.Hour))
+	tracker.SetProxies([]*status.Proxy{{Node: "shop/a", UID: "a"}}, start)
+	if changed, _ := tracker.Evaluate(start.Add(time.Hour)); len(changed) != 0 {
+		t.Errorf("looked at: %+v, where a policy that selects the pod no more is the only one that did", changed)
+	}
 }

@@ -51,38 +51,58 @@ func NewTracker(now time.Time) *Tracker {
 // their status was True for this generation when it was asked.
 func (t *Tracker) SetPolicies(index *model.Index, policies []Policy, enforced func(p model.PolicyRef) bool) {
 	t.index = index
-	anew := false // whether any came, or selects others than before
+	came := false
 	for i := range policies {
 		p := &policies[i]
 		known := t.known(i, p.Ref.UID)
 		switch {
 		case known == nil:
-			known, anew = &tracked{companions: t.companions[p.Ref.UID]}, true
+			known, came = &tracked{companions: t.companions[p.Ref.UID]}, true
 			t.policies[p.Ref.UID] = known
 		case known.same(p):
 			continue
-		default:
-			anew = anew || !slices.Equal(known.Selected, p.Selected)
 		}
+		t.selects(known, p.Selected)
 		known.Policy, known.enforcedBefore, known.dirty = *p, enforced(p.Ref), true
 		if t.agreement != nil {
 			known.agreement = t.agreement(p.Ref)
 		}
 	}
-	if !anew && len(t.policies) == len(policies) {
+	if !came && len(t.policies) == len(policies) {
 		return
 	}
-	next := make(map[string]*tracked, len(policies))
+	stay := make(map[string]*tracked, len(policies))
 	t.order = make([]*tracked, 0, len(policies))
-	t.selected = make(map[*model.Workload][]*tracked, len(t.selected))
 	for i := range policies {
 		known := t.policies[policies[i].Ref.UID]
-		next[policies[i].Ref.UID], t.order = known, append(t.order, known)
-		for _, w := range policies[i].Selected {
-			t.selected[w] = append(t.selected[w], known)
+		stay[policies[i].Ref.UID], t.order = known, append(t.order, known)
+	}
+	for uid, p := range t.policies {
+		if stay[uid] == nil {
+			t.selects(p, nil)
 		}
 	}
-	t.policies = next
+	t.policies = stay
+}
+
+// selects notes that a policy selects other workloads than before, which are mostly the same in the same order.
+func (t *Tracker) selects(p *tracked, now []*model.Workload) {
+	was := p.Selected
+	for len(was) > 0 && len(now) > 0 && was[0] == now[0] {
+		was, now = was[1:], now[1:]
+	}
+	for len(was) > 0 && len(now) > 0 && was[len(was)-1] == now[len(now)-1] {
+		was, now = was[:len(was)-1], now[:len(now)-1]
+	}
+	for _, w := range was {
+		others := slices.DeleteFunc(t.selected[w], func(o *tracked) bool { return o == p })
+		if t.selected[w] = others; len(others) == 0 {
+			delete(t.selected, w)
+		}
+	}
+	for _, w := range now {
+		t.selected[w] = append(t.selected[w], p)
+	}
 }
 
 // known is the policy of a UID, which most often stands where it stood before; nil where there is none.

@@ -42,7 +42,16 @@ func TestNothingThatChangesAStatusIsPassedBy(t *testing.T) {
 				again.UID += "1"
 				d.pods[i] = &again
 				d.rebuild()
-			case 2, 3:
+			case 2:
+				d.hidden[rapid.IntRange(0, 2).Draw(t, "hidden")] = rapid.Bool().Draw(t, "gone")
+				d.rebuild()
+			case 3:
+				i := rapid.IntRange(0, 2).Draw(t, "ended")
+				again := *d.pods[i]
+				again.Expected = !again.Expected
+				d.pods[i] = &again
+				d.rebuild()
+			case 4:
 				now = now.Add(time.Duration(rapid.IntRange(1, 12).Draw(t, "seconds")) * time.Second)
 			default:
 				d.tracker.SetProxies([]*status.Proxy{d.proxy(now)}, now)
@@ -67,12 +76,16 @@ type drawn struct {
 	pods     []*model.Pod
 	policies []model.Policy
 	last     *status.Proxy // of those that said something
+	hidden   [3]bool       // policies that there are not
 }
 
 func (d *drawn) rebuild() {
 	ix := model.NewIndex(&model.Snapshot{Pods: append([]*model.Pod(nil), d.pods...), Policies: append([]model.Policy(nil), d.policies...)})
 	var policies []status.Policy
 	for i := range d.policies {
+		if d.hidden[i] {
+			continue
+		}
 		policies = append(policies, status.Policy{Ref: d.policies[i].PolicyRef, Ingress: true, Selected: ix.Selected(&d.policies[i])})
 		d.tracker.SetCompanions(d.policies[i].UID, status.Companions{Stand: true, Generation: d.policies[i].Generation})
 	}

@@ -93,18 +93,22 @@ func (x *Checker) regroup(ix *model.Index) {
 	if x.callers == nil {
 		x.callers = make(map[string]*caller, len(ix.Workloads))
 	}
-	x.order, x.places = make([]*caller, 0, len(ix.Workloads)), make(map[string]int, len(ix.Workloads))
-	for _, w := range ix.Workloads {
-		c := x.callers[w.Key]
+	was := x.order
+	x.order = was[:0] // what stands at a place is read before it is written
+	moved := len(was) != len(ix.Workloads)
+	for i, w := range ix.Workloads {
+		var c *caller
+		if i < len(was) && was[i].ref.Key == w.Key { // most often
+			c = was[i]
+		} else {
+			c, moved = x.callers[w.Key], true
+		}
 		if c == nil {
 			c = &caller{ref: Caller{w.Key, w.Namespace, w.Name}}
 			x.callers[w.Key] = c
 		}
 		c.round = x.round
 		x.order = append(x.order, c)
-		if !w.HostNetwork {
-			x.places[w.Key] = len(x.places)
-		}
 		if c.workload == w {
 			continue
 		}
@@ -117,8 +121,21 @@ func (x *Checker) regroup(ix *model.Index) {
 			c.faces = &faces
 		}
 	}
+	if moved {
+		x.place()
+	}
 	if len(x.callers) > len(x.order) {
 		maps.DeleteFunc(x.callers, func(_ string, c *caller) bool { return c.round != x.round })
+	}
+}
+
+// place finds where in a report each workload stands.
+func (x *Checker) place() {
+	x.places = make(map[string]int, len(x.order)) // reports keep it
+	for _, c := range x.order {
+		if !c.workload.HostNetwork {
+			x.places[c.ref.Key] = len(x.places)
+		}
 	}
 }
 
