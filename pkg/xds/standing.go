@@ -28,7 +28,7 @@ func (c *Cache) policiesAt(id string) *status.Proxy {
 	n := c.nodes[id]
 	w := c.workloads[n.workload]
 	s, connected, since := c.seen(id)
-	if w == nil || s != nil && !(connected && w.runs(s)) {
+	if w == nil || s != nil && (!connected || !w.runs(s)) {
 		p := c.proxyStatus(id)
 		return p.Standing()
 	}
