@@ -107,7 +107,7 @@ func (s *clusterServer) judge(ctx context.Context, w *writers) {
 		for uid, state := range w.companions.Take() {
 			tracker.SetCompanions(uid, companionsOf(state))
 		}
-		tracker.SetProxies(proxiesOf(collector.Take()), now)
+		tracker.SetProxies(collector.Take(), now)
 		wait := time.Second
 		if last.Output != nil && collector.Complete(now) && len(s.source.Waiting()) == 0 {
 			results, at := tracker.Evaluate(now)
@@ -180,29 +180,6 @@ func companionsOf(s companion.State) status.Companions {
 		out.Message = "NetworkPolicy " + s.Object + " has a companion's name and is not pilot-lite's: rename or delete it"
 	case companion.Failed:
 		out.Message = "companion NetworkPolicy " + s.Object + " cannot be written: " + s.Message
-	}
-	return out
-}
-
-// proxiesOf is what matters of proxies for policies: their slots.
-func proxiesOf(all []*xds.ProxyStatus) []status.Proxy {
-	out := make([]status.Proxy, 0, len(all))
-	for _, p := range all {
-		said := status.Proxy{Node: p.Node, UID: p.UID, Connected: p.Connected, Problem: p.Problem, Gone: p.Gone()}
-		if !p.Connected {
-			said.Lost = p.Since
-		}
-		said.Slots = make([]status.Slot, 0, len(p.Resources))
-		for j := range p.Resources {
-			if r := &p.Resources[j]; len(r.Policies) > 0 {
-				slot := status.Slot{Desired: r.Policies, Running: r.Running, Current: r.State == xds.StateEnforced}
-				if r.State == xds.StateRefused {
-					slot.Refused = r.Text
-				}
-				said.Slots = append(said.Slots, slot)
-			}
-		}
-		out = append(out, said)
 	}
 	return out
 }

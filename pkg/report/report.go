@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/pilot-lite/pilot-lite/pkg/status"
 	"github.com/pilot-lite/pilot-lite/pkg/xds"
 )
 
@@ -66,8 +67,8 @@ type source struct {
 
 // proxy is what is known of one. What is said is not changed after that: who takes it holds it, too.
 type proxy struct {
-	connected map[string]*xds.ProxyStatus // by the replica that says so
-	rest      *xds.ProxyStatus            // what was said last of one that is connected to none
+	connected map[string]*status.Proxy // by the replica that says so
+	rest      *status.Proxy            // what was said last of one that is connected to none
 }
 
 // New returns a collector; Run starts it.
@@ -136,7 +137,7 @@ func (c *Collector) leave() {
 
 // followOwn takes over what this replica's cache says.
 func (c *Collector) followOwn(ctx context.Context) {
-	f := c.Own.FollowPolicies()
+	f := c.Own.Follow()
 	defer f.Stop()
 	for {
 		select {
@@ -150,8 +151,8 @@ func (c *Collector) followOwn(ctx context.Context) {
 		case <-time.After(pace):
 		}
 		for more := true; more; {
-			var changed []xds.ProxyStatus
-			changed, more = f.Take(batch)
+			var changed []*status.Proxy
+			changed, more = f.TakeStanding(batch)
 			c.take(own, changed, !more)
 		}
 	}
@@ -192,7 +193,13 @@ func (c *Collector) read(ctx context.Context, address string) error {
 		return fmt.Errorf("connect: %w", err)
 	}
 	defer func() { _ = conn.Close() }()
-	return xds.FollowReports(ctx, conn, func(changed []xds.ProxyStatus, complete bool) { c.take(address, changed, complete) })
+	return xds.FollowReports(ctx, conn, func(changed []xds.ProxyStatus, complete bool) {
+		standing := make([]*status.Proxy, 0, len(changed))
+		for i := range changed {
+			standing = append(standing, changed[i].Standing())
+		}
+		c.take(address, standing, complete)
+	})
 }
 
 // snapshot reads a replica once.
@@ -222,31 +229,30 @@ func snapshot(ctx context.Context, address string, config *tls.Config) ([]xds.Pr
 }
 
 // take takes over what a source says of some proxies.
-func (c *Collector) take(from string, changed []xds.ProxyStatus, complete bool) {
+func (c *Collector) take(from string, changed []*status.Proxy, complete bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.sources[from]
 	if s == nil {
 		return // it was taken off the list meanwhile
 	}
-	for i := range changed {
-		c.takeOne(from, &changed[i])
+	for _, said := range changed {
+		c.takeOne(from, said)
 	}
 	s.complete = s.complete || complete
 	c.tell()
 }
 
-func (c *Collector) takeOne(from string, said *xds.ProxyStatus) {
+func (c *Collector) takeOne(from string, said *status.Proxy) {
 	p := c.proxies[said.Node]
 	if p == nil {
-		p = &proxy{rest: &xds.ProxyStatus{}}
+		p = &proxy{rest: &status.Proxy{Gone: true}}
 		c.proxies[said.Node] = p
 	}
 	c.dirty[said.Node] = struct{}{}
-	said = kept(said)
 	if said.Connected {
 		if p.connected == nil {
-			p.connected = map[string]*xds.ProxyStatus{}
+			p.connected = map[string]*status.Proxy{}
 		}
 		p.connected[from] = said
 		return
@@ -254,37 +260,16 @@ func (c *Collector) takeOne(from string, said *xds.ProxyStatus) {
 	_, was := p.connected[from]
 	delete(p.connected, from)
 	if was {
-		said.Since = time.Now() // the replica's clock may be another
+		said = said.LostAt(time.Now()) // the replica's clock may be another
 	}
 	switch {
-	case from == own && said.Gone():
+	case from == own && said.Gone:
 		p.rest = said
 	case from == own && p.rest.UID != said.UID:
 		p.rest = said // another pod has the name: what the one before ran says nothing of it
 	case was, !said.Since.Before(p.rest.Since):
 		p.rest = said
 	}
-}
-
-// kept is what is kept of a report: there are as many proxies as pods, and nobody asks for what no policy is in.
-func kept(said *xds.ProxyStatus) *xds.ProxyStatus {
-	out := *said
-	n := 0
-	for i := range said.Resources {
-		if len(said.Resources[i].Policies) > 0 {
-			n++
-		}
-	}
-	if n == len(out.Resources) {
-		return &out
-	}
-	out.Resources = make([]xds.ResourceStatus, 0, n)
-	for i := range said.Resources {
-		if len(said.Resources[i].Policies) > 0 {
-			out.Resources = append(out.Resources, said.Resources[i])
-		}
-	}
-	return &out
 }
 
 // lose says of a source's proxies that they are not connected: it cannot be asked.
@@ -296,9 +281,7 @@ func (c *Collector) lose(address string) {
 			continue
 		}
 		delete(p.connected, address)
-		lost := *said
-		lost.Connected, lost.Since = false, now
-		p.rest = &lost
+		p.rest = said.LostAt(now)
 		c.dirty[node] = struct{}{}
 	}
 	c.tell()
@@ -327,24 +310,23 @@ func (c *Collector) Complete(now time.Time) bool {
 }
 
 // Take is what is known of each proxy that changed since it was taken last.
-func (c *Collector) Take() []*xds.ProxyStatus {
+func (c *Collector) Take() []*status.Proxy {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	out := make([]*xds.ProxyStatus, 0, len(c.dirty))
+	out := make([]*status.Proxy, 0, len(c.dirty))
 	for node := range c.dirty {
-		p := c.proxies[node]
-		status := p.status()
-		if status.Gone() {
+		said := c.proxies[node].said()
+		if said.Gone {
 			delete(c.proxies, node)
 		}
-		out = append(out, status)
+		out = append(out, said)
 	}
 	clear(c.dirty)
 	return out
 }
 
-// status is that of the newest connection, else what was said last.
-func (p *proxy) status() *xds.ProxyStatus {
+// said is what the newest connection's replica says, else what was said last.
+func (p *proxy) said() *status.Proxy {
 	newest := p.rest
 	for _, address := range slices.Sorted(maps.Keys(p.connected)) {
 		if said := p.connected[address]; !newest.Connected || said.Since.After(newest.Since) {

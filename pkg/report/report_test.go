@@ -19,13 +19,14 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
+	grpcstatus "google.golang.org/grpc/status"
 	"k8s.io/client-go/kubernetes/fake"
 
 	"github.com/pilot-lite/pilot-lite/internal/porttest"
 	"github.com/pilot-lite/pilot-lite/pkg/identity"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 	"github.com/pilot-lite/pilot-lite/pkg/report"
+	"github.com/pilot-lite/pilot-lite/pkg/status"
 	"github.com/pilot-lite/pilot-lite/pkg/xds"
 )
 
@@ -160,12 +161,12 @@ func (p *plane) sidecarTLS() *tls.Config {
 type sum struct {
 	t         *testing.T
 	collector *report.Collector
-	known     map[string]xds.ProxyStatus
+	known     map[string]status.Proxy
 }
 
 func (p *plane) collect(own *replica, others func() []string) *sum {
 	p.t.Helper()
-	s := &sum{t: p.t, known: map[string]xds.ProxyStatus{}, collector: report.New(report.Config{Own: own.cache, Replicas: others, TLS: p.identity.ClientTLS()})}
+	s := &sum{t: p.t, known: map[string]status.Proxy{}, collector: report.New(report.Config{Own: own.cache, Replicas: others, TLS: p.identity.ClientTLS()})}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); s.collector.Run(ctx) }()
@@ -187,7 +188,7 @@ func (s *sum) until(what string, holds func() bool) (told int) {
 		for _, p := range s.collector.Take() {
 			told++
 			s.known[p.Node] = *p
-			if p.Gone() {
+			if p.Gone {
 				delete(s.known, p.Node)
 			}
 		}
@@ -199,8 +200,7 @@ func (s *sum) until(what string, holds func() bool) (told int) {
 func (s *sum) runs(node string, generation int64) func() bool {
 	return func() bool {
 		p := s.known[node]
-		return p.Connected && len(p.Resources) == 1 && p.Resources[0].State == xds.StateEnforced &&
-			len(p.Resources[0].Running) == 1 && p.Resources[0].Running[0].Generation == generation
+		return p.Connected && len(p.Policies) == 1 && p.Policies[0].Current && p.Policies[0].Running == generation
 	}
 }
 
@@ -223,7 +223,7 @@ func TestReplicasAreSummed(t *testing.T) {
 
 	leave()
 	s.until("b is lost", func() bool { return !s.known["shop/b"].Connected })
-	if b := s.known["shop/b"]; b.Since.IsZero() || b.Resources[0].Running[0].Generation != 2 || b.Resources[0].State != xds.StatePending {
+	if b := s.known["shop/b"]; b.Since.IsZero() || b.Policies[0].Running != 2 || b.Policies[0].Current {
 		t.Errorf("one that went away tells since when, and what it ran: %+v", b)
 	}
 	p.proxy("shop/b", leader)
@@ -287,7 +287,7 @@ func TestReportsAreForReplicas(t *testing.T) {
 	defer func() { _ = conn.Close() }()
 	ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token)
 	err = xds.FollowReports(ctx, conn, func(changed []xds.ProxyStatus, _ bool) { t.Errorf("told of %v", changed) })
-	if status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), "other replicas") {
+	if grpcstatus.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), "other replicas") {
 		t.Errorf("got %v", err)
 	}
 }

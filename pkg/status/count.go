@@ -55,38 +55,38 @@ func (t *Tracker) countPod(p *tracked, pod *model.Pod, now time.Time, c *counts)
 		c.unprotected.add(pod.Name)
 		return
 	}
-	x := t.proxies[pod.Namespace+"/"+pod.Name]
-	if x != nil && x.Problem != "" && !x.Connected {
+	x := t.proxies[podName{pod.Namespace, pod.Name}]
+	if x.Proxy != nil && x.Problem != "" && !x.Connected {
 		c.pending++
 		c.disconnected.add(pod.Name + " (" + x.Problem + ")")
 		return
 	}
-	if x == nil || x.UID != "" && x.UID != pod.UID {
+	if x.Proxy == nil || x.UID != "" && x.UID != pod.UID {
 		t.countUnseen(p, pod, now, c)
 		return
 	}
 	is := x.of(p.Ref.UID)
-	runs := is.running == p.Ref.Generation
+	runs := is.Running == p.Ref.Generation
 	switch {
-	case !x.Connected && x.Lost.IsZero():
+	case !x.Connected && x.Since.IsZero():
 		t.countUnseen(p, pod, now, c)
 	case !x.Connected:
 		c.pending++
-		if runs && c.within(now, x.Lost.Add(LostGrace)) {
+		if runs && c.within(now, x.Since.Add(LostGrace)) {
 			c.holding++
 			return
 		}
 		c.disconnected.add(pod.Name)
-	case runs && is.current:
+	case runs && is.Current:
 		c.enforced++
 	case runs && c.within(now, x.behindSince.Add(BehindGrace)):
 		c.pending++
 		c.holding++
-	case is.refused != "":
+	case is.Refused != "":
 		c.rejected++
 		c.refused.add(pod.Name)
 		if c.firstRefusal == "" {
-			c.firstRefusal = is.refused
+			c.firstRefusal = is.Refused
 		}
 	default:
 		c.pending++

@@ -18,22 +18,23 @@ const (
 	BehindGrace = 5 * time.Second
 )
 
-// Proxy is what is known of one proxy.
+// Proxy is what is known of one proxy. It is not changed after it was told.
 type Proxy struct {
 	Node, UID string // "NAMESPACE/POD", and the pod's
 	Connected bool
-	Lost      time.Time // since when it is not connected; zero where it never was, as far as anybody knows
+	Since     time.Time // connected, or not connected any more; zero where it never was, as far as anybody knows
 	Problem   string    // why it was turned away as it came last
-	Slots     []Slot
-	Gone      bool // nothing is known of it any more
+	// Policies are those that it should run, by UID. Proxies that run the same share the list.
+	Policies []Standing
+	Gone     bool // nothing is known of it any more
 }
 
-// Slot is one slot of a proxy.
-type Slot struct {
-	Desired []model.PolicyRef // that its present content was built from
-	Running []model.PolicyRef // that the content was built from that the proxy runs, or ran as it was connected last
-	Current bool              // the proxy runs the present content
-	Refused string            // its words, where it refused the present content
+// Standing is one policy at one proxy, over all its slots.
+type Standing struct {
+	Policy  string // its UID
+	Running int64  // the oldest generation that runs in a slot, or ran as it was connected last; 0 where one does not run it at all
+	Current bool   // every slot runs its present content
+	Refused string // the proxy's words, where it refused a slot's present content
 }
 
 // Policy is a policy of the present snapshot.

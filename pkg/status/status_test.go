@@ -55,13 +55,21 @@ func (w *world) rebuilt() *world {
 	return w
 }
 
+// proxy is a proxy with its slots.
+type proxy struct {
+	status.Proxy
+
+	slots []status.Slot
+}
+
 // proxy is a proxy of one slot that should run the present generation.
-func (w *world) proxy(i int, change func(p *status.Proxy)) status.Proxy {
-	p := status.Proxy{Node: "shop/" + w.pods[i].Name, UID: w.pods[i].UID, Connected: true, Slots: []status.Slot{w.slot(w.policy.Ref.Generation, true)}}
+func (w *world) proxy(i int, change func(p *proxy)) *status.Proxy {
+	p := proxy{status.Proxy{Node: "shop/" + w.pods[i].Name, UID: w.pods[i].UID, Connected: true}, []status.Slot{w.slot(w.policy.Ref.Generation, true)}}
 	if change != nil {
 		change(&p)
 	}
-	return p
+	p.Policies = status.OverSlots(p.slots)
+	return &p.Proxy
 }
 
 func (w *world) slot(running int64, current bool) status.Slot {
@@ -71,7 +79,7 @@ func (w *world) slot(running int64, current bool) status.Slot {
 	return status.Slot{Desired: []model.PolicyRef{neighbour, w.policy.Ref}, Running: []model.PolicyRef{neighbour, ran}, Current: current}
 }
 
-func (w *world) reported(proxies ...status.Proxy) *world {
+func (w *world) reported(proxies ...*status.Proxy) *world {
 	w.tracker.SetProxies(proxies, w.now)
 	return w
 }
@@ -130,7 +138,7 @@ func TestEnforcedIsTrueOnlyWhereEverythingIs(t *testing.T) {
 	w := newWorld(t, 2).rebuilt()
 	w.after(0).says(no, "Pending", counted(2, 0, 0, 2))
 	w.reported(w.proxy(0, nil)).after(0).says(no, "Pending", counted(2, 1, 0, 1))
-	w.reported(w.proxy(1, func(p *status.Proxy) { p.Slots = append(p.Slots, w.slot(2, false)) })).after(0).says(no, "Pending", counted(2, 1, 0, 1))
+	w.reported(w.proxy(1, func(p *proxy) { p.slots = append(p.slots, w.slot(2, false)) })).after(0).says(no, "Pending", counted(2, 1, 0, 1))
 	if m := w.condition(v1alpha1.ConditionEnforced).Message; !strings.Contains(m, "cart-1") || strings.Contains(m, "cart-0") {
 		t.Errorf("the message does not name who is waited for: %s", m)
 	}
@@ -158,7 +166,7 @@ func TestANewGeneration(t *testing.T) {
 	}
 	w.policy.Ref.Generation, w.stands.Generation = 4, 4
 	w.rebuilt().after(0).says(no, "Pending", counted(1, 0, 0, 1)) // the replica's report still speaks of generation 3 alone
-	w.reported(w.proxy(0, func(p *status.Proxy) { p.Slots[0] = w.slot(3, false) })).after(0).says(no, "Pending", counted(1, 0, 0, 1))
+	w.reported(w.proxy(0, func(p *proxy) { p.slots[0] = w.slot(3, false) })).after(0).says(no, "Pending", counted(1, 0, 0, 1))
 	w.reported(w.proxy(0, nil)).after(0).says(yes, "Enforced", counted(1, 1, 0, 0))
 }
 
@@ -167,7 +175,7 @@ func TestANeighboursEdit(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1).rebuilt()
 	w.reported(w.proxy(0, nil)).after(0)
-	behind := w.proxy(0, func(p *status.Proxy) { p.Slots[0].Current = false })
+	behind := w.proxy(0, func(p *proxy) { p.slots[0].Current = false })
 	w.reported(behind).after(0).says(yes, "Enforced", counted(1, 0, 0, 1))
 	w.reported(behind).after(status.BehindGrace-time.Second).says(yes, "Enforced", counted(1, 0, 0, 1))
 	if want := w.now.Add(time.Second); !w.next.Equal(want) {
@@ -175,7 +183,7 @@ func TestANeighboursEdit(t *testing.T) {
 	}
 	w.after(time.Second).says(no, "Pending", counted(1, 0, 0, 1))
 
-	refused := w.proxy(0, func(p *status.Proxy) { p.Slots[0].Current, p.Slots[0].Refused = false, "too large" })
+	refused := w.proxy(0, func(p *proxy) { p.slots[0].Current, p.slots[0].Refused = false, "too large" })
 	w.reported(refused).after(0).says(no, "Refused", counted(1, 0, 1, 0))
 	w.reported(w.proxy(0, nil)).after(0).says(yes, "Enforced", counted(1, 1, 0, 0))
 }
@@ -185,11 +193,11 @@ func TestLostProxies(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1).rebuilt()
 	w.reported(w.proxy(0, nil)).after(time.Minute)
-	lost := w.proxy(0, func(p *status.Proxy) { p.Connected, p.Lost, p.Slots[0].Current = false, w.now, false })
+	lost := w.proxy(0, func(p *proxy) { p.Connected, p.Since, p.slots[0].Current = false, w.now, false })
 	w.reported(lost).after(0).says(yes, "Enforced", counted(1, 0, 0, 1))
 	w.after(status.LostGrace).says(no, "Disconnected", counted(1, 0, 0, 1))
 	w.reported(w.proxy(0, nil)).after(0).says(yes, "Enforced", counted(1, 1, 0, 0))
-	w.reported(status.Proxy{Node: "shop/cart-0", Gone: true}).after(0).says(no, "Disconnected", counted(1, 0, 0, 1))
+	w.reported(&status.Proxy{Node: "shop/cart-0", Gone: true}).after(0).says(no, "Disconnected", counted(1, 0, 0, 1))
 }
 
 // One that lost what it ran before it had this generation has no grace.
@@ -197,7 +205,7 @@ func TestALostProxyOfAnOlderGeneration(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1).rebuilt()
 	w.after(time.Minute)
-	w.reported(w.proxy(0, func(p *status.Proxy) { p.Connected, p.Lost = false, w.now; p.Slots[0] = w.slot(2, false) })).after(0).says(no, "Disconnected", counted(1, 0, 0, 1))
+	w.reported(w.proxy(0, func(p *proxy) { p.Connected, p.Since = false, w.now; p.slots[0] = w.slot(2, false) })).after(0).says(no, "Disconnected", counted(1, 0, 0, 1))
 }
 
 // A process that takes over leaves proxies the time to show themselves, but believes of no generation what was never said of it.
@@ -294,7 +302,7 @@ func TestAcceptedAndAgreement(t *testing.T) {
 func TestTextsAreBounded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1).rebuilt()
-	w.reported(w.proxy(0, func(p *status.Proxy) { p.Slots[0] = w.slot(2, false); p.Slots[0].Refused = strings.Repeat("é", 4000) })).after(0)
+	w.reported(w.proxy(0, func(p *proxy) { p.slots[0] = w.slot(2, false); p.slots[0].Refused = strings.Repeat("é", 4000) })).after(0)
 	w.says(no, "Refused", counted(1, 0, 1, 0))
 	if n := len(w.last.FirstRefusal); n > 1024 || n < 1000 {
 		t.Errorf("the refusal has %d bytes", n)
@@ -325,12 +333,28 @@ func TestOnlyWhatChangedIsLookedAt(t *testing.T) {
 	if changed, _ := tracker.Evaluate(start.Add(time.Hour)); len(changed) != 2 {
 		t.Fatalf("at first %d policies are looked at, want both", len(changed))
 	}
-	tracker.SetProxies([]status.Proxy{{Node: "shop/a", UID: "a", Connected: true}}, start)
+	tracker.SetProxies([]*status.Proxy{{Node: "shop/a", UID: "a", Connected: true}}, start)
 	if changed, _ := tracker.Evaluate(start.Add(time.Hour)); len(changed) != 1 || changed[0].Ref.Name != "a" {
 		t.Errorf("looked at: %+v, want a alone", changed)
+	}
+	both := func(generation int64) *status.Proxy { // a proxy of both, as far as reports go
+		return &status.Proxy{Node: "shop/a", UID: "a", Connected: true, Policies: []status.Standing{{Policy: "a", Running: 1, Current: true}, {Policy: "b", Running: generation, Current: true}}}
+	}
+	tracker.SetProxies([]*status.Proxy{both(1)}, start)
+	tracker.Evaluate(start.Add(time.Hour))
+	tracker.SetProxies([]*status.Proxy{both(2)}, start)
+	if changed, _ := tracker.Evaluate(start.Add(time.Hour)); len(changed) != 0 {
+		t.Errorf("looked at: %+v, where a proxy runs what it ran of it", changed)
 	}
 	tracker.SetPolicies(ix, policies, func(model.PolicyRef) bool { return false })
 	if changed, _ := tracker.Evaluate(start.Add(time.Hour)); len(changed) != 0 {
 		t.Errorf("a rebuild without a change has %d policies looked at", len(changed))
+	}
+	policies[0].Selected = policies[1].Selected
+	tracker.SetPolicies(ix, policies, func(model.PolicyRef) bool { return false })
+	tracker.Evaluate(start.Add(time.Hour))
+	tracker.SetProxies([]*status.Proxy{{Node: "shop/a", UID: "a"}}, start)
+	if changed, _ := tracker.Evaluate(start.Add(time.Hour)); len(changed) != 0 {
+		t.Errorf("looked at: %+v, where a policy that selects the pod no more is the only one that did", changed)
 	}
 }

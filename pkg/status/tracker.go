@@ -16,7 +16,7 @@ type Tracker struct {
 	policies map[string]*tracked // by UID
 	order    []*tracked          // as they were given last
 	selected map[*model.Workload][]*tracked
-	proxies  map[string]*proxy // by node
+	proxies  map[podName]proxy
 
 	companions map[string]Companions // by the policy's UID, of policies that are not known yet, too
 	agreement  func(p model.PolicyRef) Agreement
@@ -33,62 +33,76 @@ type tracked struct {
 	next           time.Time // when time alone may change its status; zero: never
 }
 
-// proxy is what matters of a Proxy, by policy.
-type proxy struct {
-	Proxy
-	standing    []standing // by the policy's UID; no map, since there are as many proxies as pods
-	behindSince time.Time  // since when it does not run all that it should; zero where it does
-}
+// podName is a proxy's pod, which is looked up for each policy that selects it.
+type podName struct{ namespace, name string }
 
-// standing is one policy at one proxy, over all its slots.
-type standing struct {
-	policy  string // its UID
-	running int64  // the oldest generation that runs in a slot; 0 where one does not run it at all
-	current bool   // every slot runs its present content
-	refused string
+// proxy is what was said of one last.
+type proxy struct {
+	*Proxy                // nil: nothing
+	behindSince time.Time // since when it does not run all that it should; zero where it does
 }
 
 // NewTracker returns a tracker that knows nothing yet. Proxies that were enforcing when it starts have LostGrace to show themselves.
 func NewTracker(now time.Time) *Tracker {
-	return &Tracker{started: now, policies: map[string]*tracked{}, selected: map[*model.Workload][]*tracked{}, proxies: map[string]*proxy{}, companions: map[string]Companions{}}
+	return &Tracker{started: now, policies: map[string]*tracked{}, selected: map[*model.Workload][]*tracked{}, proxies: map[podName]proxy{}, companions: map[string]Companions{}}
 }
 
 // SetPolicies takes over the policies of a snapshot: those that are not among them are gone. The list is not kept. Of those that are new or changed, enforced says whether
 // their status was True for this generation when it was asked.
 func (t *Tracker) SetPolicies(index *model.Index, policies []Policy, enforced func(p model.PolicyRef) bool) {
 	t.index = index
-	anew := false // whether any came, or selects others than before
+	came := false
 	for i := range policies {
 		p := &policies[i]
 		known := t.known(i, p.Ref.UID)
 		switch {
 		case known == nil:
-			known, anew = &tracked{companions: t.companions[p.Ref.UID]}, true
+			known, came = &tracked{companions: t.companions[p.Ref.UID]}, true
 			t.policies[p.Ref.UID] = known
 		case known.same(p):
 			continue
-		default:
-			anew = anew || !slices.Equal(known.Selected, p.Selected)
 		}
+		t.selects(known, p.Selected)
 		known.Policy, known.enforcedBefore, known.dirty = *p, enforced(p.Ref), true
 		if t.agreement != nil {
 			known.agreement = t.agreement(p.Ref)
 		}
 	}
-	if !anew && len(t.policies) == len(policies) {
+	if !came && len(t.policies) == len(policies) {
 		return
 	}
-	next := make(map[string]*tracked, len(policies))
+	stay := make(map[string]*tracked, len(policies))
 	t.order = make([]*tracked, 0, len(policies))
-	t.selected = make(map[*model.Workload][]*tracked, len(t.selected))
 	for i := range policies {
 		known := t.policies[policies[i].Ref.UID]
-		next[policies[i].Ref.UID], t.order = known, append(t.order, known)
-		for _, w := range policies[i].Selected {
-			t.selected[w] = append(t.selected[w], known)
+		stay[policies[i].Ref.UID], t.order = known, append(t.order, known)
+	}
+	for uid, p := range t.policies {
+		if stay[uid] == nil {
+			t.selects(p, nil)
 		}
 	}
-	t.policies = next
+	t.policies = stay
+}
+
+// selects notes that a policy selects other workloads than before, which are mostly the same in the same order.
+func (t *Tracker) selects(p *tracked, now []*model.Workload) {
+	was := p.Selected
+	for len(was) > 0 && len(now) > 0 && was[0] == now[0] {
+		was, now = was[1:], now[1:]
+	}
+	for len(was) > 0 && len(now) > 0 && was[len(was)-1] == now[len(now)-1] {
+		was, now = was[:len(was)-1], now[:len(now)-1]
+	}
+	for _, w := range was {
+		others := slices.DeleteFunc(t.selected[w], func(o *tracked) bool { return o == p })
+		if t.selected[w] = others; len(others) == 0 {
+			delete(t.selected, w)
+		}
+	}
+	for _, w := range now {
+		t.selected[w] = append(t.selected[w], p)
+	}
 }
 
 // known is the policy of a UID, which most often stands where it stood before; nil where there is none.
@@ -126,94 +140,46 @@ func (t *Tracker) SetAgreement(state func(p model.PolicyRef) Agreement) {
 }
 
 // SetProxies takes over what changed of some proxies.
-func (t *Tracker) SetProxies(changed []Proxy, now time.Time) {
-	for i := range changed {
-		said := &changed[i]
-		old := t.proxies[said.Node]
+func (t *Tracker) SetProxies(changed []*Proxy, now time.Time) {
+	for _, said := range changed {
+		namespace, name, _ := strings.Cut(said.Node, "/")
+		pod := podName{namespace, name}
+		was, is := t.proxies[pod], proxy{}
 		if said.Gone {
-			delete(t.proxies, said.Node)
+			delete(t.proxies, pod)
 		} else {
-			t.proxies[said.Node] = newProxy(said, old, now)
+			is = was.followedBy(said, now)
+			t.proxies[pod] = is
 		}
-		t.touch(said.Node)
+		t.touch(pod, was, is)
 	}
 }
 
-// touch notes that the policies that select a pod are to be looked at.
-func (t *Tracker) touch(node string) {
+// touch notes which of the policies that select a pod are to be looked at.
+func (t *Tracker) touch(pod podName, was, is proxy) {
 	if t.index == nil {
 		return
 	}
-	namespace, pod, _ := strings.Cut(node, "/")
-	for _, p := range t.selected[t.index.WorkloadOf(namespace, pod)] {
-		p.dirty = true
+	same := was.sameBut(is)
+	for _, p := range t.selected[t.index.WorkloadOf(pod.namespace, pod.name)] {
+		p.dirty = p.dirty || !same || was.of(p.Ref.UID) != is.of(p.Ref.UID)
 	}
 }
 
-func newProxy(said *Proxy, old *proxy, now time.Time) *proxy {
-	p := &proxy{Proxy: *said}
-	p.Slots = nil // standing says all that is used of them
-	current := said.Connected
-	n := 0
-	for i := range said.Slots {
-		n += len(said.Slots[i].Desired)
-	}
-	all := make([]standing, 0, n)
-	for i := range said.Slots {
-		s := &said.Slots[i]
-		current = current && s.Current
-		for _, ref := range s.Desired {
-			all = append(all, standing{policy: ref.UID, running: generationIn(s.Running, ref.UID), current: s.Current, refused: s.Refused})
-		}
-	}
-	p.standing = overSlots(all)
+// followedBy is what is known once more was said.
+func (p proxy) followedBy(said *Proxy, now time.Time) proxy {
 	switch {
-	case current:
-	case old != nil && !old.behindSince.IsZero() && old.UID == said.UID:
-		p.behindSince = old.behindSince
-	default:
-		p.behindSince = now
+	case said.current():
+		return proxy{said, time.Time{}}
+	case p.Proxy != nil && !p.behindSince.IsZero() && p.UID == said.UID:
+		return proxy{said, p.behindSince}
 	}
-	return p
+	return proxy{said, now}
 }
 
-// overSlots makes one of what stands of a policy in each slot.
-func overSlots(all []standing) []standing {
-	slices.SortStableFunc(all, func(a, b standing) int { return strings.Compare(a.policy, b.policy) })
-	n := 0
-	for _, is := range all {
-		if n == 0 || all[n-1].policy != is.policy {
-			all[n] = is
-			n++
-			continue
-		}
-		was := &all[n-1]
-		was.running, was.current = min(was.running, is.running), was.current && is.current
-		if was.refused == "" {
-			was.refused = is.refused
-		}
-	}
-	if n == len(all) {
-		return all
-	}
-	return slices.Clone(all[:n]) // there are as many proxies as pods
-}
-
-// of is how a policy stands; the zero value where nothing is known of it.
-func (p *proxy) of(policyUID string) standing {
-	if i, found := slices.BinarySearchFunc(p.standing, policyUID, func(s standing, uid string) int { return strings.Compare(s.policy, uid) }); found {
-		return p.standing[i]
-	}
-	return standing{}
-}
-
-func generationIn(refs []model.PolicyRef, uid string) int64 {
-	for i := range refs {
-		if refs[i].UID == uid {
-			return refs[i].Generation
-		}
-	}
-	return 0
+// sameBut says whether nothing but how single policies stand tells two proxies apart. Since when one is behind changes with that.
+func (p proxy) sameBut(o proxy) bool {
+	return p.Proxy != nil && o.Proxy != nil && p.UID == o.UID && p.Connected == o.Connected && p.Problem == o.Problem && (p.Connected || p.Since.Equal(o.Since))
 }
 
 // Evaluate says what the status is of each policy that something changed for, and when time alone changes the next; zero: never.

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/pilot-lite/pilot-lite/pkg/model"
 	"github.com/pilot-lite/pilot-lite/pkg/translate/rbac"
 	"github.com/pilot-lite/pilot-lite/pkg/xds"
 )
@@ -142,5 +143,44 @@ func BenchmarkSetNothing(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		m.cache.Set(m.edit(b, 0))
+	}
+}
+
+// A policy of every workload is another, and what a thousand proxies run is the same: what it costs to tell how policies are at them.
+func BenchmarkTakeStanding(b *testing.B) {
+	cache := xds.NewCache(xds.Config{})
+	state := func(generation int64) xds.Update {
+		u := xds.Update{Workloads: map[string][]*xds.Resource{}, Nodes: map[string][]xds.Node{}}
+		for w := range benchWorkloads {
+			key := fmt.Sprint("w", w)
+			refs := []model.PolicyRef{{Namespace: "shop", Name: "all", UID: "all", Generation: generation}, {Namespace: "shop", Name: key, UID: key, Generation: 1}}
+			for _, name := range []string{rbac.HTTPSlot, rbac.TCPSlot} {
+				u.Workloads[key] = append(u.Workloads[key], resource(b, &corev3.TypedExtensionConfig{Name: name}).WithPolicies(refs))
+			}
+			for p := range benchNodes {
+				u.Nodes[key] = append(u.Nodes[key], xds.Node{ID: fmt.Sprintf("shop/%s-%d", key, p), UID: fmt.Sprintf("%s-%d", key, p)})
+			}
+		}
+		return u
+	}
+	first := state(1)
+	cache.Set(first)
+	for key, nodes := range first.Nodes {
+		for _, n := range nodes {
+			cache.Connect(n.ID, first.Workloads[key]...)
+		}
+	}
+	follower := cache.Follow()
+	defer follower.Stop()
+	b.ReportAllocs()
+	for generation := int64(2); b.Loop(); generation++ {
+		b.StopTimer()
+		next := state(generation)
+		next.Nodes = first.Nodes
+		cache.Set(next)
+		b.StartTimer()
+		for more := true; more; {
+			_, more = follower.TakeStanding(200)
+		}
 	}
 }

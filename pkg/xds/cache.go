@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/pilot-lite/pilot-lite/pkg/status"
 )
 
 // Node is a proxy that the snapshot knows.
@@ -76,8 +78,10 @@ type node struct {
 // workload is a workload's resources by type.
 type workload struct {
 	source []*Resource
-	ruled  []*Resource // those that policies are in
 	byType map[string]*resourceSet
+	ruled  []*Resource // those that policies are in
+	// standing is how policies stand at a proxy that runs all of those; nil until somebody asks.
+	standing []status.Standing
 }
 
 // resourceSet is the resources of one type, in order.

@@ -1,9 +1,14 @@
 package xds
 
 import (
+	"maps"
+	"slices"
 	"time"
 
+	gcpstream "github.com/envoyproxy/go-control-plane/pkg/server/stream/v3"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/pilot-lite/pilot-lite/pkg/status"
 )
 
 // Any is the resource without a salt.
@@ -21,3 +26,30 @@ func (c *Cache) LimitRefusals(n int) {
 
 // Check says why a claim does not stand at a time.
 func (c *Claim) Check(now time.Time) error { return c.check(now) }
+
+// Connect has a node's proxy be connected, and say that it runs some resources already.
+func (c *Cache) Connect(node string, runs ...*Resource) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := &stream{protocol: incremental, node: node, types: map[string]*subscription{}}
+	for _, r := range runs {
+		sub := s.types[r.Type]
+		if sub == nil {
+			sub = &subscription{typeURL: r.Type, held: map[string]*holding{}, wanted: gcpstream.NewDeltaSubscription(nil, nil, nil, true)}
+			s.types[r.Type] = sub
+		}
+		sub.held[r.Name] = &holding{told: r.Version, enforced: r.Version, changed: c.now()}
+	}
+	c.joined(s)
+}
+
+// Standings are how policies are at each proxy, as those who follow are told, and as it follows from its status.
+func (c *Cache) Standings() (told, follows []*status.Proxy) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(c.listed())) {
+		p := c.proxyStatus(id)
+		told, follows = append(told, c.policiesAt(id)), append(follows, p.Standing())
+	}
+	return told, follows
+}

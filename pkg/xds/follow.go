@@ -3,26 +3,22 @@ package xds
 import (
 	"maps"
 	"slices"
+
+	"github.com/pilot-lite/pilot-lite/pkg/status"
 )
 
 // Follower is told which proxies' status changed. It costs the cache one name per proxy at most, however slowly it is read.
 type Follower struct {
 	cache   *Cache
-	ruled   bool // it is told of resources that policies are in alone
 	changed chan struct{}
 	nodes   map[string]struct{} // guarded by the cache's lock
 }
 
 // Follow starts with every proxy that Status would list. Stop ends it.
-func (c *Cache) Follow() *Follower { return c.follow(false) }
-
-// FollowPolicies is Follow for one who asks how policies are: it is told of those resources alone that policies are in.
-func (c *Cache) FollowPolicies() *Follower { return c.follow(true) }
-
-func (c *Cache) follow(ruled bool) *Follower {
+func (c *Cache) Follow() *Follower {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	f := &Follower{cache: c, ruled: ruled, changed: make(chan struct{}, 1), nodes: c.listed()}
+	f := &Follower{cache: c, changed: make(chan struct{}, 1), nodes: c.listed()}
 	c.followers[f] = struct{}{}
 	f.tell()
 	return f
@@ -40,15 +36,24 @@ func (f *Follower) Changed() <-chan struct{} { return f.changed }
 
 // Take is the status of at most n proxies that changed since they were taken last, and whether there are more. One of which nothing is known any more is Gone.
 func (f *Follower) Take(n int) (changed []ProxyStatus, more bool) {
+	return take(f, n, f.cache.proxyStatus)
+}
+
+// TakeStanding is Take for one who asks how policies are at proxies, and no more.
+func (f *Follower) TakeStanding(n int) (changed []*status.Proxy, more bool) {
+	return take(f, n, f.cache.policiesAt)
+}
+
+func take[T any](f *Follower, n int, say func(node string) T) (changed []T, more bool) {
 	f.cache.mu.Lock()
 	defer f.cache.mu.Unlock()
-	changed = make([]ProxyStatus, 0, min(n, len(f.nodes)))
+	changed = make([]T, 0, min(n, len(f.nodes)))
 	for id := range f.nodes {
 		if len(changed) == n {
 			return changed, true
 		}
 		delete(f.nodes, id)
-		changed = append(changed, f.cache.proxyStatus(id, f.ruled))
+		changed = append(changed, say(id))
 	}
 	return changed, false
 }
@@ -96,7 +101,7 @@ func (c *Cache) Status() []ProxyStatus {
 	ids := slices.Sorted(maps.Keys(c.listed()))
 	out := make([]ProxyStatus, 0, len(ids))
 	for _, id := range ids {
-		out = append(out, c.proxyStatus(id, false))
+		out = append(out, c.proxyStatus(id))
 	}
 	return out
 }

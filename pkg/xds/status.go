@@ -45,28 +45,22 @@ type ResourceStatus struct {
 	Changed time.Time
 }
 
-// proxyStatus tells of all resources, or of those alone that policies are in.
-func (c *Cache) proxyStatus(id string, ruledAlone bool) ProxyStatus {
+func (c *Cache) proxyStatus(id string) ProxyStatus {
 	n := c.nodes[id]
-	p := ProxyStatus{Node: id, UID: n.UID, Workload: n.workload}
-	p.Problem = c.turnedAway[id]
-	s := c.newest(id)
-	if s != nil {
-		p.Connected, p.Since, p.Build = true, s.since, s.build
-	} else if d, lately := c.departed[id]; lately && !c.stray(d.stream) {
-		s = d.stream
-		p.Since, p.Build = d.at, s.build
+	p := ProxyStatus{Node: id, UID: n.UID, Workload: n.workload, Problem: c.turnedAway[id]}
+	var s *stream
+	if s, p.Connected, p.Since = c.seen(id); s != nil {
+		p.Build = s.build
 	}
 	w := c.workloads[n.workload]
 	if w == nil {
 		return p
 	}
-	resources := w.source
-	if ruledAlone {
-		resources = w.ruled
-	}
-	p.Resources = make([]ResourceStatus, 0, len(resources))
-	for _, r := range resources {
+	p.Resources = make([]ResourceStatus, 0, len(w.source))
+	for _, r := range w.source {
+		if w.byType[r.Type].byName[r.Name] != r {
+			continue // another has the name, and this one is never told
+		}
 		status := ResourceStatus{Type: r.Type, Name: r.Name, State: StatePending, Desired: r.Version, Policies: r.Policies}
 		if h := s.holding(r); h != nil {
 			status.of(h)
@@ -81,6 +75,17 @@ func (c *Cache) proxyStatus(id string, ruledAlone bool) ProxyStatus {
 		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name))
 	})
 	return p
+}
+
+// seen is the stream by which a node's proxy is known: the newest, or the last of one that went away lately. since is when it came, or went.
+func (c *Cache) seen(id string) (s *stream, connected bool, since time.Time) {
+	if s = c.newest(id); s != nil {
+		return s, true, s.since
+	}
+	if d, lately := c.departed[id]; lately && !c.stray(d.stream) {
+		return d.stream, false, d.at
+	}
+	return nil, false, since
 }
 
 // holding is what is known of a resource at the stream's proxy; nil where nothing is.

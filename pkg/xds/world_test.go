@@ -17,6 +17,7 @@ import (
 	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	networkrbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -206,9 +207,25 @@ func (r *replica) reconnect() {
 	r.serve()
 }
 
+// all is what all proxies run. How policies are at them is told without it, and must say the same; of those that nobody has seen it says nothing.
+func (r *replica) all() []xds.ProxyStatus {
+	r.t.Helper()
+	told, want := r.cache.Standings()
+	for _, p := range want {
+		if !p.Connected && p.Since.IsZero() {
+			p.Policies = nil
+		}
+	}
+	if diff := cmp.Diff(want, told); diff != "" {
+		r.t.Errorf("how policies are at proxies (-by their status +as told):\n%s", diff)
+	}
+	return r.cache.Status()
+}
+
 // status is what the node runs of a slot.
 func (r *replica) status(name string) xds.ResourceStatus {
-	for _, p := range r.cache.Status() {
+	r.t.Helper()
+	for _, p := range r.all() {
 		for _, s := range p.Resources {
 			if p.Node == node && s.Name == name && s.Type == xds.ExtensionConfigType {
 				return s
@@ -231,7 +248,8 @@ func (r *replica) eventually(name string, want xds.State) {
 
 // resource is what the node runs under a name, of any type.
 func (r *replica) resource(name string) xds.ResourceStatus {
-	for _, p := range r.cache.Status() {
+	r.t.Helper()
+	for _, p := range r.all() {
 		for _, s := range p.Resources {
 			if p.Node == node && s.Name == name {
 				return s
@@ -251,7 +269,7 @@ func (r *replica) becomes(name string, want xds.State) {
 func (r *replica) connected(id string) {
 	r.t.Helper()
 	r.until(id+" is connected", func() bool {
-		return slices.ContainsFunc(r.cache.Status(), func(p xds.ProxyStatus) bool { return p.Node == id && p.Connected })
+		return slices.ContainsFunc(r.all(), func(p xds.ProxyStatus) bool { return p.Node == id && p.Connected })
 	})
 }
 

@@ -1,6 +1,7 @@
 package agree
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -11,44 +12,47 @@ import (
 
 // admission is what a sidecar makes of one connection, whatever is sent on it.
 type admission struct {
-	key      string // of the rules that decide
-	possible bool   // something sent on it is allowed
-	looks    bool   // rules look at requests
+	eval.Connection
+
+	possible bool // something sent on it is allowed
+	looks    bool // rules look at requests
 	request  *model.HTTPRequest
-	allows   []eval.RuleRef
-	rules    []string // the names of allows
-	policies []model.PolicyRef
 }
 
 // admission is found once for the same rules.
-func (f *finding) admission(c *eval.Connection) admission {
-	key := keyOf(c)
-	if a, known := f.admitted[key]; known {
+func (f *finding) admission(c *eval.Connection) *admission {
+	f.x.key = appendKey(f.x.key[:0], c)
+	if a, known := f.x.admitted[string(f.x.key)]; known {
 		return a
 	}
-	a := admission{key: key, allows: c.Allows}
+	looks := func(r eval.RuleRef) bool { return r.Rule().HTTP != nil }
+	a := &admission{Connection: *c, looks: c.HTTP && (slices.ContainsFunc(c.Allows, looks) || slices.ContainsFunc(c.Denies, looks))}
 	a.request, a.possible = f.admits(c)
-	for _, r := range c.Allows {
-		a.rules = append(a.rules, r.Name())
-		if n := len(a.policies); n == 0 || a.policies[n-1] != r.Policy.PolicyRef {
-			a.policies = append(a.policies, r.Policy.PolicyRef)
-		}
-		a.looks = a.looks || c.HTTP && r.Rule().HTTP != nil
+	if f.x.admitted == nil {
+		f.x.admitted = map[string]*admission{}
 	}
-	for _, r := range c.Denies {
-		a.looks = a.looks || c.HTTP && r.Rule().HTTP != nil
-	}
-	if !c.Isolated { // what Denies leave open is theirs to keep open
-		for _, p := range f.policies {
-			a.policies = append(a.policies, p.PolicyRef)
-		}
-	}
-	f.admitted[key] = a
+	f.x.admitted[string(f.x.key)] = a
 	return a
 }
 
-func keyOf(c *eval.Connection) string {
-	b := make([]byte, 0, 64)
+// by names the rules that allow it, and lists the policies whose it is to keep it open.
+func (f *finding) by(a *admission) (rules []string, policies []model.PolicyRef) {
+	for _, r := range a.Allows {
+		rules = append(rules, r.Name())
+		if n := len(policies); n == 0 || policies[n-1] != r.Policy.PolicyRef {
+			policies = append(policies, r.Policy.PolicyRef)
+		}
+	}
+	if !a.Isolated { // what Denies leave open is theirs
+		for _, p := range f.policies {
+			policies = append(policies, p.PolicyRef)
+		}
+	}
+	return rules, policies
+}
+
+// appendKey appends what tells a callee's connections apart.
+func appendKey(b []byte, c *eval.Connection) []byte {
 	for _, flag := range []bool{c.Governed, c.Isolated, c.Reserved, c.HTTP} {
 		b = strconv.AppendBool(b, flag)
 	}
@@ -59,7 +63,7 @@ func keyOf(c *eval.Connection) string {
 			b = append(strconv.AppendInt(b, int64(r.Index), 10), ' ')
 		}
 	}
-	return string(b)
+	return b
 }
 
 // admits says whether a sidecar allows anything on a connection, with a request where it speaks HTTP.
@@ -87,14 +91,15 @@ func (f *finding) candidates(c *eval.Connection) []*model.HTTPRequest {
 			out = append(out, plain)
 		}
 		for i := range a.Rule().HTTP {
-			out = append(out, f.inWords(&a.Rule().HTTP[i]))
+			out = append(out, inWords(&a.Rule().HTTP[i], f.callee.ref.Name))
 		}
 	}
 	return out
 }
 
-func (f *finding) inWords(m *model.HTTPMatch) *model.HTTPRequest {
-	r := &model.HTTPRequest{Method: "GET", Host: f.callee.ref.Name, Path: "/"}
+// inWords is a request in the words of a match, to a host where it names none.
+func inWords(m *model.HTTPMatch, host string) *model.HTTPRequest {
+	r := &model.HTTPRequest{Method: "GET", Host: host, Path: "/"}
 	if len(m.Methods) > 0 {
 		r.Method = m.Methods[0]
 	}

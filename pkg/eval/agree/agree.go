@@ -30,14 +30,20 @@ type Checker struct {
 	order    []*caller          // those of the present grouping, in the index's order
 	sets     map[string]*set    // by what the peer says
 	swept    int                // how many there were when they were last looked through
-	policies map[name]*policy
+	policies []*policy          // in the snapshot's order
+	named    map[name]int       // where those are
 	objects  map[objectName]*object
+	stood    []*object      // in the order in which they were given
 	places   map[string]int // in a report, by the workload's key
 	moves    []model.Moved  // the workloads by which the present grouping differs from the one before, where there are few
 	few      bool
 	metrics  readers
-	inputs   inputs // scratch
 	cuts     serviceCuts
+	// Scratch: a list of objects, the inputs of a callee, what is admitted to it by the rules that decide, and the words for those.
+	spare    []*object
+	inputs   inputs
+	admitted map[string]*admission
+	key      []byte
 }
 
 // name is an object's.
@@ -54,16 +60,21 @@ func (x *Checker) Check(ix *model.Index, companions []Companion) *Report {
 	x.checks++
 	x.regroup(ix)
 	x.readReaders()
-	policies := x.readPolicies()
+	x.readPolicies()
 	x.readObjects(companions)
-	x.followOutgoing(policies)
-	r := &Report{Workloads: make([]*Workload, 0, len(x.order)), places: x.places, policies: x.policies}
+	x.followOutgoing()
+	r := &Report{Workloads: make([]*Workload, 0, len(x.order)), places: x.places, policies: x.policies, named: x.named}
 	for _, callee := range x.order {
 		if callee.workload.HostNetwork {
 			continue
 		}
 		x.inputs.read(x, callee)
-		if callee.found == nil || !x.inputs.same(&callee.from) {
+		switch beside := callee.found != nil && x.inputs.sameBeside(&callee.from); {
+		case beside && slices.Equal(x.inputs.policies, callee.from.policies):
+		case beside && callee.foundAgain(x.inputs.policies):
+			callee.from = x.inputs.clone()
+			callee.found = callee.found.of(callee.from.policies)
+		default:
 			callee.from = x.inputs.clone()
 			callee.found = x.find(callee)
 		}
@@ -177,8 +188,9 @@ func (k *inputs) clone() inputs {
 	return out
 }
 
-func (k *inputs) same(o *inputs) bool {
-	return slices.Equal(k.policies, o.policies) && slices.Equal(k.objects, o.objects) && k.isolated == o.isolated && maps.Equal(k.labels, o.labels) && k.self == o.self &&
+// sameBeside says whether all but the policies is the same.
+func (k *inputs) sameBeside(o *inputs) bool {
+	return slices.Equal(k.objects, o.objects) && k.isolated == o.isolated && maps.Equal(k.labels, o.labels) && k.self == o.self &&
 		slices.Equal(k.known, o.known) && slices.Equal(k.outgoing, o.outgoing) && k.metrics == o.metrics && slices.Equal(k.ports, o.ports) && k.faces == o.faces &&
 		model.SameSlice(k.services, o.services) && model.SameSlice(k.dns, o.dns) && model.SameSlice(k.controlPlane, o.controlPlane) && k.controlPlanePort == o.controlPlanePort
 }
@@ -188,8 +200,9 @@ type Report struct {
 	Workloads []*Workload // all but those on the host's network, in the index's order
 
 	places   map[string]int // of the workloads, by key: the same in the reports of one grouping of pods
-	policies map[name]*policy
-	others   map[string][]Shut // by policies that do not govern the callee: those of callers' egress
+	policies []*policy
+	named    map[name]int
+	others   map[name][]Shut // by policies that do not govern the callee: those of callers' egress
 }
 
 // listOthers finds what is shut against egress policies that mean to let it pass.
@@ -202,9 +215,10 @@ func (r *Report) listOthers(callees []*caller) {
 			for _, ref := range s.Policies {
 				if !slices.Contains(c.found.Policies, ref) {
 					if r.others == nil {
-						r.others = map[string][]Shut{}
+						r.others = map[name][]Shut{}
 					}
-					r.others[ref.Namespace+"/"+ref.Name] = append(r.others[ref.Namespace+"/"+ref.Name], s)
+					of := name{ref.Namespace, ref.Name}
+					r.others[of] = append(r.others[of], s)
 				}
 			}
 		}
@@ -225,7 +239,7 @@ func (r *Report) Policy(ref model.PolicyRef) Agreement {
 	if out.State == NotEvaluated {
 		return out
 	}
-	if p := r.policies[name{ref.Namespace, ref.Name}]; p.source.IsolatesIngress {
+	if p := r.policy(ref); p.source.IsolatesIngress {
 		for _, c := range p.selected {
 			if w := r.Of(c.ref.Key); w != nil {
 				out.Wider = append(out.Wider, w.Wider...)
@@ -235,9 +249,17 @@ func (r *Report) Policy(ref model.PolicyRef) Agreement {
 	return out
 }
 
+// policy is that of a name; nil where there is none.
+func (r *Report) policy(ref model.PolicyRef) *policy {
+	if i, known := r.named[name{ref.Namespace, ref.Name}]; known {
+		return r.policies[i]
+	}
+	return nil
+}
+
 // Verdict is what Policy says, without what is wider.
 func (r *Report) Verdict(ref model.PolicyRef) Agreement {
-	p := r.policies[name{ref.Namespace, ref.Name}]
+	p := r.policy(ref)
 	switch {
 	case p == nil || p.source.PolicyRef != ref:
 		return Agreement{State: NotEvaluated, Reason: "Unknown", Text: "this generation of the policy has not been looked at"}
@@ -250,7 +272,7 @@ func (r *Report) Verdict(ref model.PolicyRef) Agreement {
 	if !p.source.IsolatesIngress {
 		out.Reason, out.Text = "OneLayer", "the policy governs egress alone, which L3/4 alone enforces"
 	}
-	out.Shut = slices.Clone(r.others[ref.Namespace+"/"+ref.Name])
+	out.Shut = slices.Clone(r.others[name{ref.Namespace, ref.Name}])
 	for _, c := range p.selected {
 		w := r.Of(c.ref.Key)
 		if w == nil || !p.source.IsolatesIngress {

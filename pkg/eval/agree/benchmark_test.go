@@ -3,6 +3,8 @@ package agree_test
 import (
 	"fmt"
 	"net/netip"
+	"reflect"
+	"slices"
 	"testing"
 
 	networkingv1 "k8s.io/api/networking/v1"
@@ -62,19 +64,27 @@ func large() *model.Snapshot {
 	return s
 }
 
-// rig is what stands between a snapshot and the checker, as the server has it.
+// rig is what stands between a snapshot and the checker, as the server has it. A companion that says the same is the same.
 type rig struct {
 	indexer model.Indexer
 	builder netpol.Builder
+	stands  map[string]*networkingv1.NetworkPolicy
 }
 
 func (r *rig) inputs(s *model.Snapshot) (*model.Index, []agree.Companion) {
 	ix := r.indexer.Index(s)
 	built, _ := r.builder.Build(ix)
 	companions := make([]agree.Companion, 0, len(built))
+	before := r.stands
+	r.stands = map[string]*networkingv1.NetworkPolicy{}
 	for _, c := range built {
+		np := c.NetworkPolicy
+		if old := before[np.Namespace+"/"+np.Name]; old != nil && reflect.DeepEqual(old.Spec, np.Spec) {
+			np = old
+		}
+		r.stands[np.Namespace+"/"+np.Name] = np
 		if !c.DryRun {
-			companions = append(companions, agree.Companion{Policy: c.Policy, NetworkPolicy: c.NetworkPolicy})
+			companions = append(companions, agree.Companion{Policy: c.Policy, NetworkPolicy: np})
 		}
 	}
 	return ix, companions
@@ -111,6 +121,83 @@ func relabelled(s *model.Snapshot, i int) *model.Snapshot {
 		next.Pods[n] = &p
 	}
 	return &next
+}
+
+// crowd is 1,000 pods of 100 workloads with a Service each, in one namespace, and a policy each of five rules with http, for the next five workloads. One policy more selects
+// everybody, as `podSelector: {}` does.
+func crowd() *model.Snapshot {
+	const workloads, pods, rules = 100, 10, 5
+	name := func(w int) string { return fmt.Sprintf("svc-%03d", w%workloads) }
+	s := &model.Snapshot{Namespaces: []model.Namespace{{Name: "shop", Labels: map[string]string{"kubernetes.io/metadata.name": "shop"}}}}
+	policy := func(called string, selector labels.Selector, w int) *model.Policy {
+		p := &model.Policy{
+			PolicyRef: model.PolicyRef{Namespace: "shop", Name: called, UID: called, Generation: 1}, Action: model.Allow, IsolatesIngress: true, Accepted: true, Selector: selector,
+		}
+		for r := range rules {
+			p.Ingress = append(p.Ingress, model.Rule{
+				Name: fmt.Sprint("rule-", r), Peers: []model.Peer{{Pods: app(name(w + r + 1))}},
+				HTTP: []model.HTTPMatch{{Methods: []string{"GET"}, Paths: []model.PathMatch{{Type: model.Prefix, Value: fmt.Sprintf("/%s/%d", name(w), r)}}}},
+			})
+		}
+		return p
+	}
+	s.Policies = append(s.Policies, policy("all", labels.Everything(), 0))
+	for w := range workloads {
+		for p := range pods {
+			s.Pods = append(s.Pods, &model.Pod{
+				Namespace: "shop", Name: fmt.Sprintf("%s-%d", name(w), p), Owner: name(w), ServiceAccount: "default", Expected: true, Proxy: model.ProxySettings{Injected: true},
+				Labels:    map[string]string{"app": name(w), v1alpha1.LabelServiceAccount: "default", v1alpha1.LabelProxy: v1alpha1.ProxyInjected},
+				Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, byte(w), byte(p)})},
+				Ports:     []model.ContainerPort{{Name: "http", Number: 8080, Protocol: model.TCP}},
+			})
+		}
+		s.Services = append(s.Services, model.Service{
+			Namespace: "shop", Name: name(w), Selector: map[string]string{"app": name(w)}, Ports: []model.ServicePort{{Name: "http", Port: 80, TargetPort: 8080, Protocol: model.TCP}},
+		})
+		s.Policies = append(s.Policies, policy(name(w), app(name(w)), w))
+	}
+	return s
+}
+
+// BenchmarkEdit measures a check after an edit of one policy: of what requests may say, and of who calls; of a policy that selects one workload in a hundred, and of one that
+// selects all.
+func BenchmarkEdit(b *testing.B) {
+	base := crowd()
+	edit := func(policy int, change func(r *model.Rule, i int)) func(int) *model.Snapshot {
+		return func(i int) *model.Snapshot {
+			next := *base
+			next.Policies = slices.Clone(base.Policies)
+			p := *next.Policies[policy]
+			next.Policies[policy] = &p
+			p.Generation += int64(i)
+			p.Ingress = slices.Clone(p.Ingress)
+			change(&p.Ingress[0], i)
+			return &next
+		}
+	}
+	http := func(r *model.Rule, i int) {
+		r.HTTP = []model.HTTPMatch{{Methods: []string{"GET"}, Paths: []model.PathMatch{{Type: model.Prefix, Value: fmt.Sprint("/", i)}}}}
+	}
+	callers := func(r *model.Rule, i int) { r.Peers = []model.Peer{{Pods: app(fmt.Sprintf("svc-%03d", 60+i%2))}} }
+	for _, c := range []struct {
+		name   string
+		policy int
+		change func(r *model.Rule, i int)
+	}{{"http of one", 50, http}, {"callers of one", 50, callers}, {"http of all", 0, http}, {"callers of all", 0, callers}} {
+		b.Run(c.name, func(b *testing.B) {
+			var checker agree.Checker
+			var r rig
+			checker.Check(r.inputs(base))
+			next := edit(c.policy, c.change)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				b.StopTimer()
+				ix, companions := r.inputs(next(i))
+				b.StartTimer()
+				checker.Check(ix, companions)
+			}
+		})
+	}
 }
 
 // BenchmarkCheck measures a check from nothing, and one after a single edit; what is measured is the check alone.

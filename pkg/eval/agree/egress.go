@@ -166,8 +166,8 @@ func split(ports kernel.Ports, cuts []uint16) []kernel.Range {
 }
 
 // picking are the rules of an admission by which a caller is picked, by label or account, and their policies.
-func (f *finding) picking(a admission, who eval.Party) (rules []string, refs []model.PolicyRef) {
-	for _, r := range a.allows {
+func (f *finding) picking(a *admission, who eval.Party) (rules []string, refs []model.PolicyRef) {
+	for _, r := range a.Allows {
 		if slices.ContainsFunc(r.Rule().Peers, func(p model.Peer) bool { return picks(p) && eval.Means(f.x.ix, r.Policy.Namespace, p, who) }) {
 			rules = append(rules, r.Name())
 			if !slices.Contains(refs, r.Policy.PolicyRef) {

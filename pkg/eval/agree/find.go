@@ -18,9 +18,8 @@ type finding struct {
 	callee   *caller
 	policies []*model.Policy
 	finder   reqclass.Finder
-	admitted map[string]admission // by the rules that decide
-	isolated bool                 // some Allow governs it
-	ours     bool                 // some companion isolates it
+	isolated bool // some Allow governs it
+	ours     bool // some companion isolates it
 	faces    []face
 	cuts     map[model.Protocol][]uint16
 	classes  []class
@@ -36,11 +35,12 @@ type face struct {
 
 // find compares the layers for one callee.
 func (x *Checker) find(callee *caller) *Workload {
-	f := &finding{x: x, callee: callee, admitted: map[string]admission{}}
+	clear(x.admitted)
+	f := &finding{x: x, callee: callee}
 	f.out = &Workload{Key: callee.ref.Key, Namespace: callee.ref.Namespace, Name: callee.ref.Name, IsolatedOut: len(callee.objectsOut) > 0}
+	f.out.Policies = refsOfPolicies(callee.policies)
 	for _, p := range callee.policies {
 		f.policies = append(f.policies, p.source)
-		f.out.Policies = append(f.out.Policies, p.source.PolicyRef)
 		f.isolated = f.isolated || p.source.Action == model.Allow
 	}
 	var objects []*kernel.Policy
@@ -53,6 +53,7 @@ func (x *Checker) find(callee *caller) *Workload {
 	}
 	f.cut()
 	f.classes = x.classesOf(callee)
+	f.said, f.out.Access = make([]said, 0, len(f.classes)), make([]Access, 0, len(f.classes))
 	for i := range f.classes {
 		f.said = append(f.said, f.ask(&f.classes[i]))
 		f.compare(&f.classes[i], &f.said[i])
@@ -151,7 +152,7 @@ type said struct {
 // must is what L3/4 must let pass, since a sidecar allows it, or a rule that no sidecar need check.
 type must struct {
 	ports kernel.Ports
-	admission
+	*admission
 }
 
 // compare compares the layers for one class of callers.
@@ -167,8 +168,9 @@ func (f *finding) compare(c *class, l7 *said) {
 		}
 		for _, m := range l7.must {
 			if missing := m.ports.Minus(l4); len(missing) > 0 {
+				rules, policies := f.by(m.admission)
 				f.shut(Shut{
-					Callers: c.callers, Ports: missing, Side: CalleeIngress, By: namesOf(face.governing.Isolating()), Rules: m.rules, Policies: m.policies, Request: m.request,
+					Callers: c.callers, Ports: missing, Side: CalleeIngress, By: namesOf(face.governing.Isolating()), Rules: rules, Policies: policies, Request: m.request,
 					// What nothing forbids, and no rule names, may be shut by others' NetworkPolicies.
 					Deliberate: !f.isolated && !f.ours,
 				})
@@ -210,6 +212,9 @@ func (f *finding) wider(w Wider) {
 			o.Ports = o.Ports.Union(w.Ports)
 			return
 		}
+	}
+	if f.out.Wider == nil {
+		f.out.Wider = make([]Wider, 0, len(f.classes))
 	}
 	f.out.Wider = append(f.out.Wider, w)
 }
@@ -261,7 +266,7 @@ func (f *finding) ask(c *class) said {
 		if !needed {
 			return
 		}
-		if i := slices.IndexFunc(out.must, func(m must) bool { return m.key == a.key }); i >= 0 {
+		if i := slices.IndexFunc(out.must, func(m must) bool { return m.admission == a }); i >= 0 {
 			out.must[i].ports = append(out.must[i].ports, r)
 			return
 		}

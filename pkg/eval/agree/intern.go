@@ -5,13 +5,10 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
-	"strconv"
-	"strings"
 
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
-	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
 	"github.com/pilot-lite/pilot-lite/pkg/eval/kernel"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
@@ -39,17 +36,6 @@ type addresses struct {
 	unknown bool // some pod's is not known
 }
 
-// set is whom a peer means, the same pointer while it means the same workloads.
-type set struct {
-	asked     question
-	callers   []*caller // by key
-	refs      []Caller
-	addresses *[]*addresses // the callers'; the same pointer while they are the same
-	outgoing  *outgoing     // nil where nobody of it is isolated as a caller
-	round     uint64
-	followed  uint64 // the check in which outgoing was found
-}
-
 // policy is an L7Policy with the workloads that it governs.
 type policy struct {
 	*meaning
@@ -63,6 +49,9 @@ type meaning struct {
 	sets   []*set        // of its ingress peers
 	picks  []*set        // those of peers that name pods by label or account
 	blocks []Block       // of its ingress peers
+	// refuses says that it is a Deny that looks at requests; rephrased is what it said in the check before, in other words of requests: nil where it is another.
+	refuses   bool
+	rephrased *meaning
 }
 
 // object is a NetworkPolicy, the same pointer while it says the same of the same workloads.
@@ -90,18 +79,22 @@ func (x *Checker) regroup(ix *model.Index) {
 	if x.callers == nil {
 		x.callers = make(map[string]*caller, len(ix.Workloads))
 	}
-	x.order, x.places = make([]*caller, 0, len(ix.Workloads)), make(map[string]int, len(ix.Workloads))
-	for _, w := range ix.Workloads {
-		c := x.callers[w.Key]
+	was := x.order
+	x.order = was[:0] // what stands at a place is read before it is written
+	moved := len(was) != len(ix.Workloads)
+	for i, w := range ix.Workloads {
+		var c *caller
+		if i < len(was) && was[i].ref.Key == w.Key { // most often
+			c = was[i]
+		} else {
+			c, moved = x.callers[w.Key], true
+		}
 		if c == nil {
 			c = &caller{ref: Caller{w.Key, w.Namespace, w.Name}}
 			x.callers[w.Key] = c
 		}
 		c.round = x.round
 		x.order = append(x.order, c)
-		if !w.HostNetwork {
-			x.places[w.Key] = len(x.places)
-		}
 		if c.workload == w {
 			continue
 		}
@@ -114,8 +107,21 @@ func (x *Checker) regroup(ix *model.Index) {
 			c.faces = &faces
 		}
 	}
+	if moved {
+		x.place()
+	}
 	if len(x.callers) > len(x.order) {
 		maps.DeleteFunc(x.callers, func(_ string, c *caller) bool { return c.round != x.round })
+	}
+}
+
+// place finds where in a report each workload stands.
+func (x *Checker) place() {
+	x.places = make(map[string]int, len(x.order)) // reports keep it
+	for _, c := range x.order {
+		if !c.workload.HostNetwork {
+			x.places[c.ref.Key] = len(x.places)
+		}
 	}
 }
 
@@ -173,20 +179,21 @@ func (x *Checker) sweep() {
 }
 
 // readPolicies lists the policies, and for each workload those that are enforced and govern it.
-func (x *Checker) readPolicies() []*policy {
+func (x *Checker) readPolicies() {
 	for _, c := range x.order {
 		c.policies, c.egress, c.objects, c.objectsOut = c.policies[:0], c.egress[:0], c.objects[:0], c.objectsOut[:0]
 	}
-	changed := false
-	out := make([]*policy, 0, len(x.ix.Snapshot.Policies))
-	for _, source := range x.ix.Snapshot.Policies {
-		key := name{source.Namespace, source.Name}
-		p := x.policies[key]
+	was := x.policies
+	x.policies = make([]*policy, 0, len(x.ix.Snapshot.Policies)) // reports keep the list
+	renamed := len(was) != len(x.ix.Snapshot.Policies)
+	for i, source := range x.ix.Snapshot.Policies {
+		p := x.known(was, i, source)
 		if p == nil || !model.SamePolicy(p.source, source) || !x.stands(p.round, source.Namespace, matches(source.Selector), p.sets) {
-			p, changed = x.readPolicy(source, p), true
+			p = x.readPolicy(source, p)
 		}
 		p.round = x.round
-		out = append(out, p)
+		renamed = renamed || !was[i].called(source)
+		x.policies = append(x.policies, p)
 		if source.DryRun {
 			continue
 		}
@@ -199,13 +206,28 @@ func (x *Checker) readPolicies() []*policy {
 			}
 		}
 	}
-	if changed || len(x.policies) != len(out) { // reports keep the map
-		x.policies = make(map[name]*policy, len(out))
-		for _, p := range out {
-			x.policies[name{p.source.Namespace, p.source.Name}] = p
-		}
+	if !renamed {
+		return
 	}
-	return out
+	x.named = make(map[name]int, len(x.policies)) // nor does it change
+	for i, p := range x.policies {
+		x.named[name{p.source.Namespace, p.source.Name}] = i
+	}
+}
+
+// known is what was read of a policy before, most often in the same place; nil where it is new.
+func (x *Checker) known(was []*policy, i int, source *model.Policy) *policy {
+	if i < len(was) && was[i].called(source) {
+		return was[i]
+	}
+	if i, known := x.named[name{source.Namespace, source.Name}]; known {
+		return was[i]
+	}
+	return nil
+}
+
+func (p *policy) called(source *model.Policy) bool {
+	return p.source.Namespace == source.Namespace && p.source.Name == source.Name
 }
 
 func matches(s labels.Selector) func(labels.Set) bool {
@@ -226,8 +248,13 @@ func (x *Checker) readPolicy(source *model.Policy, old *policy) *policy {
 	for i := range source.Ingress {
 		x.readPeers(p.meaning, source.Namespace, source.Ingress[i].Peers)
 	}
-	if old != nil && old.source == p.source && slices.Equal(old.sets, p.sets) {
+	p.refuses = refuses(p.source)
+	switch {
+	case old == nil:
+	case old.source == p.source && slices.Equal(old.sets, p.sets):
 		p.meaning = old.meaning
+	case p.rephrases(old.meaning):
+		p.rephrased, old.rephrased = old.meaning, nil // no more than one is kept
 	}
 	return p
 }
@@ -292,14 +319,19 @@ func (x *Checker) readObjects(companions []Companion) {
 	if x.objects == nil {
 		x.objects = make(map[objectName]*object, len(companions)+len(x.ix.Snapshot.NetworkPolicies))
 	}
-	count := 0
+	count, was, is := 0, x.stood, x.spare[:0]
 	add := func(np *networkingv1.NetworkPolicy, ours bool) {
-		key := objectName{ours, name{np.Namespace, np.Name}}
-		o := x.objects[key]
+		var o *object
+		if i := len(is); i < len(was) && was[i].source == np && was[i].ours == ours { // most often
+			o = was[i]
+		} else {
+			o = x.objects[objectName{ours, name{np.Namespace, np.Name}}]
+		}
 		if o == nil || o.source != np || !x.stands(o.round, np.Namespace, o.selects, o.sets) {
 			o = x.readObject(np, ours, o)
-			x.objects[key] = o
+			x.objects[objectName{ours, name{np.Namespace, np.Name}}] = o
 		}
+		is = append(is, o)
 		if o.check != x.checks {
 			count++
 		}
@@ -319,6 +351,7 @@ func (x *Checker) readObjects(companions []Companion) {
 	for _, c := range companions {
 		add(c.NetworkPolicy, true)
 	}
+	x.stood, x.spare = is, was
 	if len(x.objects) > count {
 		maps.DeleteFunc(x.objects, func(_ objectName, o *object) bool { return o.check != x.checks })
 	}
@@ -354,99 +387,6 @@ func (x *Checker) readObject(np *networkingv1.NetworkPolicy, ours bool, old *obj
 		return old
 	}
 	return o
-}
-
-// question asks for the workloads that a peer means: pods of a namespace, or of those that a selector means.
-type question struct {
-	namespace        string
-	namespaces, pods labels.Selector
-	accounts         []string
-}
-
-func (q question) key() string {
-	var b strings.Builder
-	b.WriteString(strconv.Quote(q.namespace))
-	for _, s := range []labels.Selector{q.namespaces, q.pods} {
-		b.WriteByte('|')
-		if s != nil {
-			b.WriteString(s.String())
-		}
-	}
-	if q.accounts != nil {
-		b.WriteString("|" + strings.Join(q.accounts, ","))
-	}
-	return b.String()
-}
-
-// set answers a question once for each grouping of pods.
-func (x *Checker) set(q question) *set {
-	key := q.key()
-	old := x.sets[key]
-	if old != nil && old.round == x.round {
-		return old
-	}
-	s := &set{asked: q, round: x.round}
-	add := func(ws []*model.Workload) {
-		for _, w := range ws {
-			if !w.HostNetwork && q.means(w.Labels) {
-				s.callers = append(s.callers, x.callers[w.Key])
-			}
-		}
-	}
-	if q.namespaces == nil {
-		add(x.ix.InNamespace(q.namespace))
-	} else {
-		meant := map[string]bool{}
-		for i, w := range x.ix.Workloads {
-			known, asked := meant[w.Namespace]
-			if !asked {
-				known = q.namespaces.Matches(x.ix.NamespaceLabels(w.Namespace))
-				meant[w.Namespace] = known
-			}
-			if known {
-				add(x.ix.Workloads[i : i+1])
-			}
-		}
-	}
-	known := make([]*addresses, 0, len(s.callers))
-	for _, c := range s.callers {
-		known = append(known, c.addresses)
-	}
-	if old != nil && slices.Equal(old.callers, s.callers) {
-		old.round = x.round
-		if !slices.Equal(*old.addresses, known) {
-			old.addresses = &known
-		}
-		return old
-	}
-	s.addresses = &known
-	for _, c := range s.callers {
-		s.refs = append(s.refs, c.ref)
-	}
-	if x.sets == nil {
-		x.sets = map[string]*set{}
-	}
-	x.sets[key] = s
-	return s
-}
-
-// meant says whether a workload that came or went is meant.
-func (q question) meant(m model.Moved) bool {
-	if q.namespaces == nil && m.Namespace != q.namespace || q.namespaces != nil && !q.namespaces.Matches(m.NamespaceLabels) {
-		return false
-	}
-	return q.means(m.Labels)
-}
-
-func (q question) means(set map[string]string) bool {
-	if q.pods != nil && !q.pods.Matches(labels.Set(set)) {
-		return false
-	}
-	if q.accounts == nil {
-		return true
-	}
-	stamped, ok := set[v1alpha1.LabelServiceAccount]
-	return ok && slices.ContainsFunc(q.accounts, func(name string) bool { return model.ServiceAccountLabel(name) == stamped })
 }
 
 // otherPorts are the container ports of a workload's pods that its key does not tell of.

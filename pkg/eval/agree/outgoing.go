@@ -19,9 +19,9 @@ type isolatedCaller struct {
 }
 
 // followOutgoing finds, for the peers that name pods, who of them is isolated as a caller.
-func (x *Checker) followOutgoing(policies []*policy) {
+func (x *Checker) followOutgoing() {
 	anybody := slices.ContainsFunc(x.order, func(c *caller) bool { return len(c.objectsOut) > 0 })
-	for _, p := range policies {
+	for _, p := range x.policies {
 		for _, s := range p.picks {
 			if s.followed == x.checks {
 				continue

@@ -59,13 +59,29 @@ func (p Ports) Contains(port uint16, protocol model.Protocol) bool {
 	return slices.ContainsFunc(p, func(r Range) bool { return r.Protocol == protocol && r.From <= port && port <= r.To })
 }
 
-// Of are those ports that are one protocol's.
+// Of are those ports that are one protocol's: a part of the same list.
 func (p Ports) Of(protocol model.Protocol) Ports {
-	return slices.DeleteFunc(slices.Clone(p), func(r Range) bool { return r.Protocol != protocol })
+	from := slices.IndexFunc(p, func(r Range) bool { return r.Protocol == protocol })
+	if from < 0 {
+		return nil
+	}
+	to := from
+	for to < len(p) && p[to].Protocol == protocol {
+		to++
+	}
+	return slices.Clip(p[from:to])
 }
 
 // Union are the ports that are in either set.
-func (p Ports) Union(q Ports) Ports { return slices.Concat(p, q).tidy() }
+func (p Ports) Union(q Ports) Ports {
+	switch {
+	case len(p) == 0:
+		return q
+	case len(q) == 0:
+		return p
+	}
+	return slices.Concat(p, q).tidy()
+}
 
 // Intersect are the ports that are in both sets.
 func (p Ports) Intersect(q Ports) Ports {
@@ -82,22 +98,33 @@ func (p Ports) Intersect(q Ports) Ports {
 
 // Minus are the ports that are in p and not in q.
 func (p Ports) Minus(q Ports) Ports {
-	out := slices.Clone(p)
-	for _, b := range q {
-		var next Ports
-		for _, a := range out {
-			if a.Protocol != b.Protocol || a.To < b.From || b.To < a.From {
-				next = append(next, a)
+	if len(q) == 0 {
+		return p
+	}
+	var out Ports
+	add := func(r Range) {
+		if out == nil {
+			out = make(Ports, 0, len(p)+len(q))
+		}
+		out = append(out, r)
+	}
+	for _, rest := range p {
+		some := true
+		for _, b := range q { // in order: what is left of rest lies behind what was taken away
+			if b.Protocol != rest.Protocol || b.To < rest.From || rest.To < b.From {
 				continue
 			}
-			if a.From < b.From {
-				next = append(next, Range{a.Protocol, a.From, b.From - 1})
+			if rest.From < b.From {
+				add(Range{rest.Protocol, rest.From, b.From - 1})
 			}
-			if a.To > b.To {
-				next = append(next, Range{a.Protocol, b.To + 1, a.To})
+			if some = b.To < rest.To; !some {
+				break
 			}
+			rest.From = b.To + 1
 		}
-		out = next
+		if some {
+			add(rest)
+		}
 	}
 	return out
 }
@@ -107,7 +134,7 @@ func (p Ports) tidy() Ports {
 	slices.SortFunc(p, func(a, b Range) int {
 		return cmp.Or(strings.Compare(string(a.Protocol), string(b.Protocol)), cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To))
 	})
-	var out Ports
+	out := p[:0]
 	for _, r := range p {
 		if n := len(out); n > 0 && out[n-1].Protocol == r.Protocol && int(r.From) <= int(out[n-1].To)+1 {
 			out[n-1].To = max(out[n-1].To, r.To)
