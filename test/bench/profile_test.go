@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/pprof/profile"
 )
@@ -49,17 +50,16 @@ func parts() []struct{ name, function string } {
 	}
 }
 
-// profileSeconds is how long a profile is taken: as long as most scenarios run.
-const profileSeconds = 4
-
-// startProfile profiles the server from now on; the returned function waits for the end, keeps the profiles of time and memory with the results, and tells each part's
+// startProfile profiles the server from its return on for some seconds; the returned function waits for the end, keeps the profiles of time and memory with the results, and tells each part's
 // share of the time. keepHeap is asked for last, since it has the server collect all that it does not use.
-func (s *server) startProfile(name string) func() map[string]float64 {
+func (s *server) startProfile(name string, seconds int) func() map[string]float64 {
 	s.t.Helper()
 	before := s.profile("allocs")
 	var times *profile.Profile
 	var waiting sync.WaitGroup
-	waiting.Go(func() { times = s.profile(fmt.Sprintf("profile?seconds=%d", profileSeconds)) })
+	waiting.Go(func() { times = s.profile(fmt.Sprintf("profile?seconds=%d", seconds)) })
+	const begins = 200 * time.Millisecond
+	time.Sleep(begins)
 	return func() map[string]float64 {
 		s.t.Helper()
 		waiting.Wait()

@@ -62,25 +62,25 @@ type state struct {
 type scenario struct {
 	name    string
 	floor   bool // the floor can do it
-	profile bool // where the processor time goes is of interest
+	profile int  // for how many seconds it is looked at where the processor time goes: longer than it runs, since the end of that costs the server as much as several edits do
 	run     func(r *rig, m *meter)
 }
 
 func states() []*state {
 	return []*state{
 		{name: "base", scenarios: []scenario{
-			{"edit-one", true, true, (*rig).editOne},
-			{"pod-added", true, true, (*rig).podAdded},
-			{"no-op", false, true, (*rig).noOp},
-			{"idle", false, true, (*rig).idle},
-			{"edits-20-a-second", true, true, func(r *rig, m *meter) { r.editsAtRate(m, 20, 20*time.Second, services) }},
-			{"edits-5-a-second", true, true, func(r *rig, m *meter) { r.editsAtRate(m, 5, 20*time.Second, services) }},
-			{"storm-1000-a-second", true, true, func(r *rig, m *meter) { r.editsAtRate(m, 1000, 30*time.Second, services) }},
-			{"reconnect", true, true, (*rig).reconnect},
-			{"restart", false, false, (*rig).restart},
+			{"edit-one", true, 8, (*rig).editOne},
+			{"pod-added", true, 8, (*rig).podAdded},
+			{"no-op", false, 8, (*rig).noOp},
+			{"idle", false, 18, (*rig).idle},
+			{"edits-20-a-second", true, 24, func(r *rig, m *meter) { r.editsAtRate(m, 20, 20*time.Second, services) }},
+			{"edits-5-a-second", true, 24, func(r *rig, m *meter) { r.editsAtRate(m, 5, 20*time.Second, services) }},
+			{"storm-1000-a-second", true, 36, func(r *rig, m *meter) { r.editsAtRate(m, 1000, 30*time.Second, services) }},
+			{"reconnect", true, 8, (*rig).reconnect},
+			{"restart", false, 0, (*rig).restart},
 		}},
-		{name: policyTen, selector: map[string]any{"matchLabels": map[string]any{"group": "g0"}}, scenarios: []scenario{{"edit-ten", true, true, (*rig).editTen}}},
-		{name: policyAll, selector: map[string]any{}, scenarios: []scenario{{"edit-all", true, true, (*rig).editAll}, {"edit-all-1%-stalled", false, false, (*rig).editAllStalled}}},
+		{name: policyTen, selector: map[string]any{"matchLabels": map[string]any{"group": "g0"}}, scenarios: []scenario{{"edit-ten", true, 8, (*rig).editTen}}},
+		{name: policyAll, selector: map[string]any{}, scenarios: []scenario{{"edit-all", true, 8, (*rig).editAll}, {"edit-all-1%-stalled", false, 0, (*rig).editAllStalled}}},
 	}
 }
 
@@ -199,15 +199,17 @@ func (r *rig) measure(sc scenario) {
 	}
 	m := &meter{rig: r, values: map[string]float64{}}
 	s, f := r.server, r.fleet
+	profile, name := func() map[string]float64 { return nil }, fmt.Sprintf("%s-%d", sc.name, len(f.sidecars))
+	if sc.profile > 0 && s.profiles {
+		profile = s.startProfile(name, sc.profile)
+	}
 	before := s.metrics("go_memstats_mallocs_total", "go_memstats_alloc_bytes_total")
 	messages, bytes, in, out, cpu := f.messages.Load(), f.bytes.Load(), f.wireIn.Load(), f.wireOut.Load(), s.cpu()
-	profile, name := func() map[string]float64 { return nil }, fmt.Sprintf("%s-%d", sc.name, len(f.sidecars))
-	if sc.profile && s.profiles {
-		profile = s.startProfile(name)
-	}
 	sc.run(r, m)
 	time.Sleep(statusDelay)
-	split := profile()
+	used := (s.cpu() - cpu).Seconds()
+	after := s.metrics("go_memstats_mallocs_total", "go_memstats_alloc_bytes_total")
+	split := profile() // what that takes is nobody's edit
 	if m.edits == 0 {
 		m.edits = 1
 	}
@@ -217,7 +219,6 @@ func (r *rig) measure(sc scenario) {
 			m.values[name] = value / per
 		}
 	}
-	used := (s.cpu() - cpu).Seconds()
 	set("cpu", used)
 	for part, share := range split {
 		set("cpu-"+part, used*share)
@@ -226,11 +227,11 @@ func (r *rig) measure(sc scenario) {
 	set("bytes", float64(f.bytes.Load()-bytes))
 	set("wire-to-sidecars", float64(f.wireIn.Load()-in))
 	set("wire-from-sidecars", float64(f.wireOut.Load()-out))
-	if after := s.metrics("go_memstats_mallocs_total", "go_memstats_alloc_bytes_total"); len(after) > 0 {
+	if len(after) > 0 {
 		set("allocations", after["go_memstats_mallocs_total"]-before["go_memstats_mallocs_total"])
 		set("allocated-bytes", after["go_memstats_alloc_bytes_total"]-before["go_memstats_alloc_bytes_total"])
 	}
-	if sc.profile && s.profiles {
+	if sc.profile > 0 && s.profiles {
 		s.keepHeap(name)
 	}
 	m.values["rss"] = s.memory("VmRSS")
