@@ -327,10 +327,10 @@ func (c *Collector) Take() []*status.Proxy {
 
 // said is what the newest connection's replica says, else what was said last.
 func (p *proxy) said() *status.Proxy {
-	newest := p.rest
-	for _, address := range slices.Sorted(maps.Keys(p.connected)) {
-		if said := p.connected[address]; !newest.Connected || said.Since.After(newest.Since) {
-			newest = said
+	newest, at := p.rest, ""
+	for address, said := range p.connected {
+		if !newest.Connected || said.Since.After(newest.Since) || said.Since.Equal(newest.Since) && address < at {
+			newest, at = said, address
 		}
 	}
 	return newest
