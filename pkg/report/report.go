@@ -1,5 +1,5 @@
 // Package report sums up what proxies run, over all replicas of the control plane. Input: this replica's cache, and the addresses of the others. Output: for each proxy
-// what the replica says that it is connected to. A replica that cannot be read says nothing of its proxies: they are lost from then on. One entry point: Collector.Run.
+// how policies stand there, as the replica says that it is connected to. A replica that cannot be read says nothing of its proxies: they are lost from then on. One entry point: Collector.Run.
 package report
 
 import (
