@@ -58,10 +58,6 @@ type port struct {
 	name string
 }
 
-func objectName(np *networkingv1.NetworkPolicy) string {
-	return "NetworkPolicy " + np.Namespace + "/" + np.Name
-}
-
 // reader collects what is wrong with one object.
 type reader struct {
 	object *networkingv1.NetworkPolicy
