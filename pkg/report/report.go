@@ -1,5 +1,5 @@
 // Package report sums up what proxies run, over all replicas of the control plane. Input: this replica's cache, and the addresses of the others. Output: for each proxy
-// what the replica says that it is connected to. A replica that cannot be read says nothing of its proxies: they are lost from then on. One entry point: Collector.Run.
+// how policies stand there, as the replica says that it is connected to. A replica that cannot be read says nothing of its proxies: they are lost from then on. One entry point: Collector.Run.
 package report
 
 import (
@@ -327,10 +327,10 @@ func (c *Collector) Take() []*status.Proxy {
 
 // said is what the newest connection's replica says, else what was said last.
 func (p *proxy) said() *status.Proxy {
-	newest := p.rest
-	for _, address := range slices.Sorted(maps.Keys(p.connected)) {
-		if said := p.connected[address]; !newest.Connected || said.Since.After(newest.Since) {
-			newest = said
+	newest, at := p.rest, ""
+	for address, said := range p.connected {
+		if !newest.Connected || said.Since.After(newest.Since) || said.Since.Equal(newest.Since) && address < at {
+			newest, at = said, address
 		}
 	}
 	return newest

@@ -79,7 +79,7 @@ type node struct {
 type workload struct {
 	source []*Resource
 	byType map[string]*resourceSet
-	ruled  []*Resource // those that policies are in
+	ruled  []*Resource // those that policies are in, by type and name
 	// standing is how policies stand at a proxy that runs all of those; nil until somebody asks.
 	standing []status.Standing
 }
@@ -276,6 +276,7 @@ func newWorkload(resources []*Resource, old *workload) *workload {
 			w.ruled = append(w.ruled, r)
 		}
 	}
+	slices.SortStableFunc(w.ruled, func(a, b *Resource) int { return byTypeAndName(a.Type, a.Name, b.Type, b.Name) })
 	if old == nil {
 		return w
 	}

@@ -3,6 +3,7 @@ package xds
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pilot-lite/pilot-lite/pkg/model"
@@ -61,20 +62,27 @@ func (c *Cache) proxyStatus(id string) ProxyStatus {
 		if w.byType[r.Type].byName[r.Name] != r {
 			continue // another has the name, and this one is never told
 		}
-		status := ResourceStatus{Type: r.Type, Name: r.Name, State: StatePending, Desired: r.Version, Policies: r.Policies}
-		if h := s.holding(r); h != nil {
-			status.of(h)
-			// What a proxy ran before it disconnected proves nothing any more.
-			if status.State == StateEnforced && !p.Connected {
-				status.State = StatePending
-			}
-		}
-		p.Resources = append(p.Resources, status)
+		p.Resources = append(p.Resources, s.status(r, p.Connected))
 	}
-	slices.SortStableFunc(p.Resources, func(a, b ResourceStatus) int {
-		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name))
-	})
+	slices.SortStableFunc(p.Resources, func(a, b ResourceStatus) int { return byTypeAndName(a.Type, a.Name, b.Type, b.Name) })
 	return p
+}
+
+func byTypeAndName(aType, aName, bType, bName string) int {
+	return cmp.Or(strings.Compare(aType, bType), strings.Compare(aName, bName))
+}
+
+// status is how far a resource is in force at the stream's proxy; nil is one of which nothing is known.
+func (s *stream) status(r *Resource, connected bool) ResourceStatus {
+	out := ResourceStatus{Type: r.Type, Name: r.Name, State: StatePending, Desired: r.Version, Policies: r.Policies}
+	if h := s.holding(r); h != nil {
+		out.of(h)
+		// What a proxy ran before it disconnected proves nothing any more.
+		if out.State == StateEnforced && !connected {
+			out.State = StatePending
+		}
+	}
+	return out
 }
 
 // seen is the stream by which a node's proxy is known: the newest, or the last of one that went away lately. since is when it came, or went.

@@ -1,6 +1,7 @@
 package agree
 
 import (
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -68,10 +69,13 @@ func appendKey(b []byte, c *eval.Connection) []byte {
 
 // admits says whether a sidecar allows anything on a connection, with a request where it speaks HTTP.
 func (f *finding) admits(c *eval.Connection) (*model.HTTPRequest, bool) {
-	if !c.HTTP || !c.Governed {
+	switch {
+	case !c.HTTP, !c.Governed:
 		return nil, c.Verdict(nil).Allowed
+	case c.Isolated && len(c.Allows) == 0:
+		return nil, false
 	}
-	for _, r := range f.candidates(c) {
+	for r := range f.candidates(c) {
 		if c.Verdict(r).Allowed {
 			return r, true
 		}
@@ -80,21 +84,24 @@ func (f *finding) admits(c *eval.Connection) (*model.HTTPRequest, bool) {
 }
 
 // candidates are requests that are likely to be allowed: one in each rule's own words.
-func (f *finding) candidates(c *eval.Connection) []*model.HTTPRequest {
-	plain := &model.HTTPRequest{Method: "GET", Host: f.callee.ref.Name, Path: "/"}
-	if !c.Isolated {
-		return []*model.HTTPRequest{plain}
-	}
-	var out []*model.HTTPRequest
-	for _, a := range c.Allows {
-		if a.Rule().HTTP == nil {
-			out = append(out, plain)
+func (f *finding) candidates(c *eval.Connection) iter.Seq[*model.HTTPRequest] {
+	return func(yield func(*model.HTTPRequest) bool) {
+		if !c.Isolated {
+			yield(inWords(&model.HTTPMatch{}, f.callee.ref.Name))
+			return
 		}
-		for i := range a.Rule().HTTP {
-			out = append(out, inWords(&a.Rule().HTTP[i], f.callee.ref.Name))
+		for _, a := range c.Allows {
+			matches := a.Rule().HTTP
+			if matches == nil {
+				matches = []model.HTTPMatch{{}}
+			}
+			for i := range matches {
+				if !yield(inWords(&matches[i], f.callee.ref.Name)) {
+					return
+				}
+			}
 		}
 	}
-	return out
 }
 
 // inWords is a request in the words of a match, to a host where it names none.

@@ -39,9 +39,11 @@ type Checker struct {
 	few      bool
 	metrics  readers
 	cuts     serviceCuts
-	// Scratch: a list of objects, the inputs of a callee, what is admitted to it by the rules that decide, and the words for those.
+	// Scratch: a list of objects, the inputs of a callee, its classes of callers and what is said of each, what is admitted to it by the rules that decide, and the words for those.
 	spare    []*object
 	inputs   inputs
+	classes  []class
+	said     []said
 	admitted map[string]*admission
 	key      []byte
 }

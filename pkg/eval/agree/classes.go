@@ -121,7 +121,7 @@ type named struct {
 	partly  bool // others of its pods differ
 }
 
-// classesOf divides everybody, for one callee.
+// classesOf divides everybody, for one callee. The list holds until the next is asked for.
 func (x *Checker) classesOf(callee *caller) []class {
 	sets, blocks := callee.from.sets(), callee.from.blocks()
 	s := newSpace(blocks)
@@ -136,8 +136,8 @@ func (x *Checker) classesOf(callee *caller) []class {
 			where[c] = before + strings.Repeat("0", i-len(before)) + "1"
 		}
 	}
-	groups := map[string]*class{}
-	var keys []string
+	groups := map[string]int{}
+	out := x.classes[:0]
 	for _, c := range order {
 		for _, n := range parts(c, s) {
 			key := where[c] + strings.Repeat("0", len(sets)-len(where[c])) + "/" + n.in
@@ -147,23 +147,21 @@ func (x *Checker) classesOf(callee *caller) []class {
 			if n.partly && !n.address.IsValid() {
 				key += "/unknown"
 			}
-			g := groups[key]
-			if g == nil {
-				g = &class{show: x.party(callee, n)}
-				g.callers.of(n, s)
-				groups[key] = g
-				keys = append(keys, key)
+			i, known := groups[key]
+			if !known {
+				i = len(out)
+				groups[key] = i
+				out = append(out, class{show: x.party(callee, n)})
+				out[i].callers.of(n, s)
 			}
-			g.members = append(g.members, n.caller)
+			out[i].members = append(out[i].members, n.caller)
 		}
 	}
-	out := make([]class, 0, len(keys)+len(s.regions)+1)
-	for _, key := range keys {
-		g := groups[key]
-		g.callers.Workloads = refsOf(g.members, sets)
-		out = append(out, *g)
+	for i := range out {
+		out[i].callers.Workloads = refsOf(out[i].members, sets)
 	}
-	return append(out, others(order, s)...)
+	x.classes = append(out, others(order, s)...)
+	return x.classes
 }
 
 // of says which pods of the workloads count.

@@ -53,12 +53,13 @@ func (x *Checker) find(callee *caller) *Workload {
 	}
 	f.cut()
 	f.classes = x.classesOf(callee)
-	f.said, f.out.Access = make([]said, 0, len(f.classes)), make([]Access, 0, len(f.classes))
+	f.said, f.out.Access = x.said[:0], make([]Access, 0, len(f.classes))
 	for i := range f.classes {
 		f.said = append(f.said, f.ask(&f.classes[i]))
 		f.compare(&f.classes[i], &f.said[i])
 	}
 	f.compareEgress()
+	x.said = f.said
 	return f.out
 }
 

@@ -150,7 +150,7 @@ func (g Governing) Opening(other End, ports Ports) []Entry {
 	callee := g.callee(other)
 	for _, p := range g.policies {
 		for i := range p.entries[g.direction] {
-			if e := &p.entries[g.direction][i]; e.peersMatch(p.namespace, other) && len(PortsOf(e.allowed(callee)...).Intersect(ports)) > 0 {
+			if e := &p.entries[g.direction][i]; e.peersMatch(p.namespace, other) && e.opens(callee, ports) {
 				out = append(out, Entry{Policy: p.object, Direction: g.direction, Index: i})
 			}
 		}

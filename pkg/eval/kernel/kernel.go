@@ -110,7 +110,7 @@ type Entry struct {
 
 // String is "NetworkPolicy NAMESPACE/NAME ingress[0]".
 func (e Entry) String() string {
-	return objectName(e.Policy) + " " + strings.ToLower(string(e.Direction)) + "[" + itoa(e.Index) + "]"
+	return "NetworkPolicy " + e.Policy.Namespace + "/" + e.Policy.Name + " " + strings.ToLower(string(e.Direction)) + "[" + itoa(e.Index) + "]"
 }
 
 // Term is a part of an entry.

@@ -58,10 +58,6 @@ type port struct {
 	name string
 }
 
-func objectName(np *networkingv1.NetworkPolicy) string {
-	return "NetworkPolicy " + np.Namespace + "/" + np.Name
-}
-
 // reader collects what is wrong with one object.
 type reader struct {
 	object *networkingv1.NetworkPolicy
@@ -276,6 +272,13 @@ func (e *entry) allowed(callee End) []Range {
 		}
 	}
 	return out
+}
+
+// opens says whether the entry means any of some ports of the callee.
+func (e *entry) opens(callee End, ports Ports) bool {
+	return slices.ContainsFunc(e.allowed(callee), func(a Range) bool {
+		return slices.ContainsFunc(ports, func(b Range) bool { return a.Protocol == b.Protocol && a.From <= b.To && b.From <= a.To })
+	})
 }
 
 func (p port) String() string {
