@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	jose "github.com/go-jose/go-jose/v4"
 	"google.golang.org/grpc/codes"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -93,6 +94,37 @@ func TestKeysRotate(t *testing.T) {
 		check("the second key, whose user lets the keys be read again", second, codes.OK)
 		check("a key that was withdrawn", first, codes.Unauthenticated)
 		check("the second key", second, codes.OK)
+	})
+}
+
+// A token that was accepted once is accepted as long as its key is published and it holds, and no longer.
+func TestATokenThatIsKnown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		first, second := newEC(t, "1"), newEC(t, "2")
+		impostor := newEC(t, "1")
+		server := newAPIServer(first, second)
+		a := podauth.New(server.config())
+		known := first.token(t, bound(time.Now()))
+		check := func(what string, want codes.Code, keys ...*signer) {
+			t.Helper()
+			server.change(func(s *apiServer) { s.keys = keys })
+			time.Sleep(5*time.Minute + time.Second)
+			_, err := present(a, second.token(t, bound(time.Now()))) // has old keys read again
+			wants(t, what+": another", codes.OK, err)
+			synctest.Wait()
+			_, err = present(a, known)
+			wants(t, what, want, err)
+		}
+		_, err := present(a, known)
+		wants(t, "at first", codes.OK, err)
+		check("nothing changed", codes.OK, first, second)
+		check("another key has the name of its key", codes.Unauthenticated, impostor, second)
+		check("its key is back", codes.OK, first, second)
+		check("its key is for something else", codes.Unauthenticated, &signer{"1", jose.RS256, first.key}, second)
+		check("its key is withdrawn", codes.Unauthenticated, second)
+		time.Sleep(time.Hour)
+		check("it has ended", codes.Unauthenticated, first, second)
 	})
 }
 

@@ -4,6 +4,8 @@ package podauth
 
 import (
 	"context"
+	"crypto"
+	"crypto/sha256"
 	"errors"
 	"log/slog"
 	"slices"
@@ -15,6 +17,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/pilot-lite/pilot-lite/internal/answers"
 )
 
 // Pod is a pod as far as its token is concerned.
@@ -41,8 +45,20 @@ type Config struct {
 type Authenticator struct {
 	config  Config
 	keys    *keys
+	signed  *answers.Answers[[sha256.Size]byte, signed]
 	reviews *reviews
 }
+
+// signed is what a token says, and the key that it is signed with: a sidecar comes back with the token that it had. Whether the key is still published, and what the token
+// says still holds, is asked each time.
+type signed struct {
+	keyID, algorithm string
+	key              any
+	claims           claims
+}
+
+// maxSigned bounds the tokens whose signature is remembered, in some 1 KB each.
+const maxSigned = 20_000
 
 // New returns an authenticator.
 func New(c Config) *Authenticator {
@@ -53,7 +69,8 @@ func New(c Config) *Authenticator {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Authenticator{
-		config: c, keys: &keys{fetch: published(c.Raw), now: c.Now, logger: c.Logger}, reviews: newReviews(c.Review, c.Audience, c.Now, c.Logger),
+		config: c, keys: &keys{fetch: published(c.Raw), now: c.Now, logger: c.Logger}, signed: answers.New[[sha256.Size]byte, signed](maxSigned),
+		reviews: newReviews(c.Review, c.Audience, c.Now, c.Logger),
 	}
 }
 
@@ -83,6 +100,12 @@ func (a *Authenticator) Authenticate(ctx context.Context) (Proof, error) {
 	if err != nil {
 		return Proof{}, err
 	}
+	hash := sha256.Sum256([]byte(token))
+	if known, stands := a.signed.Look(hash, a.config.Now()); stands {
+		if issuer, key, err := a.keys.find(ctx, known.keyID); err == nil && sameKey(key.Key, known.key) && signs(&key, known.algorithm) {
+			return a.proof(issuer, &known.claims)
+		}
+	}
 	parsed, err := jwt.ParseSigned(token, algorithms())
 	if err != nil || len(parsed.Headers) != 1 {
 		return Proof{}, refuse("the token is no service account token")
@@ -96,13 +119,22 @@ func (a *Authenticator) Authenticate(ctx context.Context) (Proof, error) {
 		return Proof{}, refuse("the token is signed with no key of this cluster")
 	case err != nil:
 		return Proof{}, status.Error(codes.Unavailable, "the API server's keys, which tokens are checked with, cannot be read")
-	case key.Algorithm != "" && key.Algorithm != header.Algorithm, key.Use != "" && key.Use != "sig":
+	case !signs(&key, header.Algorithm):
 		return Proof{}, refuse("the token's key is not for that")
 	}
 	var c claims
 	if err := parsed.Claims(key.Key, &c); err != nil {
 		return Proof{}, refuse("the token's signature is wrong")
 	}
+	p, err := a.proof(issuer, &c)
+	if err == nil {
+		a.signed.Keep(hash, signed{header.KeyID, header.Algorithm, key.Key, c}, a.config.Now(), p.Expires)
+	}
+	return p, err
+}
+
+// proof is what a token proves now that says what it does.
+func (a *Authenticator) proof(issuer string, c *claims) (Proof, error) {
 	p, err := c.proof(issuer, a.config.Audience, a.config.Now())
 	if err != nil {
 		return Proof{}, err
@@ -111,6 +143,16 @@ func (a *Authenticator) Authenticate(ctx context.Context) (Proof, error) {
 		return Proof{}, err
 	}
 	return p, nil
+}
+
+// signs says whether a key is published for tokens that are signed in this way.
+func signs(key *jose.JSONWebKey, algorithm string) bool {
+	return (key.Algorithm == "" || key.Algorithm == algorithm) && (key.Use == "" || key.Use == "sig")
+}
+
+func sameKey(a, b any) bool {
+	k, comparable := a.(interface{ Equal(x crypto.PublicKey) bool })
+	return comparable && k.Equal(b)
 }
 
 // bearer is the one token in a stream's metadata.
