@@ -43,7 +43,7 @@ const (
 
 // encode is a flight in the words of a protocol.
 func (f *flight) encode(p protocol, typeURL string) *outgoing {
-	const headSize = 320 // of a response with one resource, about
+	const headSize = 208 // of a response with one resource, about
 	head := appendString(make([]byte, 0, headSize), responseType, typeURL)
 	head = appendString(head, responseNonce, f.nonce)
 	if p == stateOfTheWorld {
