@@ -35,6 +35,7 @@ type Result struct {
 	Problems []model.Diagnostic // errors: what makes a file bad, and objects that stand twice
 	Notices  []model.Diagnostic // the rest: skipped kinds, relaxations
 	Places   *Places            // where the objects stand
+	MeshFrom string             // the file with the MeshConfig; "" where none has one
 }
 
 // Load reads files and folders once; "-" is stdin. The error is for a path that cannot be read at all.
@@ -233,6 +234,7 @@ func join(files map[string]*contents, count generations, reuse *convert.World) (
 		}
 		mesh, meshAt = *c.mesh, path
 	}
+	r.MeshFrom = meshAt
 	world := reuse
 	if world == nil {
 		world = convert.NewWorld(parts)

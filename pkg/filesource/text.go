@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
@@ -107,7 +106,8 @@ func (d *Document) parse() error {
 	case errors.Is(err, io.EOF):
 		return nil
 	case err != nil:
-		return d.error(yamlErrorLine(err), "not YAML: "+strings.TrimPrefix(err.Error(), "yaml: "))
+		line, why := yamlError(err)
+		return d.error(line, "not YAML: "+why)
 	}
 	body := &root
 	if body.Kind == yaml.DocumentNode && len(body.Content) == 1 {
