@@ -41,7 +41,7 @@ func Over(base *model.Snapshot, e *Edit) (*model.Snapshot, []Template) {
 	for i := range out.Policies {
 		p := &out.Policies[i]
 		if !sameWorld || slices.ContainsFunc(e.Policies, func(o model.Policy) bool { return o.Namespace == p.Namespace && o.Name == p.Name }) {
-			*p = ResolveHosts(*p, spellings.aliases(p.Namespace))
+			*p = resolveHosts(*p, spellings.aliases(p.Namespace))
 		}
 	}
 	out.NetworkPolicies = over(base.NetworkPolicies, e.NetworkPolicies, func(np **networkingv1.NetworkPolicy) string { return (*np).Namespace + "/" + (*np).Name })

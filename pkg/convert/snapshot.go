@@ -198,7 +198,7 @@ func (w *World) resolve(p *model.Policy) {
 	first := &p.Ingress[0]
 	rules, known := w.resolved[first]
 	if !known {
-		rules = ResolveHosts(*p, w.hosts().aliases(p.Namespace)).Ingress
+		rules = resolveHosts(*p, w.hosts().aliases(p.Namespace)).Ingress
 		if before := w.outdated[first]; reflect.DeepEqual(before, rules) {
 			rules = before // the same, and not only equal
 		}
