@@ -136,6 +136,9 @@ func (o *checkOptions) request(args []string) (*model.HTTPRequest, error) {
 	case len(args) == 2:
 		r.Method = args[0]
 	}
+	if r.Method == "" {
+		return nil, errors.New("the method is empty: write METHOD PATH, or PATH alone for a GET")
+	}
 	r.Path = args[len(args)-1]
 	if !strings.HasPrefix(r.Path, "/") && r.Path != "*" {
 		return nil, fmt.Errorf("path %q: begin it with /", r.Path)

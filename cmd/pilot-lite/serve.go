@@ -117,7 +117,9 @@ func (o *serveOptions) addresses() error {
 	if open {
 		return errAdminOpen(o.adminAddress)
 	}
-	return nil
+	_, health := hostOf("--health-address", o.cluster.health, "HOST:PORT")
+	_, webhooks := hostOf("--webhook-address", o.cluster.webhooks, "HOST:PORT")
+	return cmp.Or(health, webhooks)
 }
 
 func (o *serveOptions) logger(s streams) (*slog.Logger, error) {

@@ -116,16 +116,22 @@ func socketAddress(flag, address string) (open bool, err error) {
 		}
 		return false, nil
 	}
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return false, fmt.Errorf("%s %q: write HOST:PORT or unix:PATH", flag, address)
-	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return false, fmt.Errorf("%s %q: %q is no port: write a number up to 65535", flag, address, port)
-	}
-	if host == "" {
-		return true, nil
+	host, err := hostOf(flag, address, "HOST:PORT or unix:PATH")
+	if err != nil || host == "" {
+		return err == nil, err
 	}
 	ip, err := netip.ParseAddr(host)
 	return err == nil && !ip.IsLoopback(), nil
+}
+
+// hostOf is the host of HOST:PORT; form is what to write instead of what is something else.
+func hostOf(flag, address, form string) (string, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", fmt.Errorf("%s %q: write %s", flag, address, form)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return "", fmt.Errorf("%s %q: %q is no port: write a number up to 65535", flag, address, port)
+	}
+	return host, nil
 }
