@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	kjson "sigs.k8s.io/json"
 )
@@ -24,7 +26,7 @@ type Value struct {
 	Remedy string
 }
 
-// In finds the values that do not fit into a type: none in what is no JSON, and none that only a type's own decoder refuses.
+// In finds the values that do not fit into a type; none in what is no JSON.
 func In(text []byte, t reflect.Type) []Value {
 	var document any
 	if kjson.UnmarshalCaseSensitivePreserveInts(text, &document) != nil {
@@ -60,6 +62,9 @@ func (f *finder) look(value any, t reflect.Type, field string) {
 			remedy = "write a port's number or name"
 		}
 	case reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]()): // it knows better
+		if written, err := json.Marshal(value); err == nil && json.Unmarshal(written, reflect.New(t).Interface()) != nil {
+			*f = append(*f, Value{field, string(written), form(t)})
+		}
 	case t.Kind() == reflect.Struct && isObject:
 		for known := range fields(t) {
 			f.look(object[known.key], known.is, strings.TrimPrefix(field+"."+known.key, "."))
@@ -86,6 +91,19 @@ func (f *finder) look(value any, t reflect.Type, field string) {
 	if remedy != "" {
 		*f = append(*f, Value{field, described(value), remedy})
 	}
+}
+
+// form is how to write a value of a type that has a decoder of its own.
+func form(t reflect.Type) string {
+	switch t {
+	case reflect.TypeFor[metav1.Time](), reflect.TypeFor[metav1.MicroTime]():
+		return "write a time, such as 2006-01-02T15:04:05Z"
+	case reflect.TypeFor[resource.Quantity]():
+		return "write a quantity, such as 100m or 128Mi"
+	case reflect.TypeFor[metav1.Duration]():
+		return "write a duration, such as 10s"
+	}
+	return "correct the value"
 }
 
 // typed is a key of an object, and the type of its value.

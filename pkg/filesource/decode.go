@@ -302,7 +302,8 @@ func (d *decoder) configMap(m *corev1.ConfigMap) {
 	}
 	body, err := yaml.YAMLToJSONStrict([]byte(written))
 	if err != nil {
-		d.bad("data", fmt.Sprintf("%s is not YAML: %s", convert.MeshConfigKey, err), "write a MeshConfig", "wrong-type")
+		_, why := yamlError(err)
+		d.bad("data", fmt.Sprintf("%s is not YAML: %s", convert.MeshConfigKey, why), "write a MeshConfig", "wrong-type")
 		return
 	}
 	d.object.Kind = convert.MeshConfigKind

@@ -31,6 +31,8 @@ func TestWrongTypes(t *testing.T) {
 		strings.Replace(policy, "shop}", "shop, labels: [a]}", 1) + "spec: {}\n":                  "metadata.labels: it is a list; write an object",
 		pod + "spec:\n  containers:\n  - name: c\n    ports: [{containerPort: \"80\"}]\n":         "-:7: error: Pod shop/p: spec.containers[0].ports[0].containerPort: it is text; write a whole number",
 		pod + "spec: {hostNetwork: \"yes\"}\n":                                                    "spec.hostNetwork: it is text; write true or false",
+		strings.Replace(pod, "shop}", "shop, creationTimestamp: today}", 1):                       `metadata.creationTimestamp: it is "today"; write a time, such as 2006-01-02T15:04:05Z`,
+		pod + "spec: {containers: [{resources: {limits: {memory: lots}}}]}\n":                     `spec.containers[0].resources.limits.memory: it is "lots"; write a quantity, such as 100m or 128Mi`,
 		pod + "status: {podIPs: [10.0.0.1]}\n":                                                    "status.podIPs[0]: it is text; write an object with ip",
 		"---\n" + policy + "spec: {ingress: [{http: {}}]}\n---\n" + pod + "spec: {hostname: 1}\n": "spec.hostname: document 2: it is a number; put it in quotes",
 	} {
