@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"os/signal"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -59,7 +62,11 @@ The admin address has /healthz, /readyz, /metrics, /debug/pprof/ and the status 
 					return err
 				}
 			}
-			return o.run(cmd.Context(), s)
+			// The other commands end at once when they are told to.
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			context.AfterFunc(ctx, stop) // whoever tells it twice does not want to wait
+			return o.run(ctx, s)
 		},
 	}
 	f := cmd.Flags()
