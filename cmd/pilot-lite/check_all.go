@@ -113,7 +113,7 @@ func (p *printer) list(m *check.Matrix) {
 		for _, a := range accesses() {
 			names := by[a]
 			switch {
-			case len(names) == 0 || a == check.Shut:
+			case len(names) == 0 || a == check.Shut && len(names) < len(r.Cells): // who is on no other line
 				continue
 			case len(names) == len(r.Cells):
 				names = []string{"everybody"}
