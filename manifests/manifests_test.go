@@ -123,6 +123,7 @@ func (c *cluster) rights(t *testing.T) {
 		}
 	}
 	mayNot := []attributes{
+		{Verb: "get", Group: "networking.k8s.io", Namespace: "shop", Resource: "networkpolicies"},
 		{Verb: "get", Namespace: "shop", Resource: "secrets", Name: "password"},
 		{Verb: "list", Namespace: system, Resource: "secrets"},
 		{Verb: "get", Namespace: system, Resource: "secrets", Name: "other"},

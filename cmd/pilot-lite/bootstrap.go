@@ -68,9 +68,12 @@ func (o *bootstrapOptions) run(s streams) error {
 		return err
 	}
 	if o.caFile != "" {
-		path, err := authorityFile(o.caFile)
-		if err != nil {
+		if _, err := readAuthority(o.caFile); err != nil {
 			return err
+		}
+		path, err := filepath.Abs(o.caFile) // Envoy runs in a folder of its own
+		if err != nil {
+			return failure{fmt.Errorf("--ca: %w", err)}
 		}
 		c.TLS = &bootstrap.TLS{CAFile: path, ServerName: o.serverName}
 	}
@@ -97,37 +100,36 @@ func (o *bootstrapOptions) run(s streams) error {
 		}
 		return nil
 	}
-	_, err = s.out.Write(text)
-	return err
+	if _, err = s.out.Write(text); err != nil {
+		return failure{err}
+	}
+	return nil
 }
 
-// authorityFile is the absolute path of a file with certificates: Envoy runs in a folder of its own.
-func authorityFile(path string) (string, error) {
+// readAuthority reads the file that --ca names.
+func readAuthority(path string) ([]byte, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return "", failure{fmt.Errorf("--ca: %w", err)}
+		return nil, failure{fmt.Errorf("--ca: %w", err)}
 	}
 	if !x509.NewCertPool().AppendCertsFromPEM(text) {
-		return "", fmt.Errorf("--ca %s: it holds no certificate, and Envoy would trust nobody: name the PEM file of the control plane's CA", path)
+		return nil, fmt.Errorf("--ca %s: it holds no certificate, and Envoy would trust nobody: name the PEM file of the control plane's CA", path)
 	}
-	if path, err = filepath.Abs(path); err != nil {
-		return "", failure{fmt.Errorf("--ca: %w", err)}
-	}
-	return path, nil
+	return text, nil
 }
 
 // writePrivate never leaves the text readable to others, not for a moment.
 func writePrivate(path string, text []byte) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return fmt.Errorf("--file: %w", err) // which names the path
 	}
 	err = f.Chmod(0o600)
 	if err == nil {
 		_, err = f.Write(text)
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return fmt.Errorf("--file: %w", err)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -10,7 +11,7 @@ import (
 )
 
 func newCaptureCmd(s streams) *cobra.Command {
-	var excluded []uint
+	var excluded []string
 	var dryRun, verify bool
 	cmd := &cobra.Command{
 		Use:   "capture",
@@ -27,11 +28,12 @@ capability NET_ADMIN, and never runs on a node: only in a pod's network namespac
 				return errors.New("--dry-run and --verify exclude each other")
 			}
 			c := capture.Config{}
-			for _, p := range excluded {
-				if p == 0 || p > 65535 {
-					return fmt.Errorf("--exclude-inbound-ports: %d: want 1 to 65535", p)
+			for _, written := range excluded {
+				port, err := strconv.ParseUint(written, 10, 16)
+				if err != nil || port == 0 {
+					return fmt.Errorf("--exclude-inbound-ports %q: write numbers from 1 to 65535, such as 9090,9091", written)
 				}
-				c.ExcludedInbound = append(c.ExcludedInbound, uint16(p))
+				c.ExcludedInbound = append(c.ExcludedInbound, uint16(port))
 			}
 			rules, err := capture.Ruleset(c)
 			if err != nil {
@@ -52,7 +54,7 @@ capability NET_ADMIN, and never runs on a node: only in a pod's network namespac
 		},
 	}
 	f := cmd.Flags()
-	f.UintSliceVar(&excluded, "exclude-inbound-ports", nil, "ports whose callers reach the application directly, past every policy of the sidecar")
+	f.StringSliceVar(&excluded, "exclude-inbound-ports", nil, "`ports` whose callers reach the application directly, past every policy of the sidecar")
 	f.BoolVar(&dryRun, "dry-run", false, "print the rules, as nft would, and change nothing")
 	f.BoolVar(&verify, "verify", false, "check that the rules are in force, and change nothing")
 	return cmd

@@ -49,7 +49,7 @@ Exit codes: 0 allowed, 1 denied, or not enforced, or a failure, 2 wrong usage, 3
   pilot-lite check -f . --from shop/cart --to shop/db:5432
   pilot-lite check --all -f examples/bookinfo
   pilot-lite check --proxy bookinfo/reviews-v1-abc`,
-		Args: cobra.MaximumNArgs(2),
+		Args: takes(2, "the request as METHOD PATH, or as PATH alone"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.clusterWasNamed = cmd.Flags().Changed("kubeconfig")
 			return o.run(cmd.Context(), s, args)
@@ -84,6 +84,8 @@ func (o *checkOptions) run(ctx context.Context, s streams, args []string) error 
 		return errors.New("ask one thing: --from and --to, or --all, or --proxy")
 	case (o.all || o.proxy != "") && (len(args) > 0 || len(o.headers) > 0 || o.host != ""):
 		return errors.New("a request goes with --from and --to")
+	case o.namespace == "":
+		return errors.New("--namespace \"\": name one")
 	case o.proxy != "":
 		return o.runProxy(ctx, s)
 	case !o.all && (o.from == "" || o.to == ""):
@@ -91,6 +93,11 @@ func (o *checkOptions) run(ctx context.Context, s streams, args []string) error 
 	}
 	if err := unused(o.world.flags, "without --proxy", "address"); err != nil {
 		return err
+	}
+	if o.all {
+		if err := unused(o.world.flags, "with --all", "namespace"); err != nil {
+			return err
+		}
 	}
 	request, err := o.request(args)
 	if err != nil {
@@ -128,6 +135,9 @@ func (o *checkOptions) request(args []string) (*model.HTTPRequest, error) {
 		return nil, errors.New("a header or a host needs a request: write METHOD PATH, such as GET /")
 	case len(args) == 2:
 		r.Method = args[0]
+	}
+	if r.Method == "" {
+		return nil, errors.New("the method is empty: write METHOD PATH, or PATH alone for a GET")
 	}
 	r.Path = args[len(args)-1]
 	if !strings.HasPrefix(r.Path, "/") && r.Path != "*" {

@@ -59,11 +59,15 @@ func accesses() []check.Access {
 }
 
 func printMatrix(w io.Writer, m *check.Matrix) error {
+	p := &printer{w: w}
+	if len(m.Rows) == 0 {
+		p.line("Nobody can be called: there is no workload with a port.")
+		return p.err
+	}
 	name := len("called, by")
 	for _, r := range m.Rows {
 		name = max(name, len(rowName(r)))
 	}
-	p := &printer{w: w}
 	if name+cellWidth*len(m.Callers) > terminalWidth {
 		p.list(m)
 		return p.err
@@ -109,7 +113,7 @@ func (p *printer) list(m *check.Matrix) {
 		for _, a := range accesses() {
 			names := by[a]
 			switch {
-			case len(names) == 0 || a == check.Shut:
+			case len(names) == 0 || a == check.Shut && len(names) < len(r.Cells): // who is on no other line
 				continue
 			case len(names) == len(r.Cells):
 				names = []string{"everybody"}

@@ -51,6 +51,12 @@ func (o *checkOptions) runProxy(ctx context.Context, s streams) error {
 	if strings.HasPrefix(node, "pod/") {
 		node = o.namespace + strings.TrimPrefix(node, "pod")
 	}
+	if strings.Count(node, "/") != 1 {
+		return fmt.Errorf("--proxy %q: write NAMESPACE/POD or POD", o.proxy)
+	}
+	if _, err := socketAddress("--address", o.address); err != nil {
+		return err
+	}
 	source, err := o.versionsOf(ctx, s, node)
 	if err != nil {
 		return err
@@ -134,10 +140,7 @@ func reportProxy(node string, proxies []xds.ProxyStatus, source map[resourceKey]
 	r.Connected, r.Envoy = p.Connected, p.Build
 	stale := 0
 	for _, s := range p.Resources {
-		row := proxyResource{Kind: kindOf(s.Type), Name: s.Name, State: s.State, Should: s.Desired, Accepted: s.Enforced, Refused: s.Refused, Text: oneLine(s.Text)}
-		if s.State == xds.StateEnforced {
-			row.Text, row.Refused = "", ""
-		}
+		row := rowOf(&s)
 		if version := source[resourceKey{row.Kind, row.Name}]; source != nil && version != s.Desired {
 			row.Source = cmp.Or(version, "none")
 			stale++
@@ -147,6 +150,15 @@ func reportProxy(node string, proxies []xds.ProxyStatus, source map[resourceKey]
 	r.Policies = policiesOf(p)
 	r.State, r.Text = proxyState(p, stale)
 	return r
+}
+
+// rowOf is how a resource stands; what was refused before the present content was accepted is no more.
+func rowOf(r *xds.ResourceStatus) proxyResource {
+	row := proxyResource{Kind: kindOf(r.Type), Name: r.Name, State: r.State, Should: r.Desired, Accepted: r.Enforced, Refused: r.Refused, Text: oneLine(r.Text)}
+	if r.State == xds.StateEnforced {
+		row.Text, row.Refused = "", ""
+	}
+	return row
 }
 
 // policiesOf are the policies that a proxy's slots are built from, each with the worst state among those.

@@ -3,9 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -72,7 +70,7 @@ func (o *diffOptions) check() error {
 		return errors.New("--prune goes with -f: what --to does not hold is deleted anyway")
 	}
 	return cmp.Or(
-		outputFormat(o.format).check(formatText, formatJSON), existing("--from", o.from...), existing("--to", o.to...), existing("-f", o.files.paths...),
+		outputFormat(o.format).check(formatText, formatJSON), inputs(input{"--from", o.from}, input{"--to", o.to}, input{"-f", o.files.paths}),
 		existing("--kubeconfig", o.kubeconfig),
 	)
 }
@@ -166,10 +164,5 @@ func (o *diffOptions) print(s streams, r *diff.Report) error {
 	if outputFormat(o.format) == formatText {
 		return diff.Write(s.out, r)
 	}
-	text, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("print: %w", err)
-	}
-	_, err = fmt.Fprintln(s.out, string(text))
-	return err
+	return printJSON(s.out, r)
 }

@@ -64,6 +64,28 @@ func TestMetricsAreDocumented(t *testing.T) {
 	}
 }
 
+// The example's alerts ask for metrics that the reference describes.
+func TestAlertsAskForDocumentedMetrics(t *testing.T) {
+	t.Parallel()
+	read := func(path string) string {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	reference := read("../../docs/reference.md")
+	asked := regexp.MustCompile(`\b(?:pilot_lite|envoy)_\w+`).FindAllString(read("../../examples/prometheus/alerts.yaml"), -1)
+	if len(asked) == 0 {
+		t.Error("no metric is asked for")
+	}
+	for _, name := range asked {
+		if !strings.Contains(reference, "`"+name+"`") {
+			t.Errorf("%s is in no table of docs/reference.md", name)
+		}
+	}
+}
+
 // packagesWithMetrics are the folders whose packages make metrics.
 func packagesWithMetrics(t *testing.T) []string {
 	t.Helper()

@@ -30,7 +30,7 @@ func (o *fileOptions) load(s streams) (*filesource.Result, error) {
 
 // loadFiles reads the files that a flag names. What cannot be read although it is there is no wrong usage.
 func loadFiles(flag string, paths []string, s streams) (*filesource.Result, error) {
-	if err := existing(flag, paths...); err != nil {
+	if err := inputs(input{flag, paths}); err != nil {
 		return nil, err
 	}
 	loaded, err := filesource.Load(paths, s.in)

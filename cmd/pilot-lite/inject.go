@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
@@ -59,9 +58,9 @@ func (o *injectOptions) run(s streams) error {
 	if err != nil {
 		return failure{err}
 	}
-	problems, err := o.complete(s)
+	problems, err := o.complete()
 	if err != nil {
-		return failure{err}
+		return err
 	}
 	out, found := injectAll(documents, injectionConfig(o.settings))
 	bad, err := printDiagnostics(s.err, append(problems, found...))
@@ -71,8 +70,10 @@ func (o *injectOptions) run(s streams) error {
 	case bad:
 		return errFinding
 	}
-	_, err = s.out.Write(out)
-	return err
+	if _, err = s.out.Write(out); err != nil {
+		return failure{err}
+	}
+	return nil
 }
 
 func (o *injectOptions) check() error {
@@ -84,23 +85,38 @@ func (o *injectOptions) check() error {
 	case o.authorityFile == "":
 		return errors.New("no authority: name its file with --ca")
 	}
-	return cmp.Or(existing("-f", o.files.paths...), existing("--ca", o.authorityFile), existing("--mesh-config", o.meshFile))
+	return cmp.Or(inputs(input{"-f", o.files.paths}), existing("--ca", o.authorityFile), existing("--mesh-config", o.meshFile))
 }
 
 // complete reads what the control plane knows. Settings with an error are not used.
-func (o *injectOptions) complete(s streams) (problems []model.Diagnostic, err error) {
-	if o.settings.authority, err = os.ReadFile(o.authorityFile); err != nil {
-		return nil, fmt.Errorf("--ca: %w", err)
+func (o *injectOptions) complete() (problems []model.Diagnostic, err error) {
+	if o.settings.authority, err = readAuthority(o.authorityFile); err != nil {
+		return nil, err
 	}
 	if o.meshFile == "" {
 		return nil, nil
 	}
-	loaded, err := filesource.Load([]string{o.meshFile}, s.in)
+	loaded, err := readMeshConfig(o.meshFile)
 	if err != nil {
-		return nil, fmt.Errorf("--mesh-config: %w", err)
+		return nil, err
 	}
 	o.settings.optOut = loaded.Snapshot.Mesh.OptOutNamespaces
 	return loaded.Problems, nil
+}
+
+// readMeshConfig reads the file that --mesh-config names. One that is whole and has no MeshConfig would be taken for the defaults.
+func readMeshConfig(path string) (*filesource.Result, error) {
+	if path == "-" {
+		return nil, errors.New("--mesh-config -: standard input is for objects; name a file")
+	}
+	loaded, err := filesource.Load([]string{path}, nil)
+	switch {
+	case err != nil:
+		return nil, failure{fmt.Errorf("--mesh-config: %w", err)}
+	case len(loaded.Problems) == 0 && loaded.MeshFrom == "":
+		return nil, fmt.Errorf("--mesh-config %s: it holds no MeshConfig, nor a ConfigMap pilot-lite with one: name the file that does", path)
+	}
+	return loaded, nil
 }
 
 // injectAll puts the sidecars into all documents. What is not changed stays as it was written, to the letter. With an error among the findings the text is not to be used.

@@ -8,8 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
@@ -20,10 +18,7 @@ import (
 var version = "dev"
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr, clientGo: logClientGo})
-	stop()
-	os.Exit(code)
+	os.Exit(run(context.Background(), os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr, clientGo: logClientGo}))
 }
 
 // streams are a command's standard streams.
@@ -91,7 +86,6 @@ xDS, and companion NetworkPolicies.
 
 Exit codes: 0 fine, 1 a finding or a failure, 2 wrong usage, 3 a fault of this program that it found itself.`,
 		SilenceUsage: true, SilenceErrors: true,
-		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetIn(s.in)
@@ -108,8 +102,10 @@ func newVersionCmd(s streams) *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Example: "  pilot-lite version", Args: takesNothing("it prints the version"),
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(s.out, "pilot-lite "+version)
-			return err
+			if _, err := fmt.Fprintln(s.out, "pilot-lite "+version); err != nil {
+				return failure{err}
+			}
+			return nil
 		},
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -60,7 +61,17 @@ func TestPrometheusScrapes(t *testing.T) {
 	r.runs(t, defaultNamespace, "pilot-lite-0", map[string]string{"app.kubernetes.io/name": "pilot-lite"}, host,
 		corev1.ContainerPort{Name: "grpc-xds", ContainerPort: 15012}, corev1.ContainerPort{Name: "https-webhook", ContainerPort: int32(number)})
 
-	ask := r.prometheus(t, program, token)
+	get := r.prometheus(t, program, token)
+	ask := func(query string) error { // whether it has a result
+		var answer struct{ Data struct{ Result []any } }
+		if err := get("query", url.Values{"query": {query}}, &answer); err != nil {
+			return err
+		}
+		if len(answer.Data.Result) == 0 {
+			return errors.New("nothing")
+		}
+		return nil
+	}
 	for _, query := range []string{
 		`up{job="pilot-lite",pod="pilot-lite-0"} == 1`, `pilot_lite_proxies`,
 		`up{job="pilot-lite-sidecars",namespace="` + r.namespace + `",pod="web"} == 1`, `envoy_http_rbac_denied{pod="web",envoy_http_conn_manager_prefix="metrics"}`,
@@ -70,6 +81,25 @@ func TestPrometheusScrapes(t *testing.T) {
 	if err := ask(`count(up{job="pilot-lite"}) == 1 and count(up{job="pilot-lite-sidecars",pod="web"}) == 1`); err != nil {
 		t.Errorf("one target each: %v", err)
 	}
+	// The example's alerts, too, are what it can evaluate.
+	apitest.Eventually(t, patience, "the alerts are evaluated", func() error {
+		var answer struct {
+			Data struct {
+				Groups []struct {
+					Rules []struct{ Name, Health, LastError string }
+				}
+			}
+		}
+		if err := get("rules", nil, &answer); err != nil || len(answer.Data.Groups) != 1 || len(answer.Data.Groups[0].Rules) == 0 {
+			return fmt.Errorf("%v %w", answer, err)
+		}
+		for _, rule := range answer.Data.Groups[0].Rules {
+			if rule.Health != "ok" {
+				return fmt.Errorf("%s: %s %s", rule.Name, rule.Health, rule.LastError)
+			}
+		}
+		return nil
+	})
 }
 
 // bind gives a ClusterRole to an account.
@@ -111,8 +141,8 @@ func (r *replica) runs(t *testing.T, namespace, name string, labels map[string]s
 	}
 }
 
-// prometheus runs with the example's configuration, as a pod would but for where its files are, and answers whether a query has a result.
-func (r *replica) prometheus(t *testing.T, program, token string) func(query string) error {
+// prometheus runs with the example's configuration and alerts, as a pod would but for where its files are, and asks its API.
+func (r *replica) prometheus(t *testing.T, program, token string) (get func(path string, values url.Values, into any) error) {
 	t.Helper()
 	dir, address := t.TempDir(), porttest.Address(t)
 	write := func(name string, text []byte) string {
@@ -124,14 +154,18 @@ func (r *replica) prometheus(t *testing.T, program, token string) func(query str
 	}
 	api := r.server.Config()
 	tokenFile, apiCA := write("token", []byte(token)), write("api-ca.pem", api.CAData)
-	example, err := os.ReadFile(filepath.Join(apitest.Root(t), "examples", "prometheus", "prometheus.yaml"))
+	examples, err := filepath.Abs(filepath.Join(apitest.Root(t), "examples", "prometheus"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	example, err := os.ReadFile(filepath.Join(examples, "prometheus.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	inCluster := fmt.Sprintf("{api_server: %q, authorization: {credentials_file: %q}, tls_config: {ca_file: %q}, role: pod", api.Host, tokenFile, apiCA)
 	text := strings.NewReplacer(
 		"/var/run/secrets/kubernetes.io/serviceaccount/token", tokenFile, "/etc/prometheus/pilot-lite/ca.pem", write("ca.pem", r.authority(t)), "{role: pod", inCluster,
-	).Replace("global: {scrape_interval: 1s, scrape_timeout: 1s}\n" + string(example))
+	).Replace(fmt.Sprintf("global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}\nrule_files: [%q]\n%s", filepath.Join(examples, "alerts.yaml"), example))
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
 		t.Fatal(err)
@@ -150,14 +184,11 @@ func (r *replica) prometheus(t *testing.T, program, token string) func(query str
 		}
 		_ = log.Close()
 	})
-	return func(query string) error {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/api/v1/query", http.NoBody)
+	return func(path string, values url.Values, into any) error {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/api/v1/"+path+"?"+values.Encode(), http.NoBody)
 		if err != nil {
 			return err
 		}
-		values := req.URL.Query()
-		values.Set("query", query)
-		req.URL.RawQuery = values.Encode()
 		resp, err := http.DefaultClient.Do(req)
 		if err != nil {
 			return err
@@ -167,12 +198,8 @@ func (r *replica) prometheus(t *testing.T, program, token string) func(query str
 		if err != nil {
 			return err
 		}
-		var answer struct{ Data struct{ Result []any } }
-		if err := json.Unmarshal(body, &answer); err != nil {
+		if err := json.Unmarshal(body, into); err != nil {
 			return fmt.Errorf("%s: %s %w", resp.Status, body, err)
-		}
-		if len(answer.Data.Result) == 0 {
-			return errors.New("nothing")
 		}
 		return nil
 	}

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"os/signal"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -59,7 +62,11 @@ The admin address has /healthz, /readyz, /metrics, /debug/pprof/ and the status 
 					return err
 				}
 			}
-			return o.run(cmd.Context(), s)
+			// The other commands end at once when they are told to.
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			context.AfterFunc(ctx, stop) // whoever tells it twice does not want to wait
+			return o.run(ctx, s)
 		},
 	}
 	f := cmd.Flags()
@@ -97,27 +104,29 @@ func (o *serveOptions) check() error {
 		return errors.New("standard input cannot be followed: name files or folders")
 	}
 	return cmp.Or(
-		existing("--from", o.paths...), existing("--mesh-config", o.meshConfig), existing("--tls-cert", o.tlsCert), existing("--tls-key", o.tlsKey),
+		inputs(input{"--from", o.paths}), existing("--mesh-config", o.meshConfig), existing("--tls-cert", o.tlsCert), existing("--tls-key", o.tlsKey),
 		existing("--token-key", o.tokenKey), existing("--kubeconfig", o.cluster.kubeconfig), o.addresses(),
 	)
 }
 
 // addresses checks where to listen, before anything does.
 func (o *serveOptions) addresses() error {
-	open, err := listenAddress("--xds-address", o.xdsAddress)
+	open, err := socketAddress("--xds-address", o.xdsAddress)
 	switch {
 	case err != nil:
 		return err
 	case open && len(o.paths) > 0 && o.tlsCert == "":
 		return fmt.Errorf("--xds-address %s without TLS: other machines could read and claim any proxy's configuration; listen on 127.0.0.1:PORT or unix:PATH, or give --tls-cert, --tls-key and --token-key", o.xdsAddress)
 	}
-	if open, err = listenAddress("--admin-address", o.adminAddress); err != nil {
+	if open, err = socketAddress("--admin-address", o.adminAddress); err != nil {
 		return err
 	}
 	if open {
 		return errAdminOpen(o.adminAddress)
 	}
-	return nil
+	_, health := hostOf("--health-address", o.cluster.health, "HOST:PORT")
+	_, webhooks := hostOf("--webhook-address", o.cluster.webhooks, "HOST:PORT")
+	return cmp.Or(health, webhooks)
 }
 
 func (o *serveOptions) logger(s streams) (*slog.Logger, error) {
@@ -181,6 +190,9 @@ func (o *serveOptions) serveFiles(ctx context.Context, logger *slog.Logger) erro
 	}
 	paths := o.paths
 	if o.meshConfig != "" {
+		if _, err := readMeshConfig(o.meshConfig); err != nil {
+			return err
+		}
 		paths = append(paths, o.meshConfig)
 	}
 	source := filesource.New(filesource.Config{Paths: paths, Logger: logger.With("component", "files")})

@@ -3,18 +3,22 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"text/tabwriter"
 	"time"
 
 	statusv3 "github.com/envoyproxy/go-control-plane/envoy/service/status/v3"
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 	"github.com/pilot-lite/pilot-lite/pkg/xds"
@@ -47,13 +51,16 @@ func (o *statusOptions) run(ctx context.Context, s streams) error {
 	if err := outputFormat(o.format).check(formatText, formatJSON); err != nil {
 		return err
 	}
+	if _, err := socketAddress("--address", o.address); err != nil {
+		return err
+	}
 	proxies, err := fetchStatus(ctx, o.address)
 	if err != nil {
 		return failure{err}
 	}
 	policies := countPolicies(proxies)
 	if outputFormat(o.format) == formatJSON {
-		err = printStatusJSON(s.out, proxies, policies)
+		err = printJSON(s.out, map[string]any{"proxies": jsonProxies(proxies), "policies": policies})
 	} else {
 		err = printStatusText(s.out, proxies, policies)
 	}
@@ -74,12 +81,20 @@ func (o *statusOptions) run(ctx context.Context, s streams) error {
 }
 
 func fetchStatus(ctx context.Context, address string) ([]xds.ProxyStatus, error) {
-	target := "passthrough:///" + address
+	network, at := "tcp", address
 	if path, isUnix := strings.CutPrefix(address, "unix:"); isUnix {
-		target = "unix:" + strings.TrimPrefix(path, "//")
+		network, at = "unix", strings.TrimPrefix(path, "//")
 	}
+	var unreached atomic.Pointer[error] // gRPC wraps it into words of its own
 	// An admin address is on this machine, or at the end of a tunnel to it: no proxy of the environment could reach it, and none is to see what is asked.
-	conn, err := grpc.NewClient(target, grpc.WithNoProxy(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(
+	dial := func(ctx context.Context, _ string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, at)
+		if err != nil {
+			unreached.Store(&err)
+		}
+		return conn, err
+	}
+	conn, err := grpc.NewClient("passthrough:///"+at, grpc.WithContextDialer(dial), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(
 		grpc.MaxCallRecvMsgSize(maxStatusBytes), // the default, 4 MiB, holds about a thousand proxies
 	))
 	if err != nil {
@@ -90,9 +105,23 @@ func fetchStatus(ctx context.Context, address string) ([]xds.ProxyStatus, error)
 	defer cancel()
 	answer, err := statusv3.NewClientStatusDiscoveryServiceClient(conn).FetchClientStatus(ctx, &statusv3.ClientStatusRequest{})
 	if err != nil {
-		return nil, fmt.Errorf("ask %s: %w; is the server running, and is that its --admin-address?", address, err)
+		return nil, fmt.Errorf("%s does not answer: %s; is the server running, and is that its --admin-address?", address, whyNot(err, unreached.Load()))
 	}
 	return xds.StatusFrom(answer)
+}
+
+// whyNot is why an answer did not come, less the words of gRPC.
+func whyNot(err error, unreached *error) string {
+	var dialed *net.OpError
+	switch {
+	case unreached != nil && errors.As(*unreached, &dialed):
+		return dialed.Err.Error() // the address is said already
+	case unreached != nil:
+		return (*unreached).Error()
+	case status.Code(err) == codes.DeadlineExceeded:
+		return "not within " + statusTimeout.String()
+	}
+	return status.Convert(err).Message()
 }
 
 // policyCount is how far one policy is in force.
@@ -142,10 +171,44 @@ func countPolicies(proxies []xds.ProxyStatus) []policyCount {
 	return out
 }
 
-func printStatusJSON(w io.Writer, proxies []xds.ProxyStatus, policies []policyCount) error {
-	encoder := json.NewEncoder(w)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(map[string]any{"proxies": proxies, "policies": policies})
+// jsonProxy is a proxy as it is printed, in the words of `check --proxy`.
+type jsonProxy struct {
+	Proxy     string         `json:"proxy"`
+	Workload  string         `json:"workload,omitempty"`
+	Connected bool           `json:"connected"`
+	Since     time.Time      `json:"since,omitzero"` // connected or disconnected
+	Envoy     string         `json:"envoy,omitempty"`
+	Problem   string         `json:"problem,omitempty"` // why it was turned away
+	Resources []jsonResource `json:"resources"`
+}
+
+type jsonResource struct {
+	proxyResource
+
+	Changed  time.Time    `json:"changed,omitzero"`
+	Policies []jsonPolicy `json:"policies"` // that the present content was built from
+}
+
+type jsonPolicy struct {
+	Policy     string `json:"policy"`
+	Generation int64  `json:"generation"`
+}
+
+func jsonProxies(proxies []xds.ProxyStatus) []jsonProxy {
+	out := make([]jsonProxy, 0, len(proxies))
+	for i := range proxies {
+		p := &proxies[i]
+		j := jsonProxy{Proxy: p.Node, Workload: p.Workload, Connected: p.Connected, Since: p.Since, Envoy: p.Build, Problem: oneLine(p.Problem), Resources: []jsonResource{}}
+		for _, r := range p.Resources {
+			resource := jsonResource{proxyResource: rowOf(&r), Changed: r.Changed, Policies: []jsonPolicy{}}
+			for _, ref := range r.Policies {
+				resource.Policies = append(resource.Policies, jsonPolicy{ref.Namespace + "/" + ref.Name, ref.Generation})
+			}
+			j.Resources = append(j.Resources, resource)
+		}
+		out = append(out, j)
+	}
+	return out
 }
 
 func printStatusText(w io.Writer, proxies []xds.ProxyStatus, policies []policyCount) error {
@@ -163,11 +226,12 @@ func printStatusText(w io.Writer, proxies []xds.ProxyStatus, policies []policyCo
 			fmt.Fprintf(t, "%s\t%s\t%s\t-\t-\tshut\t-\tno pod of that name is known\n", p.Node, connected, cmp.Or(p.Build, "-"))
 		}
 		for _, r := range p.Resources {
-			text := oneLine(r.Text)
-			if r.State == xds.StateEnforced {
-				text = ""
+			row := rowOf(&r)
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s", p.Node, connected, cmp.Or(p.Build, "-"), row.Kind, row.Name, row.State, cmp.Or(row.Accepted, "-"))
+			if row.Text != "" {
+				fmt.Fprint(t, "\t"+row.Text)
 			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", p.Node, connected, cmp.Or(p.Build, "-"), kindOf(r.Type), r.Name, r.State, cmp.Or(r.Enforced, "-"), text)
+			fmt.Fprintln(t)
 		}
 	}
 	fmt.Fprintln(t)

@@ -33,7 +33,7 @@ and the companion NetworkPolicies. Companions that a DryRun policy would get are
 
 Pods of files that do not run yet are taken as the injector will make them, with addresses of 198.18.0.0/15 that stand for those that they will get.`,
 		Example: "  pilot-lite translate -f policies/ -f platform/ bookinfo/reviews-v1\n  pilot-lite translate -f policies/ -f platform/ --companions | kubectl diff -f -",
-		Args:    cobra.MaximumNArgs(1),
+		Args:    takes(1, "one workload, as NAMESPACE/NAME or NAME"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			workload := ""
 			if len(args) == 1 {
@@ -58,21 +58,21 @@ func (o *translateOptions) run(s streams, name string) error {
 		return err
 	}
 	output := translate.Translate(model.NewIndex(convert.AsAdmitted(loaded.Snapshot)))
-	p, err := o.selected(output, name)
-	if err != nil {
-		return err
+	p, unknown := o.selected(output, name)
+	if unknown == nil {
+		if err := p.print(s, outputFormat(o.format)); err != nil {
+			return failure{err}
+		}
 	}
-	if err := p.print(s, outputFormat(o.format)); err != nil {
-		return failure{err}
-	}
+	// What is wrong with a file may be why a workload is not known.
 	bad, err := printDiagnostics(s.err, append(loaded.Problems, output.Diagnostics...))
-	if err != nil {
+	switch {
+	case err != nil:
 		return failure{err}
-	}
-	if bad {
+	case bad:
 		return errFinding
 	}
-	return nil
+	return unknown
 }
 
 func (o *translateOptions) check(name string) error {
@@ -139,12 +139,7 @@ func (o *translateOptions) selected(output *translate.Output, name string) (*pri
 
 func (p *printable) print(s streams, format outputFormat) error {
 	if format == formatJSON {
-		text, err := json.MarshalIndent(p, "", "  ")
-		if err != nil {
-			return fmt.Errorf("print: %w", err)
-		}
-		_, err = fmt.Fprintln(s.out, string(text))
-		return err
+		return printJSON(s.out, p)
 	}
 	for _, w := range p.Workloads {
 		for _, r := range w.Resources {

@@ -24,6 +24,16 @@ func takesNothing(hint string) cobra.PositionalArgs {
 	}
 }
 
+// takes refuses more arguments than a command can use; what says which those are.
+func takes(most int, what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) <= most {
+			return nil
+		}
+		return fmt.Errorf("%q: one argument too many; write %s", args[most], what)
+	}
+}
+
 // What takesNothing says.
 const (
 	nameFiles  = "name files with -f"
@@ -50,6 +60,33 @@ func existing(flag string, paths ...string) error {
 	return nil
 }
 
+// input is a list of files and folders, and the flag that names them.
+type input struct {
+	flag  string
+	paths []string
+}
+
+// inputs refuses what cannot be read of them all, and standard input where it would have to be read twice.
+func inputs(all ...input) error {
+	stdin := ""
+	for _, in := range all {
+		for _, path := range in.paths {
+			switch {
+			case path == "":
+				return fmt.Errorf("%s \"\": name a file or a folder", in.flag)
+			case path == "-" && stdin != "":
+				return fmt.Errorf("%s -: standard input is read by %s already, and can be read once; name a file", in.flag, stdin)
+			case path == "-":
+				stdin = in.flag
+			}
+		}
+		if err := existing(in.flag, in.paths...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // unused refuses flags that would be ignored; beside says what makes them so.
 func unused(flags *pflag.FlagSet, beside string, names ...string) error {
 	for _, name := range names {
@@ -70,25 +107,31 @@ func alias(cmd *cobra.Command, old, name string) {
 	})
 }
 
-// listenAddress reads what a flag says to listen on, HOST:PORT or unix:PATH, and whether other machines could reach it. What a host's name stands for shows when it is
-// listened on.
-func listenAddress(flag, address string) (open bool, err error) {
+// socketAddress reads an address that a flag gives, HOST:PORT or unix:PATH, and whether other machines could reach who listens there. What a host's name stands for shows
+// when it is used.
+func socketAddress(flag, address string) (open bool, err error) {
 	if path, isUnix := strings.CutPrefix(address, "unix:"); isUnix {
 		if strings.Trim(path, "/") == "" {
 			return false, fmt.Errorf("%s %q: the path is missing: write unix:PATH", flag, address)
 		}
 		return false, nil
 	}
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return false, fmt.Errorf("%s %q: write HOST:PORT or unix:PATH", flag, address)
-	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return false, fmt.Errorf("%s %q: %q is no port: write a number up to 65535", flag, address, port)
-	}
-	if host == "" {
-		return true, nil
+	host, err := hostOf(flag, address, "HOST:PORT or unix:PATH")
+	if err != nil || host == "" {
+		return err == nil, err
 	}
 	ip, err := netip.ParseAddr(host)
 	return err == nil && !ip.IsLoopback(), nil
+}
+
+// hostOf is the host of HOST:PORT; form is what to write instead of what is something else.
+func hostOf(flag, address, form string) (string, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", fmt.Errorf("%s %q: write %s", flag, address, form)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return "", fmt.Errorf("%s %q: %q is no port: write a number up to 65535", flag, address, port)
+	}
+	return host, nil
 }

@@ -33,8 +33,10 @@ severity, object, field, consequence, remedy, code. Exit code 1 when one of them
 			if bad {
 				return errFinding
 			}
-			_, err = fmt.Fprintf(s.out, "ok: %d policies, %d workloads\n", len(loaded.Snapshot.Policies), len(index.Workloads))
-			return err
+			if _, err = fmt.Fprintf(s.out, "ok: %d policies, %d workloads\n", len(loaded.Snapshot.Policies), len(index.Workloads)); err != nil {
+				return failure{err}
+			}
+			return nil
 		},
 	}
 	files.bind(cmd)

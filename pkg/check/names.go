@@ -1,6 +1,7 @@
 package check
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -202,7 +203,10 @@ func (w *World) portsOf(p eval.Party, port string, protocol model.Protocol) ([]u
 			return []uint16{uint16(n)}, nil
 		}
 	}
-	if p.Pod == nil {
+	switch {
+	case p.Pod == nil && port == "":
+		return nil, errors.New("the port is missing: write ip/ADDRESS:PORT, an IPv6 address in brackets")
+	case p.Pod == nil:
 		return nil, fmt.Errorf("%q is no port of an address: write a number from 1 to 65535", port)
 	}
 	var numbers []uint16

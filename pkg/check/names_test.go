@@ -112,7 +112,9 @@ func TestCalleesRefused(t *testing.T) {
 		"deploy/ingress:0":    "has no port \"0\"",
 		"deploy/x:80":         "there is no such workload",
 		"details-v1:80/icmp":  "ICMP is no protocol",
-		"ip/192.0.2.1":        "is no port of an address",
+		"ip/192.0.2.1":        "the port is missing: write ip/ADDRESS:PORT",
+		"ip/2001:db8::1":      "an IPv6 address in brackets",
+		"ip/192.0.2.1:http":   "is no port of an address",
 	} {
 		if _, _, err := w.Callees(text, "bookinfo"); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", text, err, want)

@@ -40,7 +40,7 @@ func Over(base *model.Snapshot, e *Edit) (*model.Snapshot, []Template) {
 	spellings := newHosts(out.Services, ClusterDomain)
 	for i, p := range out.Policies {
 		if !sameWorld || slices.Contains(e.Policies, p) {
-			resolved := ResolveHosts(*p, spellings.aliases(p.Namespace))
+			resolved := resolveHosts(*p, spellings.aliases(p.Namespace))
 			out.Policies[i] = &resolved
 		}
 	}

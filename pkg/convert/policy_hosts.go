@@ -8,14 +8,6 @@ import (
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
-// HostAliases returns a function that tells, for a host of a policy in the given namespace, the other spellings of the Service that it names: by
-// name (in the policy's namespace only, as a resolver's search list has it), with the namespace, with .svc, with the cluster's domain, and by
-// ClusterIP. A host that names no Service has none. The spellings are in lower case, sorted, without the host itself; IPv6 addresses are in
-// brackets, as in an authority.
-func HostAliases(policyNamespace string, services []model.Service, clusterDomain string) func(host string) []string {
-	return newHosts(services, clusterDomain).aliases(policyNamespace)
-}
-
 // hosts finds Services by the spellings of their names.
 type hosts struct {
 	domain    string
@@ -44,6 +36,10 @@ func newHosts(services []model.Service, clusterDomain string) *hosts {
 	return h
 }
 
+// aliases returns a function that tells, for a host of a policy in the given namespace, the other spellings of the Service that it names: by
+// name (in the policy's namespace only, as a resolver's search list has it), with the namespace, with .svc, with the cluster's domain, and by
+// ClusterIP. A host that names no Service has none. The spellings are in lower case, sorted, without the host itself; IPv6 addresses are in
+// brackets, as in an authority.
 func (h *hosts) aliases(policyNamespace string) func(host string) []string {
 	return func(host string) []string {
 		host = strings.ToLower(host)
@@ -63,9 +59,9 @@ func (h *hosts) aliases(policyNamespace string) func(host string) []string {
 	}
 }
 
-// ResolveHosts returns the policy with the aliases of every host filled in. The policy that it is given stays as it was: sources keep converted
+// resolveHosts returns the policy with the aliases of every host filled in. The policy that it is given stays as it was: sources keep converted
 // policies from one snapshot to the next, while Services come and go.
-func ResolveHosts(p model.Policy, aliases func(host string) []string) model.Policy {
+func resolveHosts(p model.Policy, aliases func(host string) []string) model.Policy {
 	p.Ingress = convertAll(p.Ingress, func(r model.Rule) model.Rule {
 		r.HTTP = convertAll(r.HTTP, func(m model.HTTPMatch) model.HTTPMatch {
 			m.Hosts = convertAll(m.Hosts, func(h model.Host) model.Host {

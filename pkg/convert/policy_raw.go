@@ -1,12 +1,14 @@
 package convert
 
 import (
-	"strings"
+	"cmp"
+	"reflect"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	kjson "sigs.k8s.io/json"
 
+	"github.com/pilot-lite/pilot-lite/internal/mistyped"
 	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
@@ -24,15 +26,15 @@ func PolicyJSON(meta *metav1.ObjectMeta, body []byte) (*v1alpha1.L7Policy, model
 		converted, found := Policy(p)
 		return p, converted, found
 	}
-	why, field := "a field that this version does not know", "spec"
-	if err != nil {
-		why = err.Error()
-	} else if _, rest, quoted := strings.Cut(unknown[0].Error(), `"`); quoted {
-		field = strings.TrimSuffix(rest, `"`)
+	field, why, remedy := "spec", "it is no policy", "write the policy again, as the installed definition of L7Policy describes it"
+	if wrong := mistyped.In(body, reflect.TypeFor[v1alpha1.L7Policy]()); len(wrong) > 0 {
+		field, why, remedy = cmp.Or(wrong[0].Field, field), "it is "+wrong[0].Is, wrong[0].Remedy
+	} else if err == nil {
+		field, why = mistyped.FieldOf(unknown[0]), "a field that this version does not know"
 	}
 	return p, undecodable(meta, body), []model.Diagnostic{{
 		Code: CodeUnreadable, Severity: model.SeverityError, Object: policyObject(p), Field: field,
-		Consequence: why + ": " + string(effectOf(rawAction(body), partFrame)), Remedy: "write the policy again, as the installed definition of L7Policy describes it",
+		Consequence: why + ": " + string(effectOf(rawAction(body), partFrame)), Remedy: remedy,
 	}}
 }
 

@@ -238,29 +238,29 @@ func TestDenyWithoutRules(t *testing.T) {
 // A host that names a Service has every spelling of it, a short one in the policy's namespace only.
 func TestHostAliases(t *testing.T) {
 	t.Parallel()
-	aliases := convert.HostAliases("default", []model.Service{
+	world := convert.NewWorld(convert.Parts{Services: []model.Service{
 		{Namespace: "default", Name: "reviews", ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.7"), netip.MustParseAddr("fd00::7")}},
 		{Namespace: "shop", Name: "reviews"},
-	}, "cluster.local")
+	}})
 	long := []string{"10.96.0.7", "[fd00::7]", "reviews.default", "reviews.default.svc", "reviews.default.svc.cluster.local"}
 	for host, want := range map[string][]string{
 		"Reviews":                          long,
 		"reviews.shop":                     {"reviews.shop.svc", "reviews.shop.svc.cluster.local"},
 		"10.96.0.7":                        {"[fd00::7]", "reviews", "reviews.default", "reviews.default.svc", "reviews.default.svc.cluster.local"},
+		"*.reviews":                        nil,
 		"ratings":                          nil,
 		"reviews.default.svc.other.domain": nil,
 	} {
-		if d := cmp.Diff(want, aliases(host)); d != "" {
+		p, _ := convert.Policy(policy(t, `ingress: [{http: [{hosts: ["`+host+`"]}]}, {}]`))
+		got := world.Resolve([]*model.Policy{&p})[0].Ingress
+		if len(got) != 2 || len(got[0].HTTP) != 1 {
+			t.Fatalf("%s: %+v", host, got)
+		}
+		if d := cmp.Diff(want, got[0].HTTP[0].Hosts[0].Aliases); d != "" {
 			t.Errorf("%s: -want +got:\n%s", host, d)
 		}
-	}
-	p, _ := convert.Policy(policy(t, `ingress: [{http: [{hosts: [reviews, "*.reviews"]}]}, {}]`))
-	got := convert.ResolveHosts(p, aliases)
-	want := []model.Rule{{Name: "0", HTTP: []model.HTTPMatch{{Hosts: []model.Host{{Name: "reviews", Aliases: long}, {Name: "reviews", Wildcard: true}}}}}, {Name: "1"}}
-	if d := diff(want, got.Ingress); d != "" {
-		t.Errorf("-want +got:\n%s", d)
-	}
-	if p.Ingress[0].HTTP[0].Hosts[0].Aliases != nil {
-		t.Error("the policy that was given has changed")
+		if p.Ingress[0].HTTP[0].Hosts[0].Aliases != nil {
+			t.Errorf("%s: the policy that was given has changed", host)
+		}
 	}
 }

@@ -198,7 +198,7 @@ func (w *World) resolve(p *model.Policy) *model.Policy {
 	}
 	resolved, known := w.resolved[p]
 	if !known {
-		made := ResolveHosts(*p, w.hosts().aliases(p.Namespace))
+		made := resolveHosts(*p, w.hosts().aliases(p.Namespace))
 		resolved = &made
 		if before := w.outdated[p]; before != nil && reflect.DeepEqual(before.Ingress, made.Ingress) {
 			resolved = before // the same, and not only equal

@@ -36,7 +36,7 @@ func (c *comparison) flips() []Flip {
 		}
 		byKey[k].entities = append(byKey[k].entities, r.entity)
 	}
-	g := &grouping{comparison: c, at: map[string]int{}}
+	g := &grouping{comparison: c, at: map[string]int{}, found: []Flip{}} // a list in JSON, though it is empty
 	for _, s := range order {
 		for _, j := range s.answer.join() {
 			g.addJoined(s, &j)

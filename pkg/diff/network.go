@@ -120,32 +120,14 @@ func blockOf(b *networkingv1.IPBlock) (*model.IPBlock, bool) {
 
 // editNetworks notes the NetworkPolicies that do not decide alike on both sides.
 func (c *comparison) editNetworks() {
-	known := map[string]*network{}
 	name := func(n *network) string { return n.namespace + "/" + n.object.Name }
 	note := func(s side, n *network) {
 		c.edited[n.namespace] = append(c.edited[n.namespace], edited{L4, s, n.pods})
 	}
-	for _, list := range c.before.networks {
-		for _, n := range list {
-			known[name(n)] = n
-		}
+	alike := func(old, now *network) bool {
+		return old == now || old.name == now.name && reflect.DeepEqual(old.object.Spec, now.object.Spec)
 	}
-	for _, list := range c.after.networks {
-		for _, n := range list {
-			old := known[name(n)]
-			delete(known, name(n))
-			if old == n || old != nil && old.name == n.name && reflect.DeepEqual(old.object.Spec, n.object.Spec) {
-				continue
-			}
-			note(sideAfter, n)
-			if old != nil {
-				note(sideBefore, old)
-			}
-		}
-	}
-	for _, n := range known {
-		note(sideBefore, n)
-	}
+	eachEdited(c.before.networks, c.after.networks, name, alike, note)
 }
 
 // selecting are the NetworkPolicies that isolate a workload in a direction.

@@ -149,31 +149,32 @@ type edited struct {
 
 // editPolicies notes the policies that do not govern alike on both sides.
 func (c *comparison) editPolicies() {
-	known := map[string]*model.Policy{}
 	name := func(p *model.Policy) string { return p.Namespace + "/" + p.Name }
 	note := func(s side, p *model.Policy) {
 		c.edited[p.Namespace] = append(c.edited[p.Namespace], edited{L7, s, p.Selector})
 	}
-	for _, list := range c.before.policies {
-		for _, p := range list {
-			known[name(p)] = p
+	eachEdited(c.before.policies, c.after.policies, name, alike, note)
+}
+
+// eachEdited notes, on each side, what stands there and does not stand alike on the other.
+func eachEdited[T any](before, after map[string][]T, name func(T) string, alike func(old, now T) bool, note func(side, T)) {
+	known := map[string]T{}
+	for _, list := range before {
+		for _, x := range list {
+			known[name(x)] = x
 		}
 	}
-	for _, list := range c.after.policies {
-		for _, p := range list {
-			old := known[name(p)]
-			delete(known, name(p))
-			if old != nil && alike(old, p) {
+	for _, list := range after {
+		for _, x := range list {
+			if old, stood := known[name(x)]; stood && alike(old, x) {
+				delete(known, name(x))
 				continue
 			}
-			note(sideAfter, p)
-			if old != nil {
-				note(sideBefore, old)
-			}
+			note(sideAfter, x)
 		}
 	}
-	for _, p := range known {
-		note(sideBefore, p)
+	for _, old := range known {
+		note(sideBefore, old)
 	}
 }
 
@@ -186,9 +187,6 @@ func (c *comparison) mayDiffer(l Layer, e *entity) bool {
 }
 
 func alike(a, b *model.Policy) bool {
-	if len(a.Ingress) > 0 && len(a.Ingress) == len(b.Ingress) && &a.Ingress[0] == &b.Ingress[0] {
-		return a.Action == b.Action && reflect.DeepEqual(a.Selector, b.Selector)
-	}
 	return a.Action == b.Action && reflect.DeepEqual(a.Selector, b.Selector) && reflect.DeepEqual(a.Ingress, b.Ingress)
 }
 

@@ -3,8 +3,8 @@ package filesource
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
-	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -18,6 +18,7 @@ import (
 	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 
+	"github.com/pilot-lite/pilot-lite/internal/mistyped"
 	"github.com/pilot-lite/pilot-lite/pkg/convert"
 	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
@@ -171,18 +172,28 @@ func (d *decoder) meshConfig(body []byte) {
 	d.mesh = &mesh
 }
 
-// strict decodes one of our own kinds: an unknown key is an error, since what it was meant to close would stay open.
+// strict decodes one of our own kinds: an unknown key is an error, since what it was meant to close would stay open. What is wrong beside it is looked for all the same.
 func (d *decoder) strict(body []byte, into any) bool {
 	unknown, err := kjson.UnmarshalStrict(body, into)
 	if err != nil {
-		d.wrongType(into, err)
+		d.wrongType(body, into, err)
 		return false
 	}
 	for _, e := range unknown {
-		field := unknownField(e)
-		d.bad(field, "unknown field", "correct its spelling or its place, or remove it", "unknown-field")
+		d.bad(mistyped.FieldOf(e), "unknown field", "correct its spelling or its place, or remove it", "unknown-field")
 	}
-	return len(unknown) == 0
+	return true
+}
+
+// wrongType tells of the values that are not of their fields' types, with their index and line. The decoder's own words are left for what is found in no other way.
+func (d *decoder) wrongType(body []byte, into any, err error) {
+	wrong := mistyped.In(body, reflect.TypeOf(into))
+	for _, v := range wrong {
+		d.bad(v.Field, "it is "+v.Is, v.Remedy, "wrong-type")
+	}
+	if len(wrong) == 0 {
+		d.bad("", err.Error(), "correct the value", "wrong-type")
+	}
 }
 
 // kubernetes decodes the kinds that are used; the others are skipped.
@@ -194,12 +205,12 @@ func (d *decoder) kubernetes(gvk schema.GroupVersionKind) {
 	}
 	unknown, err := kjson.UnmarshalStrict(d.document.json, object)
 	if err != nil {
-		d.wrongType(object, err)
+		d.wrongType(d.document.json, object, err)
 		return
 	}
 	for _, e := range unknown {
 		d.notices = append(d.notices, model.Diagnostic{
-			Code: "unknown-field", Severity: model.SeverityWarning, Object: d.at(unknownField(e)), Field: unknownField(e),
+			Code: "unknown-field", Severity: model.SeverityWarning, Object: d.at(mistyped.FieldOf(e)), Field: mistyped.FieldOf(e),
 			Consequence: "unknown field: it has no effect", Remedy: "correct its spelling or its place, or remove it",
 		})
 	}
@@ -292,16 +303,10 @@ func (d *decoder) configMap(m *corev1.ConfigMap) {
 	}
 	body, err := yaml.YAMLToJSONStrict([]byte(written))
 	if err != nil {
-		d.bad("data", fmt.Sprintf("%s is not YAML: %s", convert.MeshConfigKey, err), "write a MeshConfig", "wrong-type")
+		_, why := yamlError(err)
+		d.bad("data", fmt.Sprintf("%s is not YAML: %s", convert.MeshConfigKey, why), "write a MeshConfig", "wrong-type")
 		return
 	}
 	d.object.Kind = convert.MeshConfigKind
 	d.meshConfig(body)
-}
-
-// unknownField reads the path out of the decoder's message: unknown field "spec.foo".
-func unknownField(err error) string {
-	_, rest, _ := strings.Cut(err.Error(), `"`)
-	field, _, _ := strings.Cut(rest, `"`)
-	return field
 }

@@ -45,7 +45,8 @@ func split(content []byte) ([]document, error) {
 			return out, nil
 		}
 		if err != nil {
-			return nil, &positionError{line: yamlErrorLine(err), err: fmt.Errorf("document %d is not YAML: %s", number, strings.TrimPrefix(err.Error(), "yaml: "))}
+			line, why := yamlError(err)
+			return nil, &positionError{line: line, err: fmt.Errorf("document %d is not YAML: %s", number, why)}
 		}
 		body := &root
 		if body.Kind == yaml.DocumentNode && len(body.Content) == 1 {
@@ -225,18 +226,15 @@ type positionError struct {
 func (e *positionError) Error() string { return e.err.Error() }
 func (e *positionError) Unwrap() error { return e.err }
 
-// yamlErrorLine reads the line out of the YAML library's message, which has no field for it.
-func yamlErrorLine(err error) int {
-	_, rest, found := strings.Cut(err.Error(), "line ")
-	if !found {
-		return 1
+// yamlError reads the line out of the YAML library's message, which has no field for it.
+func yamlError(err error) (line int, why string) {
+	why = strings.TrimPrefix(err.Error(), "yaml: ")
+	if at, rest, found := strings.Cut(why, ": "); found && strings.HasPrefix(at, "line ") {
+		if n, err := strconv.Atoi(at[len("line "):]); err == nil {
+			return n, rest
+		}
 	}
-	digits, _, _ := strings.Cut(rest, ":")
-	n, convErr := strconv.Atoi(digits)
-	if convErr != nil {
-		return 1
-	}
-	return n
+	return 1, why
 }
 
 // appendKey writes a key as a JSON string.

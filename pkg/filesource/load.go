@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"unicode/utf8"
 
 	networkingv1 "k8s.io/api/networking/v1"
@@ -35,6 +36,7 @@ type Result struct {
 	Problems []model.Diagnostic // errors: what makes a file bad, and objects that stand twice
 	Notices  []model.Diagnostic // the rest: skipped kinds, relaxations
 	Places   *Places            // where the objects stand
+	MeshFrom string             // the file with the MeshConfig; "" where none has one
 }
 
 // Load reads files and folders once; "-" is stdin. The error is for a path that cannot be read at all.
@@ -51,12 +53,12 @@ func Load(paths []string, stdin io.Reader) (*Result, error) {
 func readAll(paths []string, stdin io.Reader) (map[string]*contents, error) {
 	files := map[string]*contents{}
 	for _, path := range paths {
-		if path == stdinName {
-			body, err := io.ReadAll(io.LimitReader(stdin, maxFileBytes+1))
-			if err != nil {
-				return nil, fmt.Errorf("read standard input: %w", err)
-			}
-			files[stdinName] = readChecked(stdinName, body)
+		body, isStream, err := readStream(path, stdin)
+		switch {
+		case err != nil:
+			return nil, err
+		case isStream:
+			files[path] = readChecked(path, body)
 			continue
 		}
 		found, err := list(path)
@@ -68,6 +70,25 @@ func readAll(paths []string, stdin io.Reader) (map[string]*contents, error) {
 		}
 	}
 	return files, nil
+}
+
+// readStream reads what can be read once: standard input, and a pipe that is named as a file, as a shell's <(...) is. Files and folders are none.
+func readStream(path string, stdin io.Reader) (body []byte, isStream bool, err error) {
+	if path != stdinName {
+		if info, err := os.Stat(path); err != nil || info.Mode()&(fs.ModeNamedPipe|fs.ModeCharDevice) == 0 {
+			return nil, false, nil // what is wrong, list says
+		}
+		pipe, err := os.Open(path)
+		if err != nil {
+			return nil, true, fmt.Errorf("read: %w", err) // which names the path
+		}
+		defer func() { _ = pipe.Close() }()
+		stdin = pipe
+	}
+	if body, err = io.ReadAll(io.LimitReader(stdin, maxFileBytes+1)); err != nil {
+		return nil, true, fmt.Errorf("read %s: %w", path, err)
+	}
+	return body, true, nil
 }
 
 // list returns the files that a path means: itself, or those of a folder and the folders in it.
@@ -144,7 +165,7 @@ func readFile(path string) *contents {
 }
 
 func readBounded(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe in a folder would be waited for, until somebody writes into it
 	if err != nil {
 		return nil, fmt.Errorf("open: %w", err)
 	}
@@ -237,6 +258,7 @@ func join(files map[string]*contents, count generations, reuse *convert.World) (
 		}
 		mesh, meshAt = *c.mesh, path
 	}
+	r.MeshFrom = meshAt
 	world := reuse
 	if world == nil {
 		world = convert.NewWorld(parts)

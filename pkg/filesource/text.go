@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
@@ -28,17 +27,21 @@ type Document struct {
 func Documents(paths []string, stdin io.Reader) ([]Document, error) {
 	var out []Document
 	for _, path := range paths {
+		text, isStream, err := readStream(path, stdin)
+		if err != nil {
+			return nil, err
+		}
 		files := []string{path}
-		if path != stdinName {
-			var err error
+		if !isStream {
 			if files, err = list(path); err != nil {
 				return nil, err
 			}
 		}
 		for _, file := range files {
-			text, err := readText(file, stdin)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", file, err)
+			if !isStream {
+				if text, err = readBounded(file); err != nil {
+					return nil, fmt.Errorf("%s: %w", file, err)
+				}
 			}
 			docs, err := documents(file, text)
 			if err != nil {
@@ -50,27 +53,14 @@ func Documents(paths []string, stdin io.Reader) ([]Document, error) {
 	return out, nil
 }
 
-func readText(file string, stdin io.Reader) ([]byte, error) {
-	var text []byte
-	var err error
-	if file == stdinName {
-		text, err = io.ReadAll(io.LimitReader(stdin, maxFileBytes+1))
-	} else {
-		text, err = readBounded(file)
-	}
-	switch {
-	case err != nil:
-		return nil, err
-	case len(text) > maxFileBytes:
-		return nil, fmt.Errorf("larger than %d MiB: split it", maxFileBytes>>20)
-	case !utf8.Valid(text) || slices.Contains(text, 0):
-		return nil, errors.New("not text: write YAML in UTF-8")
-	}
-	return text, nil
-}
-
 // documents splits a file at its separators. A line that begins with three dashes is one wherever it stands: YAML lets no text hold it.
 func documents(path string, text []byte) ([]Document, error) {
+	switch {
+	case len(text) > maxFileBytes:
+		return nil, fmt.Errorf("%s: larger than %d MiB: split it", path, maxFileBytes>>20)
+	case !utf8.Valid(text) || slices.Contains(text, 0):
+		return nil, fmt.Errorf("%s: not text: write YAML in UTF-8", path)
+	}
 	var out []Document
 	first, begin, line := 0, 0, 0
 	cut := func(end int) error {
@@ -107,7 +97,8 @@ func (d *Document) parse() error {
 	case errors.Is(err, io.EOF):
 		return nil
 	case err != nil:
-		return d.error(yamlErrorLine(err), "not YAML: "+strings.TrimPrefix(err.Error(), "yaml: "))
+		line, why := yamlError(err)
+		return d.error(line, "not YAML: "+why)
 	}
 	body := &root
 	if body.Kind == yaml.DocumentNode && len(body.Content) == 1 {

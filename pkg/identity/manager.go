@@ -51,8 +51,7 @@ const (
 
 // Manager keeps a replica's certificate fresh, and knows whom to trust.
 type Manager struct {
-	config  Config
-	changed chan struct{}
+	config Config
 
 	mu      sync.Mutex
 	state   *state // nil before the first
@@ -76,7 +75,7 @@ func New(c Config) *Manager {
 	if c.Lifetimes == (Lifetimes{}) {
 		c.Lifetimes = DefaultLifetimes()
 	}
-	return &Manager{config: c, changed: make(chan struct{}, 1)}
+	return &Manager{config: c}
 }
 
 // Start reads the authority, or makes it, and returns when there is a certificate. While the API server is away it waits; a Secret that holds something else is an error.
@@ -269,10 +268,6 @@ func (m *Manager) use(s *state, version string) error {
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(bundle)
 	m.bundle, m.pool = bundle, pool
-	select {
-	case m.changed <- struct{}{}:
-	default:
-	}
 	return nil
 }
 
@@ -282,9 +277,6 @@ func (m *Manager) Bundle() []byte {
 	defer m.mu.Unlock()
 	return m.bundle
 }
-
-// Changed receives a value after the bundle changed.
-func (m *Manager) Changed() <-chan struct{} { return m.changed }
 
 // certificate is the replica's own, as it is at the moment.
 func (m *Manager) certificate() (*tls.Certificate, error) {

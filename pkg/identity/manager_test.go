@@ -88,42 +88,6 @@ func TestReplicasRotateTogether(t *testing.T) {
 	})
 }
 
-// Whoever wants to know is told of a new bundle, and of nothing else.
-func TestChangedTellsOfTheBundle(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		var s secrets
-		c := config(&s)
-		c.Lifetimes = shortLifetimes()
-		m := started(t, c)
-		running(t, m)
-		told := func() bool {
-			synctest.Wait()
-			select {
-			case <-m.Changed():
-				return true
-			default:
-				return false
-			}
-		}
-		if !told() {
-			t.Error("nobody is told of the first bundle")
-		}
-		before := current(t, m)
-		time.Sleep(5 * time.Hour)
-		if told() {
-			t.Error("told of a bundle that is the same")
-		}
-		if current(t, m).Equal(before) {
-			t.Error("the certificate was not renewed")
-		}
-		time.Sleep(70 * time.Minute)
-		if !told() {
-			t.Error("nobody is told of the successor")
-		}
-	})
-}
-
 // Without an API server the certificate is renewed all the same; with it back, what was missed is made up.
 func TestRenewalWithoutAnAPIServer(t *testing.T) {
 	t.Parallel()

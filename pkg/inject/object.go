@@ -2,14 +2,17 @@ package inject
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"strings"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	corev1 "k8s.io/api/core/v1"
 	kjson "sigs.k8s.io/json"
 
+	"github.com/pilot-lite/pilot-lite/internal/mistyped"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
@@ -26,7 +29,7 @@ type Rewritten struct {
 func Object(text []byte, c Config) (*Rewritten, []model.Diagnostic) {
 	tree, err := decodeTree(text)
 	if err != nil {
-		return nil, []model.Diagnostic{unreadable(model.ObjectRef{}, "", err)}
+		return nil, []model.Diagnostic{unreadable(model.ObjectRef{}, "", errors.New("it is no object"))}
 	}
 	w := &rewriter{config: c}
 	w.object("", tree, kindOf{})
@@ -148,7 +151,7 @@ func (w *rewriter) inject(p *placed) (map[string]any, error) {
 	}
 	var pod corev1.Pod
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(text, &pod); err != nil {
-		return nil, err // it names the field
+		return nil, w.wrongTypes(p, text, err)
 	}
 	result, found := Pod(&pod, p.object.Namespace, w.config)
 	w.found = append(w.found, w.placed(p, found)...)
@@ -168,6 +171,20 @@ func (w *rewriter) inject(p *placed) (map[string]any, error) {
 		return nil, fmt.Errorf("apply the patch: %w", err)
 	}
 	return decodeTree(text)
+}
+
+// wrongTypes tells why a pod could not be read; what it cannot tell is left as an error, in the decoder's own words.
+func (w *rewriter) wrongTypes(p *placed, text []byte, err error) error {
+	wrong := mistyped.In(text, reflect.TypeFor[corev1.Pod]())
+	for _, v := range wrong {
+		w.found = append(w.found, model.Diagnostic{
+			Code: "wrong-type", Severity: model.SeverityError, Object: p.object, Field: at(p.field, v.Field), Consequence: "it is " + v.Is + ": no sidecar can be put in", Remedy: v.Remedy,
+		})
+	}
+	if len(wrong) == 0 {
+		return err
+	}
+	return nil
 }
 
 // placed names the object that the pod stands in, and the field as seen from there.

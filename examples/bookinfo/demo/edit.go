@@ -166,7 +166,7 @@ func (w *world) acknowledged(ctx context.Context, policy string, written time.Ti
 		concerned := false
 		for _, r := range p.Resources {
 			for _, ref := range r.Policies {
-				if ref.Name == policy {
+				if ref.Policy == "bookinfo/"+policy {
 					concerned = true
 					took = max(took, r.Changed.Sub(written))
 				}

@@ -117,16 +117,18 @@ func (w *world) ready(ctx context.Context) error {
 
 // proxyStatus is what `pilot-lite status -o json` says of a proxy.
 type proxyStatus struct {
-	Node      string
-	Connected bool
+	Proxy     string `json:"proxy"`
+	Connected bool   `json:"connected"`
 	Resources []struct {
-		Type, Name, State, Text string
-		Changed                 time.Time
-		Policies                []struct {
-			Namespace, Name string
-			Generation      int64
-		}
-	}
+		Name     string    `json:"name"`
+		State    string    `json:"state"`
+		Text     string    `json:"text"`
+		Changed  time.Time `json:"changed"`
+		Policies []struct {
+			Policy     string `json:"policy"`
+			Generation int64  `json:"generation"`
+		} `json:"policies"`
+	} `json:"resources"`
 }
 
 func (w *world) status(ctx context.Context) ([]proxyStatus, error) {
@@ -154,11 +156,11 @@ func (w *world) allEnforced(ctx context.Context) error {
 	}
 	for _, p := range proxies {
 		if !p.Connected || len(p.Resources) == 0 {
-			return fmt.Errorf("%s is not connected", p.Node)
+			return fmt.Errorf("%s is not connected", p.Proxy)
 		}
 		for _, r := range p.Resources {
 			if r.State != "enforced" {
-				return fmt.Errorf("%s: %s is %s: %s", p.Node, r.Name, r.State, r.Text)
+				return fmt.Errorf("%s: %s is %s: %s", p.Proxy, r.Name, r.State, r.Text)
 			}
 		}
 	}
