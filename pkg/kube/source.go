@@ -64,6 +64,9 @@ type Source struct {
 	policyRows   []*Policy
 	policyList   []*model.Policy
 	resolvedWith []model.Service
+	// The NetworkPolicies as rows, and those of others among them.
+	networkRows []**networkingv1.NetworkPolicy
+	foreign     []*networkingv1.NetworkPolicy
 	// One default for all snapshots: what did not change is the same in each.
 	defaultMesh model.Mesh
 	goodMesh    *model.Mesh
@@ -272,13 +275,22 @@ func (s *Source) Snapshot() (*model.Snapshot, bool) {
 		found = append(found, p.Diagnostics...)
 	}
 	found = append(found, s.problems...)
-	var foreign []*networkingv1.NetworkPolicy
-	for _, np := range s.networkPolicies.all() {
+	s.readNetworkPolicies()
+	return s.world.Snapshot(s.policyList, s.foreign, *s.goodMesh, found), true
+}
+
+// readNetworkPolicies finds those of others, if any NetworkPolicy changed.
+func (s *Source) readNetworkPolicies() {
+	rows := s.networkPolicies.all()
+	if model.SameSlice(rows, s.networkRows) {
+		return
+	}
+	s.networkRows, s.foreign = rows, nil
+	for _, np := range rows {
 		if convert.ForeignNetworkPolicy(*np) {
-			foreign = append(foreign, *np)
+			s.foreign = append(s.foreign, *np)
 		}
 	}
-	return s.world.Snapshot(s.policyList, foreign, *s.goodMesh, found), true
 }
 
 // Mesh are the settings that are in force; false until they were read once.
