@@ -64,9 +64,9 @@ type Source struct {
 	policyRows   []*Policy
 	policyList   []*model.Policy
 	resolvedWith []model.Service
-	// The NetworkPolicies as rows, and those of others among them.
-	networkRows []**networkingv1.NetworkPolicy
-	foreign     []*networkingv1.NetworkPolicy
+	// The NetworkPolicies as rows and as a list, and those of others among them.
+	networkRows          []**networkingv1.NetworkPolicy
+	networkList, foreign []*networkingv1.NetworkPolicy
 	// One default for all snapshots: what did not change is the same in each.
 	defaultMesh model.Mesh
 	goodMesh    *model.Mesh
@@ -190,8 +190,13 @@ func (s *Source) Policy(namespace, name string) (Policy, bool) {
 	return s.policies.get(namespace, name)
 }
 
-// NetworkPolicies are all that stand, in any order; they are not to be changed.
-func (s *Source) NetworkPolicies() []*networkingv1.NetworkPolicy { return s.networkPolicies.list() }
+// NetworkPolicies are all that stand, in any order; they are not to be changed. It is the same list while nothing of it changed.
+func (s *Source) NetworkPolicies() []*networkingv1.NetworkPolicy {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.readNetworkPolicies()
+	return s.networkList
+}
 
 // NetworkPolicy is one of them.
 func (s *Source) NetworkPolicy(namespace, name string) (*networkingv1.NetworkPolicy, bool) {
@@ -279,14 +284,15 @@ func (s *Source) Snapshot() (*model.Snapshot, bool) {
 	return s.world.Snapshot(s.policyList, s.foreign, *s.goodMesh, found), true
 }
 
-// readNetworkPolicies finds those of others, if any NetworkPolicy changed.
+// readNetworkPolicies lists them, and those of others among them, if any changed.
 func (s *Source) readNetworkPolicies() {
 	rows := s.networkPolicies.all()
 	if model.SameSlice(rows, s.networkRows) {
 		return
 	}
-	s.networkRows, s.foreign = rows, nil
+	s.networkRows, s.networkList, s.foreign = rows, make([]*networkingv1.NetworkPolicy, 0, len(rows)), nil
 	for _, np := range rows {
+		s.networkList = append(s.networkList, *np)
 		if convert.ForeignNetworkPolicy(*np) {
 			s.foreign = append(s.foreign, *np)
 		}

@@ -65,6 +65,7 @@ type Controller struct {
 	// What was desired and what stood last, in their order: most of it stands where it stood, and is found without its name.
 	wanted, stood []*record
 	round         uint64 // counts the comparisons
+	rest          rest
 	queue         []*task
 	busy          map[string]bool // the policies that a worker is at, as "namespace/name"
 	done          chan *task
@@ -74,6 +75,13 @@ type Controller struct {
 	moved  map[string]bool  // those that nobody took
 	view   []*model.Policy  // that they are of
 	worse  map[string]State // those of which something bad is known
+}
+
+// rest is a comparison that found all as it should be: until its time, and while the very same is desired and stands, nothing is compared again.
+type rest struct {
+	until      time.Time
+	companions []netpol.Companion
+	standing   []*networkingv1.NetworkPolicy
 }
 
 const (
@@ -114,7 +122,7 @@ func signal(to chan<- struct{}) {
 // Run compares and writes until ctx is done, and returns when the last write has ended.
 func (c *Controller) Run(ctx context.Context) {
 	c.records, c.wanted, c.stood = map[types.NamespacedName]*record{}, nil, nil
-	c.queue, c.busy, c.done = nil, map[string]bool{}, make(chan *task)
+	c.queue, c.busy, c.done, c.rest = nil, map[string]bool{}, make(chan *task), rest{}
 	c.publish(nil, nil)
 	next := time.NewTimer(0)
 	defer next.Stop()

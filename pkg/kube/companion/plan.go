@@ -53,12 +53,16 @@ func (c *Controller) compare(now time.Time) time.Duration {
 		c.queue = nil
 		return checkInterval
 	}
+	all := c.Standing.NetworkPolicies()
+	if now.Before(c.rest.until) && model.SameSlice(desired.Companions, c.rest.companions) && model.SameSlice(all, c.rest.standing) {
+		c.publish(desired.Policies, nil)
+		return c.rest.until.Sub(now)
+	}
 	c.round++
 	x := &comparison{
 		Controller: c, now: now, worse: map[string]State{}, policies: desired.Policies, standing: map[types.NamespacedName]*networkingv1.NetworkPolicy{},
 		missing: map[string][]*networkingv1.NetworkPolicy{}, tasks: map[string]*task{}, counts: map[Phase]int{}, next: now.Add(checkInterval),
 	}
-	all := c.Standing.NetworkPolicies()
 	x.find(all)
 	wanted := 0
 	for i := range desired.Companions {
@@ -82,6 +86,10 @@ func (c *Controller) compare(now time.Time) time.Duration {
 		c.forget()
 	}
 	c.queue = x.queued()
+	c.rest = rest{}
+	if len(x.worse) == 0 && len(c.queue) == 0 && len(c.busy) == 0 {
+		c.rest = rest{x.next, desired.Companions, all}
+	}
 	c.publish(x.policies, x.worse)
 	c.Metrics.counted(x.counts)
 	return max(minInterval, x.next.Sub(now))

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -104,6 +103,26 @@ type plane struct {
 	follower  atomic.Bool                       // another leads
 	frozen    atomic.Pointer[companion.Desired] // an old view
 	stop      func()
+
+	// Guarded by the world's lock.
+	companions ours[netpol.Companion]
+	policies   ours[*model.Policy]
+	standing   ours[*networkingv1.NetworkPolicy]
+}
+
+// ours is the part of a list that is in one namespace: the same while the list is, as a control plane's own lists are.
+type ours[T any] struct{ list, part []T }
+
+func (o *ours[T]) of(list []T, is func(T) bool) []T {
+	if o.list == nil || !model.SameSlice(o.list, list) {
+		o.list, o.part = list, nil
+		for _, x := range list {
+			if is(x) {
+				o.part = append(o.part, x)
+			}
+		}
+	}
+	return o.part
 }
 
 // plane starts a controller for a namespace.
@@ -150,7 +169,9 @@ func (p *plane) start(t *testing.T) {
 
 // NetworkPolicies are those of the plane's namespace.
 func (p *plane) NetworkPolicies() []*networkingv1.NetworkPolicy {
-	return slices.DeleteFunc(p.world.source.NetworkPolicies(), func(np *networkingv1.NetworkPolicy) bool { return np.Namespace != p.namespace })
+	p.world.mu.Lock()
+	defer p.world.mu.Unlock()
+	return p.standing.of(p.world.source.NetworkPolicies(), func(np *networkingv1.NetworkPolicy) bool { return np.Namespace == p.namespace })
 }
 
 // look waits until everything was compared anew, and what that started has begun.
@@ -174,18 +195,10 @@ func (p *plane) desired() (companion.Desired, bool) {
 	}
 	p.world.mu.Lock()
 	defer p.world.mu.Unlock()
-	var out companion.Desired
-	for _, c := range p.world.desired.Companions {
-		if c.NetworkPolicy.Namespace == p.namespace {
-			out.Companions = append(out.Companions, c)
-		}
-	}
-	for _, r := range p.world.desired.Policies {
-		if r.Namespace == p.namespace {
-			out.Policies = append(out.Policies, r)
-		}
-	}
-	return out, p.world.known
+	return companion.Desired{
+		Companions: p.companions.of(p.world.desired.Companions, func(c netpol.Companion) bool { return c.NetworkPolicy.Namespace == p.namespace }),
+		Policies:   p.policies.of(p.world.desired.Policies, func(q *model.Policy) bool { return q.Namespace == p.namespace }),
+	}, p.world.known
 }
 
 // spoiler counts requests and lets a test answer them.

@@ -86,8 +86,11 @@ func (c *Controller) publish(view []*model.Policy, worse map[string]State) {
 
 // renew takes over another view.
 func (c *Controller) renew(view []*model.Policy, worse map[string]State) {
+	same := len(worse) == 0 && len(c.worse) == 0 && len(c.view) == len(view)
 	for i := range view {
-		c.become(view[i].UID, view[i].Generation, worse)
+		if !same || c.view[i] != view[i] {
+			c.become(view[i].UID, view[i].Generation, worse)
+		}
 	}
 	if len(c.states) == len(view) {
 		return
