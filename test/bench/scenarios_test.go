@@ -100,10 +100,11 @@ func (r *rig) podAdded(m *meter) {
 		r.removePod(p)
 		if r.server.name != floorName { // which knows no way back
 			a.wait(r.t, patience)
+			m.edits++ // it costs what its coming does
 		}
 		time.Sleep(pause)
 	}
-	// Processor time and allocations are those of a pod that comes and goes.
+	// Processor time and allocations are those of a pod that comes, or goes.
 	m.values["messages"], m.values["bytes"] = float64(messages)/times, float64(bytes)/times
 }
 
