@@ -16,7 +16,7 @@ type dimension interface {
 	// lookup is the index itself, over the terms by key; dims is what indexes within it may use.
 	lookup(t tree, buckets map[string][]*term, dims []dimension, next *onMatch) *onMatch
 	// odd holds of the requests that may satisfy a term under none of its keys (nil: there are none), and what may index them instead.
-	odd() (*predicate, []dimension)
+	odd() (predicate, []dimension)
 }
 
 type placement struct {
@@ -114,7 +114,7 @@ func (d *pathDimension) lookup(t tree, buckets map[string][]*term, dims []dimens
 }
 
 // odd: what an Allow admits is literal, so its keys always hold.
-func (d *pathDimension) odd() (*predicate, []dimension) {
+func (d *pathDimension) odd() (predicate, []dimension) {
 	if d.action == model.Allow {
 		return nil, nil
 	}
@@ -131,7 +131,7 @@ func (d *hostDimension) lookup(t tree, buckets map[string][]*term, dims []dimens
 	return byPrefix(d.in.authority, t.entries(buckets, dims), next)
 }
 
-func (d *hostDimension) odd() (*predicate, []dimension) {
+func (d *hostDimension) odd() (predicate, []dimension) {
 	return where(d.in.authority, regex(oddHost)), []dimension{anyCaseHosts(d.in)}
 }
 
@@ -152,7 +152,7 @@ func (d *portDimension) lookup(t tree, buckets map[string][]*term, dims []dimens
 	return byExact(d.in.port, t.entries(buckets, dims), next)
 }
 
-func (d *portDimension) odd() (*predicate, []dimension) { return nil, nil }
+func (d *portDimension) odd() (predicate, []dimension) { return nil, nil }
 
 // sourceDimension looks addresses up by their text, which is how Envoy hands them over.
 type sourceDimension struct {
@@ -180,7 +180,7 @@ func (d *sourceDimension) lookup(t tree, buckets map[string][]*term, dims []dime
 	return byExact(d.in.source, t.entries(buckets, dims), next)
 }
 
-func (d *sourceDimension) odd() (*predicate, []dimension) { return nil, nil }
+func (d *sourceDimension) odd() (predicate, []dimension) { return nil, nil }
 
 // headerDimension is over the exact values of one header.
 type headerDimension struct {
@@ -214,7 +214,7 @@ func (d *headerDimension) lookup(t tree, buckets map[string][]*term, dims []dime
 }
 
 // odd: in a list of values a Deny looks for one of them.
-func (d *headerDimension) odd() (*predicate, []dimension) {
+func (d *headerDimension) odd() (predicate, []dimension) {
 	if d.action == model.Allow {
 		return nil, nil
 	}
@@ -248,7 +248,7 @@ func (d *methodDimension) lookup(t tree, buckets map[string][]*term, dims []dime
 }
 
 // odd: a Deny ignores the case of methods.
-func (d *methodDimension) odd() (*predicate, []dimension) {
+func (d *methodDimension) odd() (predicate, []dimension) {
 	if d.action == model.Allow {
 		return nil, nil
 	}

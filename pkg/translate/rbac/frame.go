@@ -56,7 +56,7 @@ func (t tree) byFrames(frames []*frame, dims []dimension, next *onMatch) *onMatc
 	for _, f := range slices.Backward(frames) {
 		whole := &conjunction{ports: f.ports, methods: f.methods}
 		if p := whole.predicate(t.in, t.action); p != nil {
-			next = inOrder(next, &field{Predicate: p, OnMatch: t.build(f.terms, dims, nil)})
+			next = inOrder(next, entry(p, t.build(f.terms, dims, nil)))
 		} else {
 			next = t.build(f.terms, dims, next)
 		}

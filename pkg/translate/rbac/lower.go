@@ -46,7 +46,7 @@ func (p *Lowered) decidesConnections() bool {
 
 func (c *common) lower(p *Policy, r *Rule) loweredRule {
 	out := loweredRule{ports: namedPorts(r.Ports, p.Action)}
-	base := conjunction{decision: sealed(decide(strings.ToValidUTF8(model.RuleName(p.Ref, r.Name), "?"), p.Action)), ports: out.ports}
+	base := conjunction{decision: decide(strings.ToValidUTF8(model.RuleName(p.Ref, r.Name), "?"), p.Action), ports: out.ports}
 	if out.ports.none() {
 		return out
 	}
@@ -120,7 +120,6 @@ func (lo *lowering) entry(t conjunction, m *model.HTTPMatch) (*term, bool) {
 	for i, h := range m.Headers {
 		condition, err := in.headerCondition(h, action)
 		if err == nil {
-			condition.predicate = sealed(condition.predicate)
 			t.headers = append(t.headers, condition)
 			continue
 		}

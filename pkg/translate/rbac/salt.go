@@ -9,16 +9,6 @@ import (
 	"github.com/pilot-lite/pilot-lite/internal/slotwire"
 )
 
-// Field numbers of the messages on the way from a slot to its last action, the same for ever as the wire format demands.
-const (
-	httpMatcherField    protowire.Number = 4 // envoy.extensions.filters.http.rbac.v3.RBAC.matcher
-	networkMatcherField protowire.Number = 6 // envoy.extensions.filters.network.rbac.v3.RBAC.matcher
-	onNoMatchField      protowire.Number = 3 // xds.type.matcher.v3.Matcher.on_no_match
-	nestedField         protowire.Number = 1 // xds.type.matcher.v3.Matcher.OnMatch.matcher
-	actionField         protowire.Number = 2 // xds.type.matcher.v3.Matcher.OnMatch.action
-	nameField           protowire.Number = 1 // xds.core.v3.TypedExtensionConfig.name
-)
-
 // Salt returns the wire form of a slot, with bytes that differ by the salt and mean the same: Envoy remembers the hash of content that it refused, and
 // answers the same content with an ACK without running it. The salt is the name of the last action's extension, which Envoy finds by its type.
 // Nothing is decoded: the new name is appended as a second occurrence of the fields that lead to it, which every reader of the wire format

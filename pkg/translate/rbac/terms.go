@@ -18,7 +18,7 @@ type conjunction struct {
 type term struct {
 	conjunction
 
-	entry   *field
+	entry   []byte
 	without [parts]*term
 }
 
@@ -66,16 +66,24 @@ func appendWithPorts(out, terms []*term, ports portSet) []*term {
 }
 
 // field is a term as an entry of a list; the action is always that of its policy.
-func (t *term) field(in *inputs, action model.Action) *field {
+func (t *term) field(in *inputs, action model.Action) field {
 	if t.entry == nil {
-		t.entry = sealed(&field{Predicate: t.predicate(in, action), OnMatch: t.decision})
+		ps := t.predicates(in, action)
+		size, then := sizeOfAll(ps), t.decision.decision
+		out := appendHead(make([]byte, 0, fieldSize(size)+fieldSize(len(then))), entryKeyField, size)
+		t.entry = appendBytes(appendAll(out, ps), entryThenField, then)
 	}
-	return t.entry
+	return field{written: t.entry}
 }
 
-// predicate is the whole of a term; nil where it always holds. What tells rules apart comes first, so that most of a list's take one look each.
-func (t *conjunction) predicate(in *inputs, action model.Action) *predicate {
-	var ps []*predicate
+// predicate is the whole of a term; nil where it always holds.
+func (t *conjunction) predicate(in *inputs, action model.Action) predicate {
+	return allOf(t.predicates(in, action)...)
+}
+
+// predicates are what must hold. What tells rules apart comes first, so that most of a list's take one look each.
+func (t *conjunction) predicates(in *inputs, action model.Action) []predicate {
+	ps := make([]predicate, 0, 5+len(t.headers))
 	if t.paths != nil {
 		ps = append(ps, anyPattern(in.path, t.paths))
 	}
@@ -85,14 +93,16 @@ func (t *conjunction) predicate(in *inputs, action model.Action) *predicate {
 	if t.methods != nil {
 		ps = append(ps, in.methodPredicate(t.methods, action))
 	}
-	ps = append(ps, t.ports.predicate(in))
+	if !t.ports.any {
+		ps = append(ps, t.ports.predicate(in))
+	}
 	if t.sources != nil {
 		ps = append(ps, t.sources.predicate(in))
 	}
 	for _, h := range t.headers {
 		ps = append(ps, h.predicate)
 	}
-	return allOf(ps...)
+	return ps
 }
 
 // unconditional says whether the term always holds.
@@ -101,8 +111,8 @@ func (t *conjunction) unconditional() bool {
 }
 
 // anyPattern is the disjunction of what is said of one input.
-func anyPattern(input *extension, patterns []pattern) *predicate {
-	var ps []*predicate
+func anyPattern(input extension, patterns []pattern) predicate {
+	var ps []predicate
 	var exprs []expr
 	for _, p := range patterns {
 		if p.expr.text == "" || len(patterns) == 1 {
@@ -115,10 +125,10 @@ func anyPattern(input *extension, patterns []pattern) *predicate {
 }
 
 // methodPredicate: methods are case-sensitive, but applications may forgive: a Deny ignores case.
-func (in *inputs) methodPredicate(methods []string, action model.Action) *predicate {
+func (in *inputs) methodPredicate(methods []string, action model.Action) predicate {
 	if len(methods) == 1 {
 		value := exactly(methods[0])
-		value.IgnoreCase = action == model.Deny
+		value.ignoreCase = action == model.Deny
 		return where(in.method, value)
 	}
 	exprs := make([]expr, 0, len(methods))

@@ -71,7 +71,7 @@ func (t tree) build(terms []*term, dims []dimension, next *onMatch) *onMatch {
 
 // list tries terms in their order.
 func (t tree) list(terms []*term, next *onMatch) *onMatch {
-	entries := make([]*field, 0, len(terms))
+	entries := make([]field, 0, len(terms))
 	for _, x := range terms {
 		entries = append(entries, x.field(t.in, t.action))
 	}
@@ -123,7 +123,7 @@ func (t tree) index(d dimension, terms []*term, dims []dimension, next *onMatch)
 	others := slices.DeleteFunc(slices.Clone(dims), func(o dimension) bool { return o == d })
 	out := d.lookup(t, buckets, others, t.build(rest, dims, next))
 	if odd, instead := d.odd(); odd != nil {
-		return inOrder(out, &field{Predicate: odd, OnMatch: t.build(held, append(instead, others...), nil)})
+		return inOrder(out, entry(odd, t.build(held, append(instead, others...), nil)))
 	}
 	return out
 }
@@ -191,10 +191,10 @@ func (t tree) sourcesHelp(terms []*term) bool {
 
 // bySources tries source sets, in groups of groups where they are many, so that a request meets a few for each level.
 func (t tree) bySources(groups []*group, dims []dimension, next *onMatch) *onMatch {
-	var entries []*field
+	var entries []field
 	if len(groups) <= fanout {
 		for _, g := range groups {
-			entries = append(entries, &field{Predicate: g.set.predicate(t.in), OnMatch: t.build(g.terms, dims, nil)})
+			entries = append(entries, entry(g.set.predicate(t.in), t.build(g.terms, dims, nil)))
 		}
 		return inOrder(next, entries...)
 	}
@@ -207,7 +207,7 @@ func (t tree) bySources(groups []*group, dims []dimension, next *onMatch) *onMat
 		for _, g := range chunk {
 			sets = append(sets, g.set)
 		}
-		entries = append(entries, &field{Predicate: t.in.union(sets), OnMatch: t.bySources(chunk, dims, nil)})
+		entries = append(entries, entry(t.in.union(sets), t.bySources(chunk, dims, nil)))
 	}
 	return inOrder(next, entries...)
 }
