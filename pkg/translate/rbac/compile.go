@@ -32,7 +32,7 @@ type Compiler struct{ common *common }
 type common struct {
 	in                       *inputs
 	sets                     sourceSets
-	guard, reserved          []field // the reserved ports where no port is mapped
+	guard, reserved          []*field // the reserved ports where no port is mapped
 	notIsolated, defaultDeny *onMatch
 	// The TCP slots of workloads whose connections no rule decides, by whether an Allow isolates them.
 	tcp map[bool]*corev3.TypedExtensionConfig
@@ -122,7 +122,7 @@ func (x *compilation) verdict(l layer, counts func(*Lowered) bool) *onMatch {
 		}
 	}
 	next := x.notIsolated
-	var first []field
+	var first []*field
 	if x.isolated(counts) {
 		next, first = x.defaultDeny, x.reserved
 		if len(x.ports) > 0 {

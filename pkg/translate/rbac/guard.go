@@ -15,18 +15,18 @@ const (
 )
 
 // guard refuses requests about whose target applications may disagree with any policy.
-func (in *inputs) guard() []field {
-	return []field{
+func (in *inputs) guard() []*field {
+	return []*field{
 		entry(where(in.path, regex(doubtfulPath)), decide(model.OutcomeGuardPath, model.Deny)),
 		entry(not(where(in.authority, regex(soundAuthority))), decide(model.OutcomeGuardHost, model.Deny)),
 	}
 }
 
 // reserved refuses the sidecar's own ports, which no rule opens.
-func (in *inputs) reserved(maps []PortMap) []field {
+func (in *inputs) reserved(maps []PortMap) []*field {
 	ports := portSet{spans: []span{{model.ReservedFirst, model.ReservedLast}}}.sockets(maps, model.Deny)
 	if ports.none() {
 		return nil
 	}
-	return []field{entry(ports.predicate(in), decide(model.OutcomeReservedPort, model.Deny))}
+	return []*field{entry(ports.predicate(in), decide(model.OutcomeReservedPort, model.Deny))}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
-// predicate is one of the generic matching API, in wire format; nil holds always. Messages are shared freely between places of one configuration: nothing changes
+// predicate is one of the generic matching API, in wire format. Messages are shared freely between places of one configuration: nothing changes
 // them once built.
 type predicate []byte
 
@@ -112,28 +112,9 @@ func whereCustom(input, custom extension) predicate {
 	return appendBytes(appendBytes(out, inputField, input), customField, custom)
 }
 
-// allOf is the conjunction; nil, which holds always, where there is nothing to hold.
-func allOf(ps ...predicate) predicate {
-	ps = said(ps)
-	if len(ps) < 2 {
-		return one(ps)
-	}
-	return appendAll(make([]byte, 0, sizeOfAll(ps)), ps)
-}
+// allOf is the conjunction of at least one.
+func allOf(ps ...predicate) predicate { return appendAll(make([]byte, 0, sizeOfAll(ps)), ps) }
 
-// said leaves out what holds always.
-func said(ps []predicate) []predicate {
-	return slices.DeleteFunc(ps, func(p predicate) bool { return p == nil })
-}
-
-func one(ps []predicate) predicate {
-	if len(ps) == 0 {
-		return nil
-	}
-	return ps[0]
-}
-
-// sizeOfAll and appendAll write the conjunction of what is said.
 func sizeOfAll(ps []predicate) int {
 	if len(ps) == 1 {
 		return len(ps[0])
@@ -199,9 +180,9 @@ func byPrefix(input extension, entries map[string]*onMatch, next *onMatch) *onMa
 }
 
 func byKey(lookup protowire.Number, input extension, entries map[string]*onMatch, next *onMatch) *onMatch {
-	out := &onMatch{input: input, lookup: lookup, next: next, entries: make([]field, 0, len(entries))}
+	out := &onMatch{input: input, lookup: lookup, next: next, entries: make([]*field, 0, len(entries))}
 	for _, key := range slices.Sorted(maps.Keys(entries)) {
-		out.entries = append(out.entries, field{[]byte(valid(key)), entries[key]})
+		out.entries = append(out.entries, &field{key: valid(key), then: entries[key]})
 	}
 	return out.measured()
 }

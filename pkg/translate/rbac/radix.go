@@ -38,7 +38,7 @@ func (d *radix) level(t tree, keys []string, buckets map[string][]*term, dims []
 	if keys[0] == common {
 		here, keys = buckets[common], keys[1:]
 	}
-	var entries []field
+	var entries []*field
 	for len(keys) > 0 {
 		prefix := keys[0][:len(common)+1]
 		n := 1

@@ -18,7 +18,9 @@ type conjunction struct {
 type term struct {
 	conjunction
 
-	entry   []byte
+	frame   []predicate // ports and methods
+	words   []predicate // all but callers and headers
+	entry   *field
 	without [parts]*term
 }
 
@@ -36,20 +38,31 @@ const (
 // less is the term without a part.
 func (t *term) less(p part) *term {
 	if t.without[p] == nil {
-		c := t.conjunction
+		next := &term{conjunction: t.conjunction}
 		switch p {
 		case partSources:
-			c.sources = nil
+			next.sources, next.frame, next.words = nil, t.frame, t.words
 		case partFrame:
-			c.ports, c.methods = portSet{any: true}, nil
+			next.ports, next.methods = portSet{any: true}, nil
 		case partPorts:
-			c.ports = portSet{any: true}
+			next.ports = portSet{any: true}
 		case partMethods:
-			c.methods = nil
+			next.methods = nil
 		}
-		t.without[p] = &term{conjunction: c}
+		t.without[p] = next
 	}
 	return t.without[p]
+}
+
+// calledBy are terms with callers: whatever was built of them without any is theirs, too.
+func calledBy(terms []*term, sources *sourceSet) []*term {
+	out := make([]*term, 0, len(terms))
+	for _, t := range terms {
+		next := &term{conjunction: t.conjunction, frame: t.frame, words: t.words}
+		next.sources, next.without[partSources] = sources, t.without[partSources]
+		out = append(out, next)
+	}
+	return out
 }
 
 // appendWithPorts adds terms as a workload with those ports has them.
@@ -65,44 +78,45 @@ func appendWithPorts(out, terms []*term, ports portSet) []*term {
 	return out
 }
 
-// field is a term as an entry of a list; the action is always that of its policy.
-func (t *term) field(in *inputs, action model.Action) field {
-	if t.entry == nil {
-		ps := t.predicates(in, action)
-		size, then := sizeOfAll(ps), t.decision.decision
-		out := appendHead(make([]byte, 0, fieldSize(size)+fieldSize(len(then))), entryKeyField, size)
-		t.entry = appendBytes(appendAll(out, ps), entryThenField, then)
+// field is a term as an entry of a list; the action is always that of its policy. What tells rules apart comes first, so that most of a list's take one look each.
+func (t *term) field(in *inputs, action model.Action) *field {
+	if t.entry != nil {
+		return t.entry
 	}
-	return field{written: t.entry}
-}
-
-// predicate is the whole of a term; nil where it always holds.
-func (t *conjunction) predicate(in *inputs, action model.Action) predicate {
-	return allOf(t.predicates(in, action)...)
-}
-
-// predicates are what must hold. What tells rules apart comes first, so that most of a list's take one look each.
-func (t *conjunction) predicates(in *inputs, action model.Action) []predicate {
-	ps := make([]predicate, 0, 5+len(t.headers))
-	if t.paths != nil {
-		ps = append(ps, anyPattern(in.path, t.paths))
+	if t.words == nil {
+		t.words = make([]predicate, 0, 4)
+		if t.paths != nil {
+			t.words = append(t.words, anyPattern(in.path, t.paths))
+		}
+		if t.hosts != nil {
+			t.words = append(t.words, anyPattern(in.authority, t.hosts))
+		}
+		t.words = append(t.words, t.framed(in, action)...)
 	}
-	if t.hosts != nil {
-		ps = append(ps, anyPattern(in.authority, t.hosts))
-	}
-	if t.methods != nil {
-		ps = append(ps, in.methodPredicate(t.methods, action))
-	}
-	if !t.ports.any {
-		ps = append(ps, t.ports.predicate(in))
-	}
+	when := make([]predicate, 0, len(t.words)+1+len(t.headers))
+	when = append(when, t.words...)
 	if t.sources != nil {
-		ps = append(ps, t.sources.predicate(in))
+		when = append(when, t.sources.predicate(in))
 	}
 	for _, h := range t.headers {
-		ps = append(ps, h.predicate)
+		when = append(when, h.predicate)
 	}
-	return ps
+	t.entry = &field{when: when, then: t.decision}
+	return t.entry
+}
+
+// framed is what a term says of ports and methods.
+func (t *term) framed(in *inputs, action model.Action) []predicate {
+	if t.frame == nil {
+		t.frame = make([]predicate, 0, 2)
+		if t.methods != nil {
+			t.frame = append(t.frame, in.methodPredicate(t.methods, action))
+		}
+		if !t.ports.any {
+			t.frame = append(t.frame, t.ports.predicate(in))
+		}
+	}
+	return t.frame
 }
 
 // unconditional says whether the term always holds.

@@ -71,7 +71,7 @@ func (t tree) build(terms []*term, dims []dimension, next *onMatch) *onMatch {
 
 // list tries terms in their order.
 func (t tree) list(terms []*term, next *onMatch) *onMatch {
-	entries := make([]field, 0, len(terms))
+	entries := make([]*field, 0, len(terms))
 	for _, x := range terms {
 		entries = append(entries, x.field(t.in, t.action))
 	}
@@ -191,7 +191,7 @@ func (t tree) sourcesHelp(terms []*term) bool {
 
 // bySources tries source sets, in groups of groups where they are many, so that a request meets a few for each level.
 func (t tree) bySources(groups []*group, dims []dimension, next *onMatch) *onMatch {
-	var entries []field
+	var entries []*field
 	if len(groups) <= fanout {
 		for _, g := range groups {
 			entries = append(entries, entry(g.set.predicate(t.in), t.build(g.terms, dims, nil)))

@@ -138,7 +138,7 @@ func newExtension(name, typeURL string, content []byte) extension {
 type onMatch struct {
 	decision []byte // in wire format; nil for a matcher
 
-	entries []field
+	entries []*field
 	input   extension        // of a map; nil: entries are tried in their order
 	lookup  protowire.Number // the kind of map
 	next    *onMatch         // nil: nothing
@@ -146,17 +146,18 @@ type onMatch struct {
 	whole   int              // what the matcher takes
 }
 
-// field is an entry of a list or of a map.
+// field is an entry of a map or of a list.
 type field struct {
-	written []byte   // a predicate or a key; the whole entry where nothing follows
-	then    *onMatch // nil: it is part of what is written
+	key  string      // of a map
+	when []predicate // of a list: all of them; none for an entry of a map
+	then *onMatch
 }
 
 // entry is what follows where a predicate holds.
-func entry(p predicate, then *onMatch) field { return field{written: p, then: then} }
+func entry(p predicate, then *onMatch) *field { return &field{when: []predicate{p}, then: then} }
 
 // inOrder tries entries one after the other, and then next (nil: nothing).
-func inOrder(next *onMatch, entries ...field) *onMatch {
+func inOrder(next *onMatch, entries ...*field) *onMatch {
 	if len(entries) == 0 {
 		return next
 	}
@@ -215,18 +216,22 @@ func (m *onMatch) appendMatcher(b []byte, number protowire.Number) []byte {
 	return b
 }
 
-func (f *field) size() int {
-	if f.then == nil {
-		return len(f.written)
+func (f *field) size() int { return fieldSize(f.keySize()) + fieldSize(f.then.size()) }
+
+func (f *field) keySize() int {
+	if f.when == nil {
+		return len(f.key)
 	}
-	return fieldSize(len(f.written)) + fieldSize(f.then.size())
+	return sizeOfAll(f.when)
 }
 
 func (f *field) append(b []byte) []byte {
-	if f.then == nil {
-		return appendBytes(b, entryField, f.written)
+	b = appendHead(appendHead(b, entryField, f.size()), entryKeyField, f.keySize())
+	if f.when == nil {
+		b = append(b, f.key...)
+	} else {
+		b = appendAll(b, f.when)
 	}
-	b = appendBytes(appendHead(b, entryField, f.size()), entryKeyField, f.written)
 	return f.then.append(appendHead(b, entryThenField, f.then.size()))
 }
 
