@@ -183,10 +183,11 @@ func (in *inputs) sourcePredicate(s *sourceSet) predicate {
 	if text, ok := s.expression(); ok {
 		return where(in.source, text)
 	}
-	prefixes := slices.Clone(s.plain)
+	prefixes := append(in.prefixes[:0], s.plain...)
 	for _, a := range s.addresses {
 		prefixes = append(prefixes, netip.PrefixFrom(a, a.BitLen()))
 	}
+	in.prefixes = prefixes
 	var ps []predicate
 	if len(prefixes) > 0 {
 		ps = append(ps, in.within(prefixes))
