@@ -1,6 +1,7 @@
 package rbac
 
 import (
+	"encoding/binary"
 	"slices"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -19,7 +20,7 @@ func Salt(slot *corev3.TypedExtensionConfig, salt string) []byte {
 		field = networkMatcherField
 	}
 	content := slot.GetTypedConfig().GetValue()
-	way := []protowire.Number{field}
+	way := append(make([]protowire.Number, 0, 16), field)
 	for body := child(content, field); body != nil; {
 		body = child(body, onNoMatchField)
 		if next := child(body, nestedField); next != nil {
@@ -28,9 +29,10 @@ func Salt(slot *corev3.TypedExtensionConfig, salt string) []byte {
 		}
 		way, body = append(way, onNoMatchField, actionField, nameField), nil
 	}
-	tail := []byte(salt)
+	tail := append(make([]byte, 0, 2*len(salt)+32), salt...)
 	for _, w := range slices.Backward(way) {
-		tail = protowire.AppendBytes(protowire.AppendTag(nil, w, protowire.BytesType), tail)
+		var head [1 + binary.MaxVarintLen64]byte
+		tail = slices.Insert(tail, 0, appendHead(head[:0], w, len(tail))...)
 	}
 	return slotwire.Join(slot, content, tail)
 }
