@@ -165,7 +165,9 @@ func (d *sourceDimension) place(t *term) (placed []placement, rest *term) {
 	if t.sources == nil || len(t.sources.addresses) == 0 || len(t.sources.addresses) > few {
 		return nil, t
 	}
-	for _, key := range t.sources.keys() {
+	keys := t.sources.keys()
+	placed = make([]placement, 0, len(keys))
+	for _, key := range keys {
 		placed = append(placed, placement{key, t.less(partSources)})
 	}
 	if others := d.sets.others(t.sources); others != nil {

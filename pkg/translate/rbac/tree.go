@@ -81,11 +81,15 @@ func (t tree) list(terms []*term, next *onMatch) *onMatch {
 // choose returns the dimension whose index leaves the fewest candidates, or nil where none helps.
 func (t tree) choose(terms []*term, dims []dimension) dimension {
 	var best dimension
-	fewest := len(terms) * 9 / 10
+	fewest, bound := len(terms)*9/10, spread*len(terms)+spread*flat
+	counts := map[string]int{}
 	for _, d := range dims {
-		counts := map[string]int{}
+		clear(counts)
 		places, most, rest := 0, 0, 0
 		for _, x := range terms {
+			if places > bound || most+rest >= fewest {
+				break // more terms make it no better
+			}
 			placed, left := d.place(x)
 			for _, p := range placed {
 				counts[p.key]++
@@ -96,7 +100,7 @@ func (t tree) choose(terms []*term, dims []dimension) dimension {
 				rest++
 			}
 		}
-		if places > 0 && places <= spread*len(terms)+spread*flat && most+rest < fewest {
+		if places > 0 && places <= bound && most+rest < fewest {
 			best, fewest = d, most+rest
 		}
 	}
