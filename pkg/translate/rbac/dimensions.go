@@ -24,6 +24,16 @@ type placement struct {
 	term *term
 }
 
+// places are what place returns, kept with the term for the other workloads that have it.
+type places struct {
+	placed []placement
+	rest   *term
+}
+
+func newPlaces(placed []placement, rest *term) *places { return &places{placed, rest} }
+
+func patternKeys(p pattern) []string { return p.keys }
+
 // dimensions lists what an index over the terms may use.
 func (t tree) dimensions(terms []*term) []dimension {
 	out := []dimension{
@@ -106,7 +116,10 @@ type pathDimension struct {
 }
 
 func (d *pathDimension) place(t *term) ([]placement, *term) {
-	return paths().place(t, func(p pattern) []string { return p.keys })
+	if t.byPath == nil {
+		t.byPath = newPlaces(paths().place(t, patternKeys))
+	}
+	return t.byPath.placed, t.byPath.rest
 }
 
 func (d *pathDimension) lookup(t tree, buckets map[string][]*term, dims []dimension, next *onMatch) *onMatch {
@@ -124,7 +137,10 @@ func (d *pathDimension) odd() (predicate, []dimension) {
 type hostDimension struct{ in *inputs }
 
 func (d *hostDimension) place(t *term) ([]placement, *term) {
-	return hosts().place(t, func(p pattern) []string { return p.keys })
+	if t.byHost == nil {
+		t.byHost = newPlaces(hosts().place(t, patternKeys))
+	}
+	return t.byHost.placed, t.byHost.rest
 }
 
 func (d *hostDimension) lookup(t tree, buckets map[string][]*term, dims []dimension, next *onMatch) *onMatch {

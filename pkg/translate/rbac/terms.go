@@ -22,6 +22,8 @@ type term struct {
 	words   []predicate // all but callers and headers
 	entry   *field
 	without [parts]*term
+
+	byPath, byHost *places // in an index over all paths, or hosts
 }
 
 // part is a dimension that an index, or a place for all, can take off a term.
