@@ -172,10 +172,11 @@ type meant struct {
 	key    digest
 }
 
-// lower is what the compiler makes of the policy, whatever else governs a workload. One that has other ports than the workload before is lowered again.
+// lower is what the compiler makes of the policy, whatever else governs a workload. Where it has other ports than the workload before, or other callers than in the round
+// before, what it says of them is lowered again.
 func (p *resolvedPolicy) lower(c *rbac.Compiler, m meant) *rbac.Lowered {
 	if p.lowered == nil || p.loweredKey != m.key {
-		p.lowered, p.loweredKey = c.Lower(m.policy), m.key
+		p.lowered, p.loweredKey = c.LowerAfter(m.policy, p.lowered), m.key
 	}
 	return p.lowered
 }

@@ -84,8 +84,12 @@ func (r *run) readPolicy(state *policyState, s *model.Selection) {
 		r.findings.add(d)
 	} else if s.IsolatesIngress {
 		state.resolved = r.resolve(s.Policy)
-		if before != nil && before.same != nil && state.resolved.same != nil && before.key == state.resolved.key {
+		switch {
+		case before == nil:
+		case before.same != nil && state.resolved.same != nil && before.key == state.resolved.key:
 			state.resolved = before
+		default:
+			state.resolved.lowered, state.resolved.loweredKey = before.lowered, before.loweredKey
 		}
 		for _, w := range s.Workloads {
 			state.workloads = append(state.workloads, r.translator.state(w))

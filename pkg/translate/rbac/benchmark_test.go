@@ -31,10 +31,26 @@ func TestLoweredPoliciesCostTheirBytes(t *testing.T) {
 	in := rbac.Input{Policies: []rbac.Policy{fiveRules("all", 100), fiveRules("cart", 1)}}
 	c := new(rbac.Compiler)
 	lowered := []*rbac.Lowered{c.Lower(&in.Policies[0]), c.Lower(&in.Policies[1])}
-	const most = 100
+	const most = 60
 	if allocations := testing.AllocsPerRun(20, func() { c.Compile(lowered, nil) }); allocations > most {
 		t.Errorf("%.0f allocations, want at most %d", allocations, most)
 	}
+	const mostWithIndex = 700 // of 30 rules; 2,800 if each workload found their places in it
+	many := lowerThirty(c)
+	if allocations := testing.AllocsPerRun(20, func() { c.Compile(many, nil) }); allocations > mostWithIndex {
+		t.Errorf("with an index %.0f allocations, want at most %d", allocations, mostWithIndex)
+	}
+}
+
+// lowerThirty lowers six policies of five rules: more than a list takes.
+func lowerThirty(c *rbac.Compiler) []*rbac.Lowered {
+	const policies = 6
+	out := make([]*rbac.Lowered, 0, policies)
+	for i := range policies {
+		p := fiveRules(fmt.Sprint("service-", i), 7*i)
+		out = append(out, c.Lower(&p))
+	}
+	return out
 }
 
 // BenchmarkCompile compiles the slots of a workload from a policy of its own and one that selects many: from nothing, and when both were lowered for a workload before.
@@ -44,6 +60,14 @@ func BenchmarkCompile(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			rbac.Compile(in)
+		}
+	})
+	b.Run("lowered, with an index", func(b *testing.B) {
+		c := new(rbac.Compiler)
+		lowered := lowerThirty(c)
+		b.ReportAllocs()
+		for b.Loop() {
+			c.Compile(lowered, nil)
 		}
 	})
 	b.Run("lowered", func(b *testing.B) {

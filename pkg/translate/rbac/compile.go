@@ -4,8 +4,6 @@ import (
 	"slices"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
-	networkrbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
 
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
@@ -45,8 +43,8 @@ func (c *Compiler) ready() *common {
 	if c.common == nil {
 		in := newInputs()
 		c.common = &common{
-			in: in, sets: newSourceSets(), guard: sealedFields(in.guard()), reserved: sealedFields(in.reserved(nil)), tcp: map[bool]*corev3.TypedExtensionConfig{},
-			notIsolated: sealed(decide(model.OutcomeNotIsolated, model.Allow)), defaultDeny: sealed(decide(model.OutcomeDefaultDeny, model.Deny)),
+			in: in, sets: newSourceSets(), guard: in.guard(), reserved: in.reserved(nil), tcp: map[bool]*corev3.TypedExtensionConfig{},
+			notIsolated: decide(model.OutcomeNotIsolated, model.Allow), defaultDeny: decide(model.OutcomeDefaultDeny, model.Deny),
 		}
 	}
 	return c.common
@@ -58,15 +56,8 @@ func (c *Compiler) ready() *common {
 func (c *Compiler) Compile(policies []*Lowered, ports []PortMap) Slots {
 	x := &compilation{common: c.ready(), policies: policies, ports: ports}
 	dry := slices.ContainsFunc(policies, func(p *Lowered) bool { return p.dryRun })
-	http := &rbacv3.RBAC{Matcher: whole(x.verdict(layerHTTP, enforced)), TrackPerRuleStats: true}
-	if dry {
-		http.ShadowMatcher, http.ShadowRulesStatPrefix = whole(x.verdict(layerHTTP, everyPolicy)), shadowStatPrefix
-	}
-	return Slots{
-		HTTP:        &corev3.TypedExtensionConfig{Name: HTTPSlot, TypedConfig: pack(http)},
-		TCP:         x.tcpSlot(dry),
-		Diagnostics: x.diagnostics,
-	}
+	http := httpSlot(x.verdict(layerHTTP, enforced), x.shadow(layerHTTP, dry))
+	return Slots{HTTP: http, TCP: x.tcpSlot(dry), Diagnostics: x.diagnostics}
 }
 
 // Metrics builds the slot of a sidecar's own metrics: these callers may ask for them, and nobody else.
@@ -74,10 +65,10 @@ func (c *Compiler) Metrics(s *Sources) *corev3.TypedExtensionConfig {
 	common := c.ready()
 	next := common.defaultDeny
 	if set := common.sets.of(s); set != nil {
-		decision := sealed(decide(model.OutcomeScraper, model.Allow))
+		decision := decide(model.OutcomeScraper, model.Allow)
 		next = common.tree(model.Allow).of([]*term{{conjunction: conjunction{decision: decision, sources: set, ports: portSet{any: true}}}}, next)
 	}
-	return &corev3.TypedExtensionConfig{Name: model.MetricsSlot, TypedConfig: pack(&rbacv3.RBAC{Matcher: whole(next)})}
+	return newSlot(model.MetricsSlot, httpFilterType, setting{number: httpMatcherField, matcher: whole(next)})
 }
 
 // compilation is one Compile.
@@ -96,15 +87,19 @@ func (x *compilation) tcpSlot(dry bool) *corev3.TypedExtensionConfig {
 	if slot := x.tcp[isolated]; plain && slot != nil {
 		return slot
 	}
-	tcp := &networkrbacv3.RBAC{StatPrefix: statPrefix, Matcher: whole(x.verdict(layerTCP, enforced))}
-	if dry {
-		tcp.ShadowMatcher, tcp.ShadowRulesStatPrefix = whole(x.verdict(layerTCP, everyPolicy)), shadowStatPrefix
-	}
-	slot := &corev3.TypedExtensionConfig{Name: TCPSlot, TypedConfig: pack(tcp)}
+	slot := tcpSlot(x.verdict(layerTCP, enforced), x.shadow(layerTCP, dry))
 	if plain {
 		x.tcp[isolated] = slot
 	}
 	return slot
+}
+
+// shadow is the verdict with the dry runs enforced; nil where there is none.
+func (x *compilation) shadow(l layer, dry bool) *onMatch {
+	if !dry {
+		return nil
+	}
+	return x.verdict(l, everyPolicy)
 }
 
 func enforced(p *Lowered) bool  { return !p.dryRun }

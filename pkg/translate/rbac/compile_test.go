@@ -167,6 +167,22 @@ func TestShadowIsTheVerdictWithDryRunsEnforced(t *testing.T) {
 	}
 }
 
+// Empty sources are nobody, not anyone: the rule is as good as none.
+func TestARuleThatNobodyCallsMatchesNothing(t *testing.T) {
+	t.Parallel()
+	for _, action := range []model.Action{model.Allow, model.Deny} {
+		for name, sources := range map[string]*rbac.Sources{"none": {}, "none that is an address": {Addresses: make([]netip.Addr, 1), Blocks: make([]model.IPBlock, 1)}} {
+			p := rbac.Policy{Ref: model.PolicyRef{Namespace: "shop", Name: "p"}, Action: action}
+			want := rbac.Compile(rbac.Input{Policies: []rbac.Policy{p}})
+			p.Rules = []rbac.Rule{{Name: "all", Sources: sources}, {Name: "some", Sources: sources, HTTP: []model.HTTPMatch{{Methods: []string{"GET"}}}}}
+			got := rbac.Compile(rbac.Input{Policies: []rbac.Policy{p}})
+			if !proto.Equal(got.HTTP, want.HTTP) || !proto.Equal(got.TCP, want.TCP) {
+				t.Errorf("%s, %s: the slots say something of the rules", action, name)
+			}
+		}
+	}
+}
+
 // What cannot be expressed drops its alternative or rule from an Allow and widens a Deny, and is reported; it never opens and never makes Envoy refuse all.
 func TestInexpressiblePartsFailClosed(t *testing.T) {
 	t.Parallel()

@@ -16,13 +16,23 @@ type dimension interface {
 	// lookup is the index itself, over the terms by key; dims is what indexes within it may use.
 	lookup(t tree, buckets map[string][]*term, dims []dimension, next *onMatch) *onMatch
 	// odd holds of the requests that may satisfy a term under none of its keys (nil: there are none), and what may index them instead.
-	odd() (*predicate, []dimension)
+	odd() (predicate, []dimension)
 }
 
 type placement struct {
 	key  string
 	term *term
 }
+
+// places are what place returns, kept with the term for the other workloads that have it.
+type places struct {
+	placed []placement
+	rest   *term
+}
+
+func newPlaces(placed []placement, rest *term) *places { return &places{placed, rest} }
+
+func patternKeys(p pattern) []string { return p.keys }
 
 // dimensions lists what an index over the terms may use.
 func (t tree) dimensions(terms []*term) []dimension {
@@ -106,7 +116,10 @@ type pathDimension struct {
 }
 
 func (d *pathDimension) place(t *term) ([]placement, *term) {
-	return paths().place(t, func(p pattern) []string { return p.keys })
+	if t.byPath == nil {
+		t.byPath = newPlaces(paths().place(t, patternKeys))
+	}
+	return t.byPath.placed, t.byPath.rest
 }
 
 func (d *pathDimension) lookup(t tree, buckets map[string][]*term, dims []dimension, next *onMatch) *onMatch {
@@ -114,7 +127,7 @@ func (d *pathDimension) lookup(t tree, buckets map[string][]*term, dims []dimens
 }
 
 // odd: what an Allow admits is literal, so its keys always hold.
-func (d *pathDimension) odd() (*predicate, []dimension) {
+func (d *pathDimension) odd() (predicate, []dimension) {
 	if d.action == model.Allow {
 		return nil, nil
 	}
@@ -124,14 +137,17 @@ func (d *pathDimension) odd() (*predicate, []dimension) {
 type hostDimension struct{ in *inputs }
 
 func (d *hostDimension) place(t *term) ([]placement, *term) {
-	return hosts().place(t, func(p pattern) []string { return p.keys })
+	if t.byHost == nil {
+		t.byHost = newPlaces(hosts().place(t, patternKeys))
+	}
+	return t.byHost.placed, t.byHost.rest
 }
 
 func (d *hostDimension) lookup(t tree, buckets map[string][]*term, dims []dimension, next *onMatch) *onMatch {
 	return byPrefix(d.in.authority, t.entries(buckets, dims), next)
 }
 
-func (d *hostDimension) odd() (*predicate, []dimension) {
+func (d *hostDimension) odd() (predicate, []dimension) {
 	return where(d.in.authority, regex(oddHost)), []dimension{anyCaseHosts(d.in)}
 }
 
@@ -152,7 +168,7 @@ func (d *portDimension) lookup(t tree, buckets map[string][]*term, dims []dimens
 	return byExact(d.in.port, t.entries(buckets, dims), next)
 }
 
-func (d *portDimension) odd() (*predicate, []dimension) { return nil, nil }
+func (d *portDimension) odd() (predicate, []dimension) { return nil, nil }
 
 // sourceDimension looks addresses up by their text, which is how Envoy hands them over.
 type sourceDimension struct {
@@ -165,7 +181,9 @@ func (d *sourceDimension) place(t *term) (placed []placement, rest *term) {
 	if t.sources == nil || len(t.sources.addresses) == 0 || len(t.sources.addresses) > few {
 		return nil, t
 	}
-	for _, key := range t.sources.keys() {
+	keys := t.sources.keys()
+	placed = make([]placement, 0, len(keys))
+	for _, key := range keys {
 		placed = append(placed, placement{key, t.less(partSources)})
 	}
 	if others := d.sets.others(t.sources); others != nil {
@@ -180,7 +198,7 @@ func (d *sourceDimension) lookup(t tree, buckets map[string][]*term, dims []dime
 	return byExact(d.in.source, t.entries(buckets, dims), next)
 }
 
-func (d *sourceDimension) odd() (*predicate, []dimension) { return nil, nil }
+func (d *sourceDimension) odd() (predicate, []dimension) { return nil, nil }
 
 // headerDimension is over the exact values of one header.
 type headerDimension struct {
@@ -214,7 +232,7 @@ func (d *headerDimension) lookup(t tree, buckets map[string][]*term, dims []dime
 }
 
 // odd: in a list of values a Deny looks for one of them.
-func (d *headerDimension) odd() (*predicate, []dimension) {
+func (d *headerDimension) odd() (predicate, []dimension) {
 	if d.action == model.Allow {
 		return nil, nil
 	}
@@ -248,7 +266,7 @@ func (d *methodDimension) lookup(t tree, buckets map[string][]*term, dims []dime
 }
 
 // odd: a Deny ignores the case of methods.
-func (d *methodDimension) odd() (*predicate, []dimension) {
+func (d *methodDimension) odd() (predicate, []dimension) {
 	if d.action == model.Allow {
 		return nil, nil
 	}

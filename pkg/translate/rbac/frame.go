@@ -5,9 +5,8 @@ import "slices"
 // frame is the terms of equal ports and methods, without those. Rules of one service often name the same few: they are written once, not under every
 // key of every rule.
 type frame struct {
-	ports   portSet
-	methods []string
-	terms   []*term
+	first *term // as it was
+	terms []*term
 }
 
 // alike returns terms by frames, or nil where that helps nothing. A list keeps its order, and so takes one frame only.
@@ -21,7 +20,7 @@ func (t tree) alike(terms []*term) []*frame {
 			if len(out) == few || len(out) == 1 && len(terms) <= flat {
 				return nil
 			}
-			f = &frame{ports: x.ports, methods: x.methods}
+			f = &frame{first: x}
 			out = append(out, f)
 		}
 		f.terms = append(f.terms, x)
@@ -31,7 +30,7 @@ func (t tree) alike(terms []*term) []*frame {
 		return nil
 	}
 	for _, f := range out {
-		if f.ports.any && f.methods == nil {
+		if f.first.ports.any && f.first.methods == nil {
 			continue
 		}
 		for i, x := range f.terms {
@@ -44,7 +43,7 @@ func (t tree) alike(terms []*term) []*frame {
 // frameOf finds the frame that a term belongs to.
 func (t tree) frameOf(frames []*frame, x *term) *frame {
 	for _, f := range frames {
-		if f.ports.equal(x.ports) && slices.Equal(f.methods, x.methods) {
+		if f.first.ports.equal(x.ports) && slices.Equal(f.first.methods, x.methods) {
 			return f
 		}
 	}
@@ -54,9 +53,8 @@ func (t tree) frameOf(frames []*frame, x *term) *frame {
 // byFrames tries each frame's terms where its ports and methods hold.
 func (t tree) byFrames(frames []*frame, dims []dimension, next *onMatch) *onMatch {
 	for _, f := range slices.Backward(frames) {
-		whole := &conjunction{ports: f.ports, methods: f.methods}
-		if p := whole.predicate(t.in, t.action); p != nil {
-			next = inOrder(next, &field{Predicate: p, OnMatch: t.build(f.terms, dims, nil)})
+		if frame := f.first.framed(t.in, t.action); len(frame) > 0 {
+			next = inOrder(next, &field{when: frame, then: t.build(f.terms, dims, nil)})
 		} else {
 			next = t.build(f.terms, dims, next)
 		}

@@ -17,8 +17,8 @@ const (
 // guard refuses requests about whose target applications may disagree with any policy.
 func (in *inputs) guard() []*field {
 	return []*field{
-		{Predicate: where(in.path, regex(doubtfulPath)), OnMatch: decide(model.OutcomeGuardPath, model.Deny)},
-		{Predicate: not(where(in.authority, regex(soundAuthority))), OnMatch: decide(model.OutcomeGuardHost, model.Deny)},
+		entry(where(in.path, regex(doubtfulPath)), decide(model.OutcomeGuardPath, model.Deny)),
+		entry(not(where(in.authority, regex(soundAuthority))), decide(model.OutcomeGuardHost, model.Deny)),
 	}
 }
 
@@ -28,5 +28,5 @@ func (in *inputs) reserved(maps []PortMap) []*field {
 	if ports.none() {
 		return nil
 	}
-	return []*field{{Predicate: ports.predicate(in), OnMatch: decide(model.OutcomeReservedPort, model.Deny)}}
+	return []*field{entry(ports.predicate(in), decide(model.OutcomeReservedPort, model.Deny))}
 }

@@ -20,7 +20,7 @@ const (
 // header is a condition on one header. The input joins the lines of a repeated header with commas, as RFC 9110 section 5.3 reads them.
 type header struct {
 	name      string
-	predicate *predicate
+	predicate predicate
 	exact     string // an index may look this value up; "" where it cannot
 }
 
@@ -71,7 +71,7 @@ func (in *inputs) headerCondition(m model.HeaderMatch, action model.Action) (hea
 }
 
 // everyValue: an exact value is compared with the whole list, so that a repeated header never passes for a single one.
-func (in *inputs) everyValue(input *extension, m model.HeaderMatch) (*predicate, error) {
+func (in *inputs) everyValue(input extension, m model.HeaderMatch) (predicate, error) {
 	if m.Type == model.Exact || m.Type == model.NotExact {
 		if m.Value == "" {
 			return where(input, regex("(?:)")), nil // no expression may be empty
@@ -92,7 +92,7 @@ func (in *inputs) everyValue(input *extension, m model.HeaderMatch) (*predicate,
 }
 
 // anyValue: any run of the list's values, since a value may hold commas itself.
-func (in *inputs) anyValue(input *extension, m model.HeaderMatch) (*predicate, error) {
+func (in *inputs) anyValue(input extension, m model.HeaderMatch) (predicate, error) {
 	expr, program := quote(m.Value), len(m.Value)
 	if m.Type == model.Regex || m.Type == model.NotRegex {
 		r, err := rewrite(m.Value, model.Deny, noRune)
@@ -114,7 +114,7 @@ func (in *inputs) anyValue(input *extension, m model.HeaderMatch) (*predicate, e
 const noRune rune = -1
 
 // nothing never holds.
-func nothing(input *extension) *predicate {
+func nothing(input extension) predicate {
 	present := where(input, regex(`\C*`))
 	return allOf(present, not(present))
 }

@@ -45,7 +45,7 @@ func (in *inputs) host(h model.Host) (pattern, error) {
 	if len(exprs) == 1 {
 		out.expr = exprs[0]
 	} else {
-		out.predicate = sealed(anyOf(anyExpression(in.authority, exprs)...))
+		out.predicate = anyOf(anyExpression(in.authority, exprs)...)
 	}
 	if h.Wildcard {
 		out.suffix = backwards(names[0])

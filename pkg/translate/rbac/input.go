@@ -1,6 +1,6 @@
 // Package rbac compiles the policies of one workload into the two RBAC filter configurations that its sidecar runs: the HTTP slot and the TCP
 // slot. Input: policies in which every peer is already a set of addresses. Output: one TypedExtensionConfig per slot. Entry points: Compiler, whose
-// Lower reads a policy once and whose Compile joins those of a workload; Compile, which does both; Salt, which makes a copy of what they return with
+// Lower reads a policy once (LowerAfter, with what was read of it before) and whose Compile joins those of a workload; Compile, which does both; Salt, which makes a copy of what they return with
 // other bytes and the same meaning.
 package rbac
 

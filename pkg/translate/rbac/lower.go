@@ -19,22 +19,74 @@ const (
 // Lowered is a policy as terms: what the slots of all the workloads that it selects have in common. What is built of a term is kept with it, in wire
 // format: about as much as one slot holds of the policy, and never more than a few times that, however many workloads there are.
 type Lowered struct {
+	ref    model.PolicyRef
 	action model.Action
 	dryRun bool
 	rules  []loweredRule
 }
 
 type loweredRule struct {
+	words       Rule // what it was lowered from, but for the callers
+	sources     *sourceSet
 	ports       portSet // as policies name them
 	http, tcp   []*term // what the rule says in either layer; with those ports
 	diagnostics []model.Diagnostic
 }
 
 // Lower reads a policy once for all the workloads that it selects.
-func (c *Compiler) Lower(p *Policy) *Lowered {
-	out := &Lowered{action: p.Action, dryRun: p.DryRun, rules: make([]loweredRule, 0, len(p.Rules))}
+func (c *Compiler) Lower(p *Policy) *Lowered { return c.LowerAfter(p, nil) }
+
+// LowerAfter is Lower, given what was lowered of the policy before (nil: nothing was). A rule that says the same of requests, in the same list, is not read again,
+// whoever calls now, and one with the same callers is the same terms.
+func (c *Compiler) LowerAfter(p *Policy, before *Lowered) *Lowered {
+	out := &Lowered{ref: p.Ref, action: p.Action, dryRun: p.DryRun, rules: make([]loweredRule, 0, len(p.Rules))}
+	var known []loweredRule
+	if before != nil && before.ref.Namespace == p.Ref.Namespace && before.ref.Name == p.Ref.Name && before.action == p.Action {
+		known = before.rules
+	}
 	for i := range p.Rules {
-		out.rules = append(out.rules, c.ready().lower(p, &p.Rules[i]))
+		r := &p.Rules[i]
+		sources, somebody := c.ready().callers(r)
+		if !somebody {
+			continue
+		}
+		at := slices.IndexFunc(known, func(k loweredRule) bool { return sameWords(&k.words, r) })
+		if at < 0 {
+			out.rules = append(out.rules, c.ready().lower(p, r, sources))
+			continue
+		}
+		out.rules = append(out.rules, known[at].calledBy(sources))
+		known = known[at+1:] // rules keep their order
+	}
+	return out
+}
+
+// sameWords says whether two rules of a policy differ in callers at most. Lists are not changed once somebody was given them.
+func sameWords(a, b *Rule) bool {
+	return a.Name == b.Name && (a.HTTP == nil) == (b.HTTP == nil) && model.SameSlice(a.HTTP, b.HTTP) &&
+		(a.Ports == nil) == (b.Ports == nil) && slices.Equal(a.Ports, b.Ports)
+}
+
+// callers of a rule (nil: anyone), and whether there are any.
+func (c *common) callers(r *Rule) (sources *sourceSet, somebody bool) {
+	if r.Sources == nil {
+		return nil, true
+	}
+	sources = c.sets.of(r.Sources)
+	return sources, sources != nil
+}
+
+// calledBy is the rule with callers.
+func (r *loweredRule) calledBy(sources *sourceSet) loweredRule {
+	out := *r
+	if sources == r.sources {
+		return out
+	}
+	out.sources, out.http = sources, calledBy(r.http, sources)
+	if model.SameSlice(r.http, r.tcp) {
+		out.tcp = out.http
+	} else {
+		out.tcp = calledBy(r.tcp, sources)
 	}
 	return out
 }
@@ -44,17 +96,13 @@ func (p *Lowered) decidesConnections() bool {
 	return slices.ContainsFunc(p.rules, func(r loweredRule) bool { return len(r.tcp) > 0 })
 }
 
-func (c *common) lower(p *Policy, r *Rule) loweredRule {
-	out := loweredRule{ports: namedPorts(r.Ports, p.Action)}
-	base := conjunction{decision: sealed(decide(strings.ToValidUTF8(model.RuleName(p.Ref, r.Name), "?"), p.Action)), ports: out.ports}
+func (c *common) lower(p *Policy, r *Rule, sources *sourceSet) loweredRule {
+	out := loweredRule{words: *r, sources: sources, ports: namedPorts(r.Ports, p.Action)}
+	out.words.Sources = nil
 	if out.ports.none() {
 		return out
 	}
-	if r.Sources != nil {
-		if base.sources = c.sets.of(r.Sources); base.sources == nil {
-			return out // nobody
-		}
-	}
+	base := conjunction{decision: decide(strings.ToValidUTF8(model.RuleName(p.Ref, r.Name), "?"), p.Action), sources: sources, ports: out.ports}
 	all := []*term{{conjunction: base}}
 	switch {
 	case r.HTTP == nil:
@@ -120,7 +168,6 @@ func (lo *lowering) entry(t conjunction, m *model.HTTPMatch) (*term, bool) {
 	for i, h := range m.Headers {
 		condition, err := in.headerCondition(h, action)
 		if err == nil {
-			condition.predicate = sealed(condition.predicate)
 			t.headers = append(t.headers, condition)
 			continue
 		}

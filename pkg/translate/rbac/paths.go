@@ -10,8 +10,8 @@ import (
 // pattern is one alternative of a dimension: what it says of the dimension's input, and what an index may know of it. Every value that satisfies the predicate
 // begins with one of the keys, unless the dimension's odd predicate holds of it; without keys the index cannot hold it.
 type pattern struct {
-	expr      expr       // which says it all
-	predicate *predicate // which says it all, where there is no such expression or something smaller says the same
+	expr      expr      // which says it all
+	predicate predicate // which says it all, where there is no such expression or something smaller says the same
 	keys      []string
 	values    []string // what it compares with, for a radix; none where that cannot be listed
 	suffix    string   // what every value ends with, backwards, for a radix
@@ -21,7 +21,7 @@ type pattern struct {
 func (p *pattern) says() bool { return p.predicate != nil || p.expr.text != "" }
 
 // alone is the predicate of a pattern, if nothing else is said of the input.
-func (p *pattern) alone(input *extension) *predicate {
+func (p *pattern) alone(input extension) predicate {
 	if p.predicate != nil {
 		return p.predicate
 	}
@@ -61,7 +61,7 @@ func (in *inputs) allowedPath(m model.PathMatch) (pattern, error) {
 			return pattern{}, err
 		}
 		matches := where(in.path, regex("(?:"+r.text+")"+anyQuery))
-		return pattern{predicate: sealed(allOf(matches, not(where(in.path, regex(hasParameters))))), keys: keysOf(r.literal)}, nil
+		return pattern{predicate: allOf(matches, not(where(in.path, regex(hasParameters)))), keys: keysOf(r.literal)}, nil
 	}
 	return in.literalPath(m), nil
 }
@@ -74,13 +74,13 @@ func (in *inputs) literalPath(m model.PathMatch) pattern {
 	switch {
 	case strings.HasSuffix(m.Value, "/") && m.Type != model.Exact:
 		out.expr.text += `\C*`
-		out.predicate = sealed(where(in.path, startsWith(m.Value)))
+		out.predicate = where(in.path, startsWith(m.Value))
 	case m.Type == model.Exact && tooLarge:
-		out.predicate = sealed(anyOf(where(in.path, exactly(m.Value)), where(in.path, startsWith(m.Value+"?"))))
+		out.predicate = anyOf(where(in.path, exactly(m.Value)), where(in.path, startsWith(m.Value+"?")))
 	case m.Type == model.Exact:
 		out.expr.text += anyQuery
 	case tooLarge:
-		out.predicate = sealed(anyOf(where(in.path, exactly(m.Value)), where(in.path, startsWith(m.Value+"/")), where(in.path, startsWith(m.Value+"?"))))
+		out.predicate = anyOf(where(in.path, exactly(m.Value)), where(in.path, startsWith(m.Value+"/")), where(in.path, startsWith(m.Value+"?")))
 	default:
 		out.expr.text += `(?:[/?]\C*)?`
 	}
@@ -110,13 +110,13 @@ func (in *inputs) deniedPath(m model.PathMatch) (pattern, error) {
 		}
 		withParameters := where(in.path, regex(hasParameters))
 		if r.never {
-			return pattern{predicate: sealed(withParameters), keys: []string{"/"}}, nil
+			return pattern{predicate: withParameters, keys: []string{"/"}}, nil
 		}
-		return pattern{predicate: sealed(anyOf(where(in.path, regex("(?:"+r.text+")"+anyQuery)), withParameters)), keys: keysOf(r.literal)}, nil
+		return pattern{predicate: anyOf(where(in.path, regex("(?:"+r.text+")"+anyQuery)), withParameters), keys: keysOf(r.literal)}, nil
 	}
 	segments := decodedSegments(m.Value)
 	if len(segments) == 0 && m.Type == model.Prefix {
-		return pattern{predicate: sealed(where(in.path, regex(`\C*`)))}, nil
+		return pattern{predicate: where(in.path, regex(`\C*`))}, nil
 	}
 	out := pattern{keys: deniedKey(segments), values: []string{segmentEnd + strings.Join(segments, segmentEnd)}}
 	text, complete := deniedSegments(segments)
@@ -131,7 +131,7 @@ func (in *inputs) deniedPath(m model.PathMatch) (pattern, error) {
 		text += trailer + anyQuery
 	}
 	if !complete {
-		out.predicate = sealed(where(in.path, regex(text)))
+		out.predicate = where(in.path, regex(text))
 		return out, errTooLarge
 	}
 	out.expr = expr{text: text, program: len(text)} // each part of it is written longer than its program

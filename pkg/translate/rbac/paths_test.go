@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	xdsmatcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/pilot-lite/pilot-lite/pkg/model"
@@ -89,11 +90,11 @@ func TestDeniedPathsAreFoundBySegments(t *testing.T) {
 	}
 }
 
-// opened is a predicate with its fields, sealed or not.
-func opened(t *testing.T, p *predicate) *predicate {
+// opened is a predicate with its fields.
+func opened(t *testing.T, p predicate) *xdsmatcherv3.Matcher_MatcherList_Predicate {
 	t.Helper()
-	out := &predicate{}
-	if err := proto.Unmarshal(wire(p), out); err != nil {
+	out := &xdsmatcherv3.Matcher_MatcherList_Predicate{}
+	if err := proto.Unmarshal(p, out); err != nil {
 		t.Fatal(err)
 	}
 	return out

@@ -107,11 +107,11 @@ func normalize(spans []span) []span {
 }
 
 // predicate holds of the destination ports in the set; nil for any.
-func (p portSet) predicate(in *inputs) *predicate {
+func (p portSet) predicate(in *inputs) predicate {
 	if p.any {
 		return nil
 	}
-	var ps []*predicate
+	var ps []predicate
 	for _, s := range p.spans {
 		if s.from == s.to {
 			ps = append(ps, where(in.port, exactly(strconv.Itoa(int(s.from)))))

@@ -1,94 +1,79 @@
 package rbac
 
 import (
+	"maps"
+	"net/netip"
+	"slices"
 	"strings"
 
-	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
-	xdsmatcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
-	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
-	networkinputsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/common_inputs/network/v3"
-	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
-// Short names for the generic matching API. Messages are shared freely between places of one configuration: nothing changes them once built.
-type (
-	matcher   = xdsmatcherv3.Matcher
-	onMatch   = xdsmatcherv3.Matcher_OnMatch
-	predicate = xdsmatcherv3.Matcher_MatcherList_Predicate
-	field     = xdsmatcherv3.Matcher_MatcherList_FieldMatcher
-	text      = xdsmatcherv3.StringMatcher
-	extension = xdscorev3.TypedExtensionConfig
-)
-
-// pack wraps a message whose type is one of Envoy's own, always valid: marshalling cannot fail.
-func pack(m proto.Message) *anypb.Any {
-	return &anypb.Any{TypeUrl: "type.googleapis.com/" + string(m.ProtoReflect().Descriptor().FullName()), Value: wire(m)}
-}
-
-func wire(m proto.Message) []byte {
-	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
-	if err != nil {
-		panic("marshal " + string(m.ProtoReflect().Descriptor().FullName()) + ": " + err.Error())
-	}
-	return value
-}
-
-// sealed is a message that holds its wire form in place of its fields: it is marshalled by copying, however often, and takes little memory.
-func sealed[T any, M interface {
-	*T
-	proto.Message
-}](m M) M {
-	if m == nil {
-		return nil
-	}
-	out := M(new(T))
-	out.ProtoReflect().SetUnknown(wire(m))
-	return out
-}
-
-func sealedFields(fields []*field) []*field {
-	out := make([]*field, 0, len(fields))
-	for _, f := range fields {
-		out = append(out, sealed(f))
-	}
-	return out
-}
+// predicate is one of the generic matching API, in wire format. Messages are shared freely between places of one configuration: nothing changes
+// them once built.
+type predicate []byte
 
 // inputs are what matchers look at. A header input gives the values of repeated headers joined with "," and nothing when the header is absent,
 // so that a predicate on an absent header is false. Names of extensions say nothing to Envoy (it goes by type), so they are short.
 type inputs struct {
-	path, authority, method, port, source *extension
+	path, authority, method, port, source extension
+
+	// Scratch.
+	buffer   []byte
+	prefixes []netip.Prefix
 }
 
 func newInputs() *inputs {
 	return &inputs{
 		path: headerInput(":path"), authority: headerInput(":authority"), method: headerInput(":method"),
-		port:   &extension{Name: "port", TypedConfig: pack(&networkinputsv3.DestinationPortInput{})},
-		source: &extension{Name: "source", TypedConfig: pack(&networkinputsv3.DirectSourceIPInput{})},
+		port: newExtension("port", portType, nil), source: newExtension("source", sourceType, nil),
 	}
 }
 
-func headerInput(name string) *extension {
-	return &extension{Name: "header", TypedConfig: pack(&matcherv3.HttpRequestHeaderMatchInput{HeaderName: name})}
+func headerInput(name string) extension {
+	return newExtension("header", headerType, appendText(nil, headerNameField, name))
 }
 
-func exactly(value string) *text {
-	return &text{MatchPattern: &xdsmatcherv3.StringMatcher_Exact{Exact: value}}
+// text is what a value is compared with.
+type text struct {
+	kind       protowire.Number
+	value      string
+	ignoreCase bool
 }
 
-func startsWith(value string) *text {
-	return &text{MatchPattern: &xdsmatcherv3.StringMatcher_Prefix{Prefix: value}}
-}
+func exactly(value string) text { return text{kind: exactField, value: value} }
+
+func startsWith(value string) text { return text{kind: prefixField, value: value} }
 
 // regex matches whole values.
-func regex(expr string) *text {
-	return &text{MatchPattern: &xdsmatcherv3.StringMatcher_SafeRegex{SafeRegex: &xdsmatcherv3.RegexMatcher{
-		EngineType: &xdsmatcherv3.RegexMatcher_GoogleRe2{GoogleRe2: &xdsmatcherv3.RegexMatcher_GoogleRE2{}}, Regex: expr,
-	}}}
+func regex(expr string) text { return text{kind: regexField, value: expr} }
+
+// engineSize is RE2's, which has no fields.
+const engineSize = 2
+
+func (t text) size() int {
+	n := len(t.value)
+	if t.kind == regexField {
+		n = engineSize + fieldSize(n)
+	}
+	n = fieldSize(n)
+	if t.ignoreCase {
+		n += 2
+	}
+	return n
+}
+
+func (t text) append(b []byte) []byte {
+	if t.ignoreCase {
+		b = appendNumber(b, ignoreCaseField, 1)
+	}
+	if t.kind != regexField {
+		return appendText(b, t.kind, t.value)
+	}
+	b = appendHead(b, regexField, engineSize+fieldSize(len(t.value)))
+	return appendHead(appendText(b, expressionField, t.value), engineField, 0)
 }
 
 // expr is an expression for a whole value, and a bound of the size of its program.
@@ -98,9 +83,9 @@ type expr struct {
 }
 
 // anyExpression says of one input what any of the expressions says, in as few predicates as Envoy takes programs for: each names its input anew.
-func anyExpression(input *extension, exprs []expr) []*predicate {
+func anyExpression(input extension, exprs []expr) []predicate {
 	const alternative = 4
-	var out []*predicate
+	var out []predicate
 	for len(exprs) > 0 {
 		n, program := 0, 0
 		var texts []string
@@ -115,101 +100,89 @@ func anyExpression(input *extension, exprs []expr) []*predicate {
 	return out
 }
 
-func where(input *extension, value *text) *predicate {
-	return single(&xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate{
-		Input:   input,
-		Matcher: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_ValueMatch{ValueMatch: value},
-	})
+func where(input extension, value text) predicate {
+	size := fieldSize(len(input)) + fieldSize(value.size())
+	out := appendHead(make(predicate, 0, fieldSize(size)), singleField, size)
+	return value.append(appendHead(appendBytes(out, inputField, input), valueMatchField, value.size()))
 }
 
-func whereCustom(input, custom *extension) *predicate {
-	return single(&xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate{
-		Input:   input,
-		Matcher: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_CustomMatch{CustomMatch: custom},
-	})
+func whereCustom(input, custom extension) predicate {
+	size := fieldSize(len(input)) + fieldSize(len(custom))
+	out := appendHead(make(predicate, 0, fieldSize(size)), singleField, size)
+	return appendBytes(appendBytes(out, inputField, input), customField, custom)
 }
 
-func single(s *xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate) *predicate {
-	return &predicate{MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_{SinglePredicate: s}}
-}
+// allOf is the conjunction of at least one.
+func allOf(ps ...predicate) predicate { return appendAll(make([]byte, 0, sizeOfAll(ps)), ps) }
 
-// allOf is the conjunction; nil, which holds always, where there is nothing to hold.
-func allOf(ps ...*predicate) *predicate {
-	kept := make([]*predicate, 0, len(ps))
-	for _, p := range ps {
-		if p != nil {
-			kept = append(kept, p)
-		}
+func sizeOfAll(ps []predicate) int {
+	if len(ps) == 1 {
+		return len(ps[0])
 	}
-	switch len(kept) {
-	case 0:
-		return nil
-	case 1:
-		return kept[0]
+	return fieldSize(sizeOfList(ps))
+}
+
+func appendAll(b []byte, ps []predicate) []byte {
+	if len(ps) == 1 {
+		return append(b, ps[0]...)
 	}
-	return &predicate{MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_AndMatcher{
-		AndMatcher: &xdsmatcherv3.Matcher_MatcherList_Predicate_PredicateList{Predicate: kept},
-	}}
+	return appendList(b, allOfField, ps)
 }
 
 // anyOf is the disjunction of at least one.
-func anyOf(ps ...*predicate) *predicate {
+func anyOf(ps ...predicate) predicate {
 	if len(ps) == 1 {
 		return ps[0]
 	}
-	return &predicate{MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_OrMatcher{
-		OrMatcher: &xdsmatcherv3.Matcher_MatcherList_Predicate_PredicateList{Predicate: ps},
-	}}
+	return appendList(make([]byte, 0, fieldSize(sizeOfList(ps))), anyOfField, ps)
 }
 
-func not(p *predicate) *predicate {
-	return &predicate{MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_NotMatcher{NotMatcher: p}}
+func sizeOfList(ps []predicate) int {
+	n := 0
+	for _, p := range ps {
+		n += fieldSize(len(p))
+	}
+	return n
+}
+
+func appendList(b []byte, kind protowire.Number, ps []predicate) []byte {
+	b = appendHead(b, kind, sizeOfList(ps))
+	for _, p := range ps {
+		b = appendBytes(b, predicatesField, p)
+	}
+	return b
+}
+
+func not(p predicate) predicate {
+	return appendBytes(make([]byte, 0, fieldSize(len(p))), notField, p)
 }
 
 // decide ends a match with a named verdict.
 func decide(name string, action model.Action) *onMatch {
-	verdict := rbacconfigv3.RBAC_ALLOW
+	const verdictDeny = 1 // envoy.config.rbac.v3.RBAC.DENY; ALLOW is 0, which is not written
+	content := appendText(make([]byte, 0, fieldSize(len(name))+2), ruleNameField, name)
 	if action == model.Deny {
-		verdict = rbacconfigv3.RBAC_DENY
+		content = appendNumber(content, verdictField, verdictDeny)
 	}
-	return &onMatch{OnMatch: &xdsmatcherv3.Matcher_OnMatch_Action{Action: &extension{
-		Name: "action", TypedConfig: pack(&rbacconfigv3.Action{Name: name, Action: verdict}),
-	}}}
-}
-
-// nested continues with another matcher; where that matches nothing, the search goes on behind this place.
-func nested(m *matcher) *onMatch {
-	return &onMatch{OnMatch: &xdsmatcherv3.Matcher_OnMatch_Matcher{Matcher: m}}
-}
-
-// inOrder tries entries one after the other, and then next (nil: nothing).
-func inOrder(next *onMatch, entries ...*field) *onMatch {
-	if len(entries) == 0 {
-		return next
-	}
-	return nested(&matcher{
-		MatcherType: &xdsmatcherv3.Matcher_MatcherList_{MatcherList: &xdsmatcherv3.Matcher_MatcherList{Matchers: entries}},
-		OnNoMatch:   next,
-	})
+	const extensionName = "action"
+	size := extensionSize(extensionName, actionType, len(content))
+	out := appendHead(make([]byte, 0, fieldSize(size)), actionField, size)
+	return &onMatch{decision: appendExtension(out, extensionName, actionType, content)}
 }
 
 // byExact and byPrefix look an input up in a map, and try next where no entry matches.
-func byExact(input *extension, entries map[string]*onMatch, next *onMatch) *onMatch {
-	return nested(&matcher{OnNoMatch: next, MatcherType: &xdsmatcherv3.Matcher_MatcherTree_{MatcherTree: &xdsmatcherv3.Matcher_MatcherTree{
-		Input: input, TreeType: &xdsmatcherv3.Matcher_MatcherTree_ExactMatchMap{ExactMatchMap: &xdsmatcherv3.Matcher_MatcherTree_MatchMap{Map: entries}},
-	}}})
+func byExact(input extension, entries map[string]*onMatch, next *onMatch) *onMatch {
+	return byKey(exactMapField, input, entries, next)
 }
 
-func byPrefix(input *extension, entries map[string]*onMatch, next *onMatch) *onMatch {
-	return nested(&matcher{OnNoMatch: next, MatcherType: &xdsmatcherv3.Matcher_MatcherTree_{MatcherTree: &xdsmatcherv3.Matcher_MatcherTree{
-		Input: input, TreeType: &xdsmatcherv3.Matcher_MatcherTree_PrefixMatchMap{PrefixMatchMap: &xdsmatcherv3.Matcher_MatcherTree_MatchMap{Map: entries}},
-	}}})
+func byPrefix(input extension, entries map[string]*onMatch, next *onMatch) *onMatch {
+	return byKey(prefixMapField, input, entries, next)
 }
 
-// whole makes the matcher that does what an onMatch says.
-func whole(m *onMatch) *matcher {
-	if n := m.GetMatcher(); n != nil {
-		return n
+func byKey(lookup protowire.Number, input extension, entries map[string]*onMatch, next *onMatch) *onMatch {
+	out := &onMatch{input: input, lookup: lookup, next: next, entries: make([]*field, 0, len(entries))}
+	for _, key := range slices.Sorted(maps.Keys(entries)) {
+		out.entries = append(out.entries, &field{key: valid(key), then: entries[key]})
 	}
-	return &matcher{OnNoMatch: m}
+	return out.measured()
 }

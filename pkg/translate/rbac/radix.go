@@ -10,7 +10,7 @@ import (
 // for the next byte of the values tell their terms apart. It costs a request the length of the value, not the number of terms. The keys do not
 // imply what they stand for: terms keep their predicates.
 type radix struct {
-	input *extension
+	input extension
 	// placed is place of dimension; the keys are the values that the term compares with.
 	placed func(*term) ([]placement, *term)
 	// begins is an expression for every spelling of every value that begins with the prefix.
@@ -19,7 +19,7 @@ type radix struct {
 
 func (d *radix) place(t *term) ([]placement, *term) { return d.placed(t) }
 
-func (d *radix) odd() (*predicate, []dimension) { return nil, nil }
+func (d *radix) odd() (predicate, []dimension) { return nil, nil }
 
 func (d *radix) lookup(t tree, buckets map[string][]*term, dims []dimension, next *onMatch) *onMatch {
 	return d.level(t, slices.Sorted(maps.Keys(buckets)), buckets, dims, next)
@@ -46,7 +46,7 @@ func (d *radix) level(t tree, keys []string, buckets map[string][]*term, dims []
 			n++
 		}
 		if onMatch := d.level(t, keys[:n], buckets, dims, nil); onMatch != nil {
-			entries = append(entries, &field{Predicate: where(d.input, regex(d.begins(prefix))), OnMatch: onMatch})
+			entries = append(entries, entry(where(d.input, regex(d.begins(prefix))), onMatch))
 		}
 		keys = keys[n:]
 	}

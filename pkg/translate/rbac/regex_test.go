@@ -15,6 +15,8 @@ import (
 	networkrbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/pilot-lite/pilot-lite/internal/envoytest"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
@@ -129,6 +131,15 @@ func TestProgramIsNotUnderestimated(t *testing.T) {
 	}
 }
 
+func packed(t *testing.T, m proto.Message) *anypb.Any {
+	t.Helper()
+	out, err := anypb.New(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
 // envoyProgramSizes asks Envoy, which warns of every expression above a level. It counts those of RBAC's rules only, but compiles all the same way.
 func envoyProgramSizes(t *testing.T, exprs map[string]int) map[string]int {
 	t.Helper()
@@ -141,10 +152,10 @@ func envoyProgramSizes(t *testing.T, exprs map[string]int) map[string]int {
 		}})
 	}
 	filters := []*listenerv3.Filter{
-		{Name: "rbac", ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: pack(&networkrbacv3.RBAC{
+		{Name: "rbac", ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: packed(t, &networkrbacv3.RBAC{
 			StatPrefix: statPrefix, Rules: &rbacconfigv3.RBAC{Policies: map[string]*rbacconfigv3.Policy{"all": policy}},
 		})}},
-		{Name: "echo", ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: pack(&echov3.Echo{})}},
+		{Name: "echo", ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: packed(t, &echov3.Echo{})}},
 	}
 	listener := &listenerv3.Listener{
 		Name: "sizes", FilterChains: []*listenerv3.FilterChain{{Filters: filters}},

@@ -1,22 +1,13 @@
 package rbac
 
 import (
+	"encoding/binary"
 	"slices"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/pilot-lite/pilot-lite/internal/slotwire"
-)
-
-// Field numbers of the messages on the way from a slot to its last action, the same for ever as the wire format demands.
-const (
-	httpMatcherField    protowire.Number = 4 // envoy.extensions.filters.http.rbac.v3.RBAC.matcher
-	networkMatcherField protowire.Number = 6 // envoy.extensions.filters.network.rbac.v3.RBAC.matcher
-	onNoMatchField      protowire.Number = 3 // xds.type.matcher.v3.Matcher.on_no_match
-	nestedField         protowire.Number = 1 // xds.type.matcher.v3.Matcher.OnMatch.matcher
-	actionField         protowire.Number = 2 // xds.type.matcher.v3.Matcher.OnMatch.action
-	nameField           protowire.Number = 1 // xds.core.v3.TypedExtensionConfig.name
 )
 
 // Salt returns the wire form of a slot, with bytes that differ by the salt and mean the same: Envoy remembers the hash of content that it refused, and
@@ -29,7 +20,7 @@ func Salt(slot *corev3.TypedExtensionConfig, salt string) []byte {
 		field = networkMatcherField
 	}
 	content := slot.GetTypedConfig().GetValue()
-	way := []protowire.Number{field}
+	way := append(make([]protowire.Number, 0, 16), field)
 	for body := child(content, field); body != nil; {
 		body = child(body, onNoMatchField)
 		if next := child(body, nestedField); next != nil {
@@ -38,9 +29,10 @@ func Salt(slot *corev3.TypedExtensionConfig, salt string) []byte {
 		}
 		way, body = append(way, onNoMatchField, actionField, nameField), nil
 	}
-	tail := []byte(salt)
+	tail := append(make([]byte, 0, 2*len(salt)+32), salt...)
 	for _, w := range slices.Backward(way) {
-		tail = protowire.AppendBytes(protowire.AppendTag(nil, w, protowire.BytesType), tail)
+		var head [1 + binary.MaxVarintLen64]byte
+		tail = slices.Insert(tail, 0, appendHead(head[:0], w, len(tail))...)
 	}
 	return slotwire.Join(slot, content, tail)
 }

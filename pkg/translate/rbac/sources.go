@@ -9,11 +9,6 @@ import (
 	"strings"
 	"weak"
 
-	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	ipv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/input_matchers/ip/v3"
-	"google.golang.org/protobuf/types/known/wrapperspb"
-
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
@@ -23,7 +18,7 @@ type sourceSet struct {
 	plain     []netip.Prefix // blocks without exceptions, and addresses that are not looked up by their text
 	blocks    []model.IPBlock
 	// Built where they are first needed.
-	holds *predicate
+	holds predicate
 	texts []string   // of the addresses
 	rest  *sourceSet // all but the addresses
 }
@@ -139,9 +134,9 @@ func (ss *sourceSets) sweep() {
 }
 
 // predicate holds of the callers.
-func (s *sourceSet) predicate(in *inputs) *predicate {
+func (s *sourceSet) predicate(in *inputs) predicate {
 	if s.holds == nil {
-		s.holds = sealed(in.sourcePredicate(s))
+		s.holds = in.sourcePredicate(s)
 	}
 	return s.holds
 }
@@ -184,15 +179,16 @@ func unmapPrefix(p netip.Prefix) (netip.Prefix, bool) {
 	return p.Masked(), true
 }
 
-func (in *inputs) sourcePredicate(s *sourceSet) *predicate {
+func (in *inputs) sourcePredicate(s *sourceSet) predicate {
 	if text, ok := s.expression(); ok {
 		return where(in.source, text)
 	}
-	prefixes := slices.Clone(s.plain)
+	prefixes := append(in.prefixes[:0], s.plain...)
 	for _, a := range s.addresses {
 		prefixes = append(prefixes, netip.PrefixFrom(a, a.BitLen()))
 	}
-	var ps []*predicate
+	in.prefixes = prefixes
+	var ps []predicate
 	if len(prefixes) > 0 {
 		ps = append(ps, in.within(prefixes))
 	}
@@ -203,9 +199,9 @@ func (in *inputs) sourcePredicate(s *sourceSet) *predicate {
 }
 
 // expression compares with the text of a few IPv4 addresses, which is written in one way only: a third of what ranges weigh in a message.
-func (s *sourceSet) expression() (*text, bool) {
+func (s *sourceSet) expression() (text, bool) {
 	if len(s.addresses) == 0 || len(s.addresses) != s.size() || s.addresses[len(s.addresses)-1].Is6() {
-		return nil, false
+		return text{}, false
 	}
 	if len(s.addresses) == 1 {
 		return exactly(s.addresses[0].String()), true
@@ -218,7 +214,7 @@ func (s *sourceSet) expression() (*text, bool) {
 		program += len(t) - len(common) + 2
 	}
 	if program > maxProgram {
-		return nil, false
+		return text{}, false
 	}
 	expr := append(appendQuoted(make([]byte, 0, program+len(common)+2*len(texts)), common), "(?:"...)
 	for i, t := range texts {
@@ -241,19 +237,38 @@ func addressTexts(addresses []netip.Addr) []string {
 }
 
 // within holds of the peer's own address: never of what X-Forwarded-For says.
-func (in *inputs) within(prefixes []netip.Prefix) *predicate {
-	ranges := make([]*corev3.CidrRange, 0, len(prefixes))
+func (in *inputs) within(prefixes []netip.Prefix) predicate {
+	b := in.buffer[:0]
 	for _, p := range prefixes {
-		ranges = append(ranges, &corev3.CidrRange{AddressPrefix: p.Addr().String(), PrefixLen: wrapperspb.UInt32(uint32(p.Bits()))})
+		b = appendRange(b, p)
 	}
-	return whereCustom(in.source, &xdscorev3.TypedExtensionConfig{
-		Name: "ip", TypedConfig: pack(&ipv3.Ip{CidrRanges: ranges, StatPrefix: "l7policy"}),
-	})
+	b = appendText(b, ipPrefixField, statPrefix)
+	n := len(b)
+	b = appendExtension(b, "ip", ipType, b)
+	in.buffer = b
+	return whereCustom(in.source, extension(b[n:]))
+}
+
+// appendRange writes a range, which is shorter than a length of one byte can tell.
+func appendRange(b []byte, p netip.Prefix) []byte {
+	b = appendHead(b, rangesField, 0)
+	whole := len(b)
+	b = appendHead(b, addressField, 0)
+	address := len(b)
+	b = p.Addr().AppendTo(b)
+	b[address-1] = byte(len(b) - address)
+	b = appendHead(b, bitsField, 0)
+	if bits := len(b); p.Bits() > 0 {
+		b = appendNumber(b, uint32Field, uint64(p.Bits()))
+		b[bits-1] = byte(len(b) - bits)
+	}
+	b[whole-1] = byte(len(b) - whole)
+	return b
 }
 
 // union holds wherever one of the sets does, and maybe elsewhere: exceptions are left out.
-func (in *inputs) union(sets []*sourceSet) *predicate {
-	var prefixes []netip.Prefix
+func (in *inputs) union(sets []*sourceSet) predicate {
+	prefixes := in.prefixes[:0]
 	for _, s := range sets {
 		prefixes = append(prefixes, s.plain...)
 		for _, a := range s.addresses {
@@ -264,5 +279,6 @@ func (in *inputs) union(sets []*sourceSet) *predicate {
 		}
 	}
 	slices.SortFunc(prefixes, comparePrefixes)
+	in.prefixes = prefixes
 	return in.within(slices.Compact(prefixes))
 }

@@ -18,8 +18,12 @@ type conjunction struct {
 type term struct {
 	conjunction
 
+	frame   []predicate // ports and methods
+	words   []predicate // all but callers and headers
 	entry   *field
 	without [parts]*term
+
+	byPath, byHost *places // in an index over all paths, or hosts
 }
 
 // part is a dimension that an index, or a place for all, can take off a term.
@@ -36,20 +40,31 @@ const (
 // less is the term without a part.
 func (t *term) less(p part) *term {
 	if t.without[p] == nil {
-		c := t.conjunction
+		next := &term{conjunction: t.conjunction}
 		switch p {
 		case partSources:
-			c.sources = nil
+			next.sources, next.frame, next.words = nil, t.frame, t.words
 		case partFrame:
-			c.ports, c.methods = portSet{any: true}, nil
+			next.ports, next.methods = portSet{any: true}, nil
 		case partPorts:
-			c.ports = portSet{any: true}
+			next.ports = portSet{any: true}
 		case partMethods:
-			c.methods = nil
+			next.methods = nil
 		}
-		t.without[p] = &term{conjunction: c}
+		t.without[p] = next
 	}
 	return t.without[p]
+}
+
+// calledBy are terms with callers: whatever was built of them without any is theirs, too.
+func calledBy(terms []*term, sources *sourceSet) []*term {
+	out := make([]*term, 0, len(terms))
+	for _, t := range terms {
+		next := &term{conjunction: t.conjunction, frame: t.frame, words: t.words}
+		next.sources, next.without[partSources] = sources, t.without[partSources]
+		out = append(out, next)
+	}
+	return out
 }
 
 // appendWithPorts adds terms as a workload with those ports has them.
@@ -65,34 +80,45 @@ func appendWithPorts(out, terms []*term, ports portSet) []*term {
 	return out
 }
 
-// field is a term as an entry of a list; the action is always that of its policy.
+// field is a term as an entry of a list; the action is always that of its policy. What tells rules apart comes first, so that most of a list's take one look each.
 func (t *term) field(in *inputs, action model.Action) *field {
-	if t.entry == nil {
-		t.entry = sealed(&field{Predicate: t.predicate(in, action), OnMatch: t.decision})
+	if t.entry != nil {
+		return t.entry
 	}
+	if t.words == nil {
+		t.words = make([]predicate, 0, 4)
+		if t.paths != nil {
+			t.words = append(t.words, anyPattern(in.path, t.paths))
+		}
+		if t.hosts != nil {
+			t.words = append(t.words, anyPattern(in.authority, t.hosts))
+		}
+		t.words = append(t.words, t.framed(in, action)...)
+	}
+	when := make([]predicate, 0, len(t.words)+1+len(t.headers))
+	when = append(when, t.words...)
+	if t.sources != nil {
+		when = append(when, t.sources.predicate(in))
+	}
+	for _, h := range t.headers {
+		when = append(when, h.predicate)
+	}
+	t.entry = &field{when: when, then: t.decision}
 	return t.entry
 }
 
-// predicate is the whole of a term; nil where it always holds. What tells rules apart comes first, so that most of a list's take one look each.
-func (t *conjunction) predicate(in *inputs, action model.Action) *predicate {
-	var ps []*predicate
-	if t.paths != nil {
-		ps = append(ps, anyPattern(in.path, t.paths))
+// framed is what a term says of ports and methods.
+func (t *term) framed(in *inputs, action model.Action) []predicate {
+	if t.frame == nil {
+		t.frame = make([]predicate, 0, 2)
+		if t.methods != nil {
+			t.frame = append(t.frame, in.methodPredicate(t.methods, action))
+		}
+		if !t.ports.any {
+			t.frame = append(t.frame, t.ports.predicate(in))
+		}
 	}
-	if t.hosts != nil {
-		ps = append(ps, anyPattern(in.authority, t.hosts))
-	}
-	if t.methods != nil {
-		ps = append(ps, in.methodPredicate(t.methods, action))
-	}
-	ps = append(ps, t.ports.predicate(in))
-	if t.sources != nil {
-		ps = append(ps, t.sources.predicate(in))
-	}
-	for _, h := range t.headers {
-		ps = append(ps, h.predicate)
-	}
-	return allOf(ps...)
+	return t.frame
 }
 
 // unconditional says whether the term always holds.
@@ -101,8 +127,8 @@ func (t *conjunction) unconditional() bool {
 }
 
 // anyPattern is the disjunction of what is said of one input.
-func anyPattern(input *extension, patterns []pattern) *predicate {
-	var ps []*predicate
+func anyPattern(input extension, patterns []pattern) predicate {
+	var ps []predicate
 	var exprs []expr
 	for _, p := range patterns {
 		if p.expr.text == "" || len(patterns) == 1 {
@@ -115,10 +141,10 @@ func anyPattern(input *extension, patterns []pattern) *predicate {
 }
 
 // methodPredicate: methods are case-sensitive, but applications may forgive: a Deny ignores case.
-func (in *inputs) methodPredicate(methods []string, action model.Action) *predicate {
+func (in *inputs) methodPredicate(methods []string, action model.Action) predicate {
 	if len(methods) == 1 {
 		value := exactly(methods[0])
-		value.IgnoreCase = action == model.Deny
+		value.ignoreCase = action == model.Deny
 		return where(in.method, value)
 	}
 	exprs := make([]expr, 0, len(methods))

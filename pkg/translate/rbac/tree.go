@@ -81,11 +81,15 @@ func (t tree) list(terms []*term, next *onMatch) *onMatch {
 // choose returns the dimension whose index leaves the fewest candidates, or nil where none helps.
 func (t tree) choose(terms []*term, dims []dimension) dimension {
 	var best dimension
-	fewest := len(terms) * 9 / 10
+	fewest, bound := len(terms)*9/10, spread*len(terms)+spread*flat
+	counts := map[string]int{}
 	for _, d := range dims {
-		counts := map[string]int{}
+		clear(counts)
 		places, most, rest := 0, 0, 0
 		for _, x := range terms {
+			if places > bound || most+rest >= fewest {
+				break // more terms make it no better
+			}
 			placed, left := d.place(x)
 			for _, p := range placed {
 				counts[p.key]++
@@ -96,7 +100,7 @@ func (t tree) choose(terms []*term, dims []dimension) dimension {
 				rest++
 			}
 		}
-		if places > 0 && places <= spread*len(terms)+spread*flat && most+rest < fewest {
+		if places > 0 && places <= bound && most+rest < fewest {
 			best, fewest = d, most+rest
 		}
 	}
@@ -123,7 +127,7 @@ func (t tree) index(d dimension, terms []*term, dims []dimension, next *onMatch)
 	others := slices.DeleteFunc(slices.Clone(dims), func(o dimension) bool { return o == d })
 	out := d.lookup(t, buckets, others, t.build(rest, dims, next))
 	if odd, instead := d.odd(); odd != nil {
-		return inOrder(out, &field{Predicate: odd, OnMatch: t.build(held, append(instead, others...), nil)})
+		return inOrder(out, entry(odd, t.build(held, append(instead, others...), nil)))
 	}
 	return out
 }
@@ -194,7 +198,7 @@ func (t tree) bySources(groups []*group, dims []dimension, next *onMatch) *onMat
 	var entries []*field
 	if len(groups) <= fanout {
 		for _, g := range groups {
-			entries = append(entries, &field{Predicate: g.set.predicate(t.in), OnMatch: t.build(g.terms, dims, nil)})
+			entries = append(entries, entry(g.set.predicate(t.in), t.build(g.terms, dims, nil)))
 		}
 		return inOrder(next, entries...)
 	}
@@ -207,7 +211,7 @@ func (t tree) bySources(groups []*group, dims []dimension, next *onMatch) *onMat
 		for _, g := range chunk {
 			sets = append(sets, g.set)
 		}
-		entries = append(entries, &field{Predicate: t.in.union(sets), OnMatch: t.bySources(chunk, dims, nil)})
+		entries = append(entries, entry(t.in.union(sets), t.bySources(chunk, dims, nil)))
 	}
 	return inOrder(next, entries...)
 }
