@@ -12,7 +12,6 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	kjson "sigs.k8s.io/json"
-	"sigs.k8s.io/yaml"
 
 	"github.com/pilot-lite/pilot-lite/pkg/convert"
 	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
@@ -217,19 +216,27 @@ func convertMesh(object any) (meshConfig, bool) {
 	if !ok || strings.TrimSpace(written) == "" {
 		return meshConfig{}, false
 	}
-	ref := model.ObjectRef{Kind: "ConfigMap", Namespace: o.Namespace, Name: o.Name}
-	var c convert.MeshConfig
-	if err := yaml.UnmarshalStrict([]byte(written), &c); err != nil {
-		return meshConfig{found: []model.Diagnostic{{
-			Code: "bad-mesh-config", Severity: model.SeverityError, Object: ref, Field: "data[" + convert.MeshConfigKey + "]",
-			Consequence: err.Error() + ": the settings are not taken over", Remedy: "write a MeshConfig; see docs/reference.md",
-		}}}, true
-	}
-	mesh, found := convert.Mesh(&c)
+	mesh, found := meshOf(written)
 	for i := range found {
-		found[i].Object, found[i].Field = ref, "data["+convert.MeshConfigKey+"]."+found[i].Field
+		found[i].Object = model.ObjectRef{Kind: "ConfigMap", Namespace: o.Namespace, Name: o.Name}
+		found[i].Field = strings.TrimSuffix("data["+convert.MeshConfigKey+"]."+found[i].Field, ".")
 	}
 	return meshConfig{mesh, found}, true
+}
+
+// meshOf finds all that is wrong with settings, as files do.
+func meshOf(written string) (model.Mesh, []model.Diagnostic) {
+	body, err := convert.MeshJSON(written)
+	if err != nil {
+		return model.Mesh{}, []model.Diagnostic{{Code: "wrong-type", Severity: model.SeverityError, Consequence: err.Error(), Remedy: "write a MeshConfig"}}
+	}
+	var c convert.MeshConfig
+	found, read := convert.Strict(body, &c)
+	if !read {
+		return model.Mesh{}, found
+	}
+	mesh, more := convert.Mesh(&c)
+	return mesh, append(found, more...)
 }
 
 func same[T any](a, b *T) bool { return reflect.DeepEqual(a, b) }

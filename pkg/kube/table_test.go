@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -200,10 +202,25 @@ func TestMeshConfig(t *testing.T) {
 	if len(good.found) > 0 || good.mesh.TrustDomain != "example.org" {
 		t.Errorf("got %+v", good)
 	}
-	for _, bad := range []string{"spec: {trustDomian: x}", "spec: {trustDomain: 'a b'}", "spec: [", "spec: {http: {maxConcurrentStreams: -1}}"} {
+	for bad, want := range map[string][]string{
+		"spec: {trustDomian: x, trustDomain: 'a b', http: {maxConcurrentStreams: -1}}": {
+			"data[mesh.yaml].spec.trustDomian: unknown field; correct its spelling or its place, or remove it [unknown-field]",
+			`data[mesh.yaml].spec.trustDomain: "a b" is not a DNS name: the settings are not taken over; write a name such as cluster.local [bad-mesh-config]`,
+			"data[mesh.yaml].spec.http.maxConcurrentStreams: -1 is out of range: the settings are not taken over; write a number from 1 to 65536 [bad-mesh-config]",
+		},
+		"spec: {trustDomain: 5, dns: {}}": {
+			"data[mesh.yaml].spec.trustDomain: it is a number; put it in quotes [wrong-type]", "data[mesh.yaml].spec.dns: it is an object; write a list [wrong-type]",
+		},
+		"spec: [":              {"data[mesh.yaml]: mesh.yaml is not YAML: line 1: did not find expected node content; write a MeshConfig [wrong-type]"},
+		"spec: {}\nspec: {}\n": {`data[mesh.yaml]: mesh.yaml is not YAML: line 2: key "spec" already set in map; write a MeshConfig [wrong-type]`},
+	} {
 		got, written := convertMesh(object(bad))
-		if !written || len(got.found) == 0 || got.found[0].Object.Kind != "ConfigMap" || got.found[0].Remedy == "" {
-			t.Errorf("%s: %+v", bad, got)
+		var told []string
+		for _, d := range got.found {
+			told = append(told, strings.TrimPrefix(d.String(), "error: ConfigMap pilot-lite-system/pilot-lite: "))
+		}
+		if diff := cmp.Diff(want, told); diff != "" || !written {
+			t.Errorf("%s: (-want +got) %s", bad, diff)
 		}
 	}
 }
