@@ -136,9 +136,9 @@ func kernelOf(ix *model.Index) *kernel.Set {
 }
 
 // passes decides for one end about the other.
-func passes(k *kernel.Set, ix *model.Index, d diff.Direction, governed, other party, port uint16, protocol model.Protocol) bool {
+func passes(k *kernel.Set, ix *model.Index, d model.Direction, governed, other party, port uint16, protocol model.Protocol) bool {
 	direction := networkingv1.PolicyTypeIngress
-	if d == diff.Egress {
+	if d == model.Egress {
 		direction = networkingv1.PolicyTypeEgress
 	}
 	return k.Governing(direction, kernel.AddressEnd(ix, governed.address)).Allows(kernel.AddressEnd(ix, other.address), port, protocol)

@@ -56,14 +56,6 @@ func parties(ix *model.Index) []eval.Party {
 	return out
 }
 
-func endOf(ix *model.Index, p eval.Party) kernel.End {
-	e := kernel.End{Pod: p.Pod, Address: p.Address}
-	if p.Pod != nil {
-		e.NamespaceLabels = ix.NamespaceLabels(p.Pod.Namespace)
-	}
-	return e
-}
-
 // probes are ports on both sides of whatever may tell ports apart.
 func probes() []uint16 {
 	return []uint16{1, 8, 9, 10, 53, 79, 80, 81, 82, 5353, 5354, 8079, 8080, 8081, 8082, 8090, 8091, 9089, 9090, 9091, 13999, 14000, 14990, 14991, 14999, 15000, 15012, 15050, 15051, 15090, 15099, 15100, 65535}
@@ -98,7 +90,7 @@ type pair struct {
 }
 
 func newPair(ix *model.Index, set *kernel.Set, a asked, from, to eval.Party) pair {
-	return pair{ix, a, from, to, set.Governing(networkingv1.PolicyTypeIngress, endOf(ix, to)), set.Governing(networkingv1.PolicyTypeEgress, endOf(ix, from))}
+	return pair{ix, a, from, to, set.Governing(networkingv1.PolicyTypeIngress, to.End(ix)), set.Governing(networkingv1.PolicyTypeEgress, from.End(ix))}
 }
 
 // allowsSome says whether any request, or bytes, is allowed at L7.
@@ -111,11 +103,11 @@ func (p pair) governed() bool {
 }
 
 func (p pair) passesIngress(port uint16, protocol model.Protocol) bool {
-	return p.ingress.Allows(endOf(p.ix, p.from), port, protocol)
+	return p.ingress.Allows(p.from.End(p.ix), port, protocol)
 }
 
 func (p pair) passesEgress(port uint16) bool {
-	return p.egress.Allows(endOf(p.ix, p.to), port, model.TCP)
+	return p.egress.Allows(p.to.End(p.ix), port, model.TCP)
 }
 
 func (p pair) meant(d networkingv1.PolicyType, port uint16, protocol model.Protocol) model.Verdict {

@@ -52,10 +52,10 @@ func TestCorpus(t *testing.T) {
 			check := func(flows []netpoltest.Flow, want bool) {
 				for _, f := range flows {
 					from, to := corpusParty(t, &c, ix, f.Src), corpusParty(t, &c, ix, f.Dst)
-					if got := standing.Decide(endOf(ix, from), endOf(ix, to), f.Port, f.Proto); got.Allowed() != want {
+					if got := standing.Decide(from.End(ix), to.End(ix), f.Port, f.Proto); got.Allowed() != want {
 						t.Errorf("%v: want %t, the companions say %+v", f, want, got)
 					}
-					if got := reference.Decide(endOf(ix, from), endOf(ix, to), f.Port, f.Proto); got.Allowed() != want {
+					if got := reference.Decide(from.End(ix), to.End(ix), f.Port, f.Proto); got.Allowed() != want {
 						t.Errorf("%v: want %t, the companions that the corpus shows say %+v", f, want, got)
 					}
 					in := eval.L4(ix, networkingv1.PolicyTypeIngress, to, from, f.Port, f.Proto)

@@ -27,7 +27,7 @@ func TestTracesSayWhatTheEvaluatorsSay(t *testing.T) {
 				HTTP:     rapid.SampledFrom(append(netpoltest.Requests(), nil)).Draw(t, "http"),
 			}
 			trace := eval.Explain(ix, standing, c)
-			d := standing.Decide(endOf(ix, c.From), endOf(ix, c.To), c.Port, c.Protocol)
+			d := standing.Decide(c.From.End(ix), c.To.End(ix), c.Port, c.Protocol)
 			refused := false
 			for _, s := range trace.Steps {
 				refused = refused || s.Applies && !s.Verdict.Allowed
