@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"unique"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -24,8 +25,12 @@ const ourPrefix = "policy.pilot-lite.io/"
 // pod is what is kept of a Pod.
 type pod struct {
 	model.Pod
-	found []model.Diagnostic
+	found  []model.Diagnostic
+	images unique.Handle[Images]
 }
+
+// Images are those of the containers that the injector put into a pod; the zero value is that of a pod without them.
+type Images struct{ Capture, Proxy string }
 
 // Policy is what is kept of an L7Policy: its conversion, and what the status writer needs.
 type Policy struct {
@@ -89,7 +94,11 @@ func podSpec(s *corev1.PodSpec) corev1.PodSpec {
 	keep := func(in []corev1.Container) []corev1.Container {
 		kept := make([]corev1.Container, 0, len(in))
 		for i := range in {
-			kept = append(kept, corev1.Container{Name: in[i].Name, Ports: in[i].Ports, RestartPolicy: in[i].RestartPolicy})
+			c := corev1.Container{Name: in[i].Name, Ports: in[i].Ports, RestartPolicy: in[i].RestartPolicy}
+			if c.Name == v1alpha1.CaptureContainer || c.Name == v1alpha1.ProxyContainer {
+				c.Image = in[i].Image
+			}
+			kept = append(kept, c)
 		}
 		return kept
 	}
@@ -131,7 +140,23 @@ func convertPod(object any) (pod, bool) {
 	o.ObjectMeta = metaOf(&o.ObjectMeta)
 	converted, found := convert.Pod(o)
 	converted.AwaitsAddress = converted.Expected && !o.Spec.HostNetwork && o.Status.PodIP == "" && o.DeletionTimestamp == nil
-	return pod{converted, found}, true
+	return pod{converted, found, imagesOf(o)}, true
+}
+
+// imagesOf are a pod's, which it shares with all that were injected by the same version.
+func imagesOf(p *corev1.Pod) unique.Handle[Images] {
+	var out Images
+	if p.Labels[v1alpha1.LabelProxy] == v1alpha1.ProxyInjected {
+		for i := range p.Spec.InitContainers {
+			switch c := &p.Spec.InitContainers[i]; c.Name {
+			case v1alpha1.CaptureContainer:
+				out.Capture = c.Image
+			case v1alpha1.ProxyContainer:
+				out.Proxy = c.Image
+			}
+		}
+	}
+	return unique.Make(out)
 }
 
 func convertAccount(object any) (string, bool) {

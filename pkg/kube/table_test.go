@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/pilot-lite/pilot-lite/pkg/convert"
+	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
@@ -39,8 +40,12 @@ func newPod(name string, change func(p *corev1.Pod)) *corev1.Pod {
 // What is stripped is nothing that decides.
 func TestStrippingChangesNoConversion(t *testing.T) {
 	t.Parallel()
-	whole, _ := convertPod(newPod("web", nil))
-	lean, err := strip(newPod("web", nil))
+	injected := func(p *corev1.Pod) {
+		p.Labels[v1alpha1.LabelProxy] = v1alpha1.ProxyInjected
+		p.Spec.InitContainers = []corev1.Container{{Name: "i", Image: "i"}, {Name: v1alpha1.CaptureContainer, Image: "c"}, {Name: v1alpha1.ProxyContainer, Image: "p"}}
+	}
+	whole, _ := convertPod(newPod("web", injected))
+	lean, err := strip(newPod("web", injected))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,6 +55,9 @@ func TestStrippingChangesNoConversion(t *testing.T) {
 	stripped, _ := convertPod(lean)
 	if !same(&whole, &stripped) || whole.Owner != "web" || len(whole.Proxy.ServerFirst) != 1 {
 		t.Errorf("got  %+v\nwant %+v", stripped, whole)
+	}
+	if got := stripped.images.Value(); got != (Images{Capture: "c", Proxy: "p"}) {
+		t.Errorf("images %+v", got)
 	}
 }
 

@@ -93,6 +93,9 @@ const (
 	LabelProxy = "policy.pilot-lite.io/proxy"
 	// ProxyInjected is LabelProxy's only value.
 	ProxyInjected = "injected"
+	// CaptureContainer and ProxyContainer are the containers that the injector puts into them.
+	CaptureContainer = "pilot-lite-capture"
+	ProxyContainer   = "pilot-lite-proxy"
 	// LabelServiceAccount is stamped by the injector with the pod's service account (see model.ServiceAccountLabel for long names).
 	LabelServiceAccount = "policy.pilot-lite.io/service-account"
 	// LabelInject on a namespace, with the value InjectEnabled, has the sidecar injected into its pods; on a pod, InjectDisabled leaves it out where the mesh's settings permit.
