@@ -29,7 +29,9 @@ func TestRestartReason(t *testing.T) {
 		{kube.Images{Capture: "pilot-lite:2", Proxy: "envoy:1.39.1"}, given, day, "the sidecar is envoy:1.39.1, and new pods get envoy:1.40.0"},
 		{kube.Images{Capture: "pilot-lite:1", Proxy: "envoy:1.40.0"}, given, day, "the capture is pilot-lite:1, and new pods get pilot-lite:2"},
 		{
-			kube.Images{Capture: "pilot-lite:1", Proxy: "envoy:1.39.1"}, given, 800 * day,
+			kube.Images{Capture: "pilot-lite:1", Proxy: "envoy:1.39.1"},
+			given,
+			800 * day,
 			"the sidecar is envoy:1.39.1, and new pods get envoy:1.40.0; the capture is pilot-lite:1, and new pods get pilot-lite:2; " + old,
 		},
 	} {

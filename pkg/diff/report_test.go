@@ -14,6 +14,7 @@ import (
 
 	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
 	"github.com/pilot-lite/pilot-lite/pkg/diff"
+	"github.com/pilot-lite/pilot-lite/pkg/eval"
 	"github.com/pilot-lite/pilot-lite/pkg/eval/kernel"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
@@ -106,7 +107,7 @@ func TestTheOtherEndIsTold(t *testing.T) {
 					for _, p := range f.Ports {
 						ports = append(ports, kernel.Range(p))
 					}
-					flowing := k.Governing(opposite, kernel.AddressEnd(ix, other.address)).Ports(kernel.AddressEnd(ix, subject.address)).Intersect(kernel.PortsOf(ports...))
+					flowing := k.Governing(opposite, eval.PartyAt(ix, other.address).End(ix)).Ports(eval.PartyAt(ix, subject.address).End(ix)).Intersect(kernel.PortsOf(ports...))
 					if f.OtherEndShuts != (len(flowing) == 0) {
 						t.Fatalf("%s of %s with %s: the other end lets %s of %v through; told %t", f.Direction, subject, other, flowing, f.Ports, f.OtherEndShuts)
 					}

@@ -20,7 +20,7 @@ import (
 
 // companionsOf are the companions that stand for a snapshot's policies, and whether all of them say what the policies mean.
 func companionsOf(ix *model.Index) (companions []agree.Companion, found []model.Diagnostic) {
-	built, found := netpol.Build(ix)
+	built, found := new(netpol.Builder).Build(ix)
 	for _, c := range built {
 		if !c.DryRun {
 			companions = append(companions, agree.Companion{Policy: c.Policy, NetworkPolicy: c.NetworkPolicy})

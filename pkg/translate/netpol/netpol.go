@@ -1,5 +1,5 @@
 // Package netpol builds the companion NetworkPolicies: the L3/4 projection of the policies, which the node's kernel enforces outside the pod.
-// Input: a model.Index. Output: companions by policy, and diagnostics. One entry point: Builder.Build (Build without a memo).
+// Input: a model.Index. Output: companions by policy, and diagnostics. One entry point: Builder.Build.
 package netpol
 
 import (
@@ -31,9 +31,6 @@ const (
 	// maxSubtractions bounds how often an entry is set off against a denial: who writes policies must not keep the control plane from everybody else's.
 	maxSubtractions = 1 << 17
 )
-
-// Build is a Builder's first Build.
-func Build(ix *model.Index) ([]Companion, []model.Diagnostic) { return new(Builder).Build(ix) }
 
 // builder builds the companions of one policy.
 type builder struct {
