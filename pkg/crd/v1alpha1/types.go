@@ -148,15 +148,6 @@ type L7Policy struct {
 	Status L7PolicyStatus `json:"status,omitempty"`
 }
 
-// L7PolicyList is a list of policies.
-//
-// +kubebuilder:object:root=true
-type L7PolicyList struct {
-	metav1.TypeMeta `json:",inline"`
-	metav1.ListMeta `json:"metadata,omitempty"`
-	Items           []L7Policy `json:"items"`
-}
-
 // L7PolicySpec has the shape of NetworkPolicy's spec, with an action, an enforcement and http blocks. What is taken otherwise than there is listed in docs/reference.md.
 type L7PolicySpec struct {
 	// PodSelector selects the pods in the policy's namespace that it governs; empty selects all.
