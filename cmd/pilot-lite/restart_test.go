@@ -45,8 +45,11 @@ func TestRestartReason(t *testing.T) {
 func TestRestartsAreTold(t *testing.T) {
 	t.Parallel()
 	proxies := []xds.ProxyStatus{
-		{Node: "shop/web-1", Workload: "shop/web", Restart: "old"}, {Node: "shop/cart-1", Workload: "shop/cart"}, {Node: "shop/web-2", Workload: "shop/web", Restart: "old"},
-		{Node: "shop/web-3", Workload: "shop/web", Restart: "older"}, {Node: "shop/lost", Restart: "old\n"},
+		{Node: "shop/web-1", Workload: "shop/web", Restart: "old"},
+		{Node: "shop/cart-1", Workload: "shop/cart"},
+		{Node: "shop/web-2", Workload: "shop/web", Restart: "old"},
+		{Node: "shop/web-3", Workload: "shop/web", Restart: "older"},
+		{Node: "shop/lost", Restart: "old\n"},
 	}
 	var out bytes.Buffer
 	printRestarts(&out, proxies)
