@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/pilot-lite/pilot-lite/pkg/controlplane"
 	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
 	"github.com/pilot-lite/pilot-lite/pkg/eval/agree"
+	"github.com/pilot-lite/pilot-lite/pkg/kube"
 	"github.com/pilot-lite/pilot-lite/pkg/kube/companion"
 	"github.com/pilot-lite/pilot-lite/pkg/kube/policystatus"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
@@ -46,11 +48,20 @@ func (s *clusterServer) replicas() []string {
 	return out
 }
 
-// everyProxy is what the proxies of all replicas run.
+// everyProxy is what the proxies of all replicas run, and whose pods should be created again.
 func (s *clusterServer) everyProxy(ctx context.Context) []xds.ProxyStatus {
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout/2)
 	defer cancel()
-	return report.Sum(ctx, s.reports())
+	proxies, now := report.Sum(ctx, s.reports()), time.Now()
+	given := kube.Images{Capture: s.options.cluster.image, Proxy: s.options.cluster.sidecarImage}
+	for i := range proxies {
+		p := &proxies[i]
+		namespace, name, _ := strings.Cut(p.Node, "/")
+		if pod, runs, found := s.source.Sidecar(namespace, name); found && pod.Proxy.Injected && !pod.Ended {
+			p.Restart = restartReason(runs, given, now.Sub(pod.Created))
+		}
+	}
+	return proxies
 }
 
 // newStatusWriter writes the statuses of policies.

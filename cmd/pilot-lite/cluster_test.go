@@ -28,6 +28,7 @@ import (
 
 	"github.com/pilot-lite/pilot-lite/internal/apitest"
 	"github.com/pilot-lite/pilot-lite/internal/porttest"
+	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
 )
 
 const (
@@ -47,14 +48,14 @@ func TestReadyMeansInjecting(t *testing.T) {
 		t.Fatal(err)
 	}
 	api.Apply(t, filepath.Join(apitest.Root(t), "manifests", "webhooks.yaml"))
-	health, hooks := porttest.Address(t), porttest.Address(t)
+	health, hooks, admin := porttest.Address(t), porttest.Address(t), porttest.Address(t)
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan int, 1)
 	var logs bytes.Buffer
 	go func() {
 		ended <- run(ctx, []string{
 			"serve", "--kubeconfig", kubeconfig(t, api), "--image", "pilot-lite:1", "--sidecar-image", "envoy:1", "--health-address", health, "--webhook-address", hooks,
-			"--xds-address", porttest.Address(t), "--admin-address", porttest.Address(t),
+			"--xds-address", porttest.Address(t), "--admin-address", admin,
 		}, streams{in: strings.NewReader(""), out: io.Discard, err: &logs})
 	}()
 	t.Cleanup(func() {
@@ -88,6 +89,44 @@ func TestReadyMeansInjecting(t *testing.T) {
 	if diff := cmp.Diff(commanded(t, authority), webhook); diff != "" {
 		t.Errorf("the command and the webhook differ (-command +webhook):\n%s", diff)
 	}
+	restartsAreTold(t, client, admin)
+}
+
+// restartsAreTold: of a pod with what is injected now and one with what was before, status names the second.
+func restartsAreTold(t *testing.T, client kubernetes.Interface, admin string) {
+	t.Helper()
+	if _, err := client.CoreV1().ServiceAccounts("default").Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default"}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for name, image := range map[string]string{"new": "envoy:1", "old": "envoy:0"} {
+		if _, err := client.CoreV1().Pods("default").Create(t.Context(), &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{v1alpha1.LabelProxy: v1alpha1.ProxyInjected}},
+			Spec: corev1.PodSpec{
+				NodeName: "node", Containers: []corev1.Container{{Name: "app", Image: "app"}},
+				InitContainers: []corev1.Container{{Name: v1alpha1.CaptureContainer, Image: "pilot-lite:1"}, {Name: v1alpha1.ProxyContainer, Image: image}},
+			},
+		}, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	apitest.Eventually(t, served, "status tells whom to restart", func() error {
+		var out bytes.Buffer
+		run(t.Context(), []string{"status", "--address", admin, "-o", "json"}, streams{in: strings.NewReader(""), out: &out, err: &out})
+		var told struct {
+			Proxies []struct{ Proxy, Restart string } `json:"proxies"`
+		}
+		if err := json.Unmarshal(out.Bytes(), &told); err != nil {
+			return fmt.Errorf("%w: %s", err, &out)
+		}
+		got := map[string]string{}
+		for _, p := range told.Proxies {
+			got[p.Proxy] = p.Restart
+		}
+		if diff := cmp.Diff(map[string]string{"default/new": "", "default/old": "the sidecar is envoy:0, and new pods get envoy:1"}, got); diff != "" {
+			return errors.New(diff)
+		}
+		return nil
+	})
 }
 
 func ready(t *testing.T, address string) error {

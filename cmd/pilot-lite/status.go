@@ -37,7 +37,8 @@ func newStatusCmd(s streams) *cobra.Command {
 		Use:   "status",
 		Short: "Show what each proxy runs, and what it refused",
 		Long: `Asks a running server for every proxy and every resource: enforced (the proxy acknowledged the present content), pending, or refused, with the proxy's own
-text. Then every policy: on how many of the expected proxies its present generation is enforced. Exit code 1 when something was refused.`,
+text. Then every policy: on how many of the expected proxies its present generation is enforced. In a cluster, then whose pods should be created again, since their sidecar is
+not the one that new pods get, or will soon not trust the control plane any more. Exit code 1 when something was refused.`,
 		Example: "  pilot-lite status\n  pilot-lite status --address unix:/run/pilot-lite/admin -o json",
 		Args:    takesNothing(flagsAlone),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context(), s) },
@@ -179,6 +180,7 @@ type jsonProxy struct {
 	Since     time.Time      `json:"since,omitzero"` // connected or disconnected
 	Envoy     string         `json:"envoy,omitempty"`
 	Problem   string         `json:"problem,omitempty"` // why it was turned away
+	Restart   string         `json:"restart,omitempty"` // why its pod should be created again
 	Resources []jsonResource `json:"resources"`
 }
 
@@ -198,7 +200,7 @@ func jsonProxies(proxies []xds.ProxyStatus) []jsonProxy {
 	out := make([]jsonProxy, 0, len(proxies))
 	for i := range proxies {
 		p := &proxies[i]
-		j := jsonProxy{Proxy: p.Node, Workload: p.Workload, Connected: p.Connected, Since: p.Since, Envoy: p.Build, Problem: oneLine(p.Problem), Resources: []jsonResource{}}
+		j := jsonProxy{Proxy: p.Node, Workload: p.Workload, Connected: p.Connected, Since: p.Since, Envoy: p.Build, Problem: oneLine(p.Problem), Restart: oneLine(p.Restart), Resources: []jsonResource{}}
 		for _, r := range p.Resources {
 			resource := jsonResource{proxyResource: rowOf(&r), Changed: r.Changed, Policies: []jsonPolicy{}}
 			for _, ref := range r.Policies {
@@ -239,6 +241,7 @@ func printStatusText(w io.Writer, proxies []xds.ProxyStatus, policies []policyCo
 	for _, p := range policies {
 		fmt.Fprintf(t, "%s\t%d\t%d/%d\t%d\t%d\n", p.Policy, p.Generation, p.Enforced, p.Expected, p.Pending, p.Refused)
 	}
+	printRestarts(t, proxies)
 	return t.Flush()
 }
 

@@ -1,5 +1,5 @@
 // Package mistyped says which values do not fit into a Go type, in the words of those who write YAML: a decoder's own are Go's. Input: JSON, and the type that it is read into.
-// Output: every such value, with its field and what to write instead. Entry points: In; and FieldOf, for fields that a type does not have.
+// Output: every such value, with its field and what to write instead. Entry points: In; and Stray, for fields that a type does not have.
 package mistyped
 
 import (
@@ -37,12 +37,12 @@ func In(text []byte, t reflect.Type) []Value {
 	return f
 }
 
-// FieldOf is the field that one of kjson.UnmarshalStrict's errors is about: unknown, or written twice.
-func FieldOf(err error) string {
+// Stray is the field that one of kjson.UnmarshalStrict's errors is about: one that is written twice, else one that the type does not have.
+func Stray(err error) (field string, twice bool) {
 	if at, ok := errors.AsType[kjson.FieldError](err); ok {
-		return at.FieldPath()
+		return at.FieldPath(), strings.HasPrefix(at.Error(), "duplicate field ") // no type tells them apart
 	}
-	return ""
+	return "", false
 }
 
 // finder holds what was found.

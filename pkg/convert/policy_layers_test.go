@@ -33,7 +33,7 @@ func cluster(policies ...*model.Policy) *model.Index {
 
 // kernelOf is what the node's kernels hold.
 func kernelOf(t *rapid.T, ix *model.Index) *kernel.Set {
-	companions, _ := netpol.Build(ix)
+	companions, _ := new(netpol.Builder).Build(ix)
 	var all []*networkingv1.NetworkPolicy
 	for _, c := range companions {
 		if !c.DryRun {

@@ -30,7 +30,12 @@ func PolicyJSON(meta *metav1.ObjectMeta, body []byte) (*v1alpha1.L7Policy, model
 	if wrong := mistyped.In(body, reflect.TypeFor[v1alpha1.L7Policy]()); len(wrong) > 0 {
 		field, why, remedy = cmp.Or(wrong[0].Field, field), "it is "+wrong[0].Is, wrong[0].Remedy
 	} else if err == nil {
-		field, why = mistyped.FieldOf(unknown[0]), "a field that this version does not know"
+		twice := false
+		if field, twice = mistyped.Stray(unknown[0]); twice {
+			why, remedy = "the field is written twice", "remove one of the two"
+		} else {
+			why = "a field that this version does not know"
+		}
 	}
 	return p, undecodable(meta, body), []model.Diagnostic{{
 		Code: CodeUnreadable, Severity: model.SeverityError, Object: policyObject(p), Field: field,

@@ -18,6 +18,7 @@ func TestPolicyPastTheSchema(t *testing.T) {
 		`{"spec":{"podSelector":{"matchLabels":{"app":5}}}}`: "spec.podSelector.matchLabels.app: it is a number: ",
 		`{"spec":{"action":"Deny","ingress":{}}}`:            "spec.ingress: it is an object: the policy denies everything, to every pod that it could have meant; write a list",
 		`{"spec":{"ingress":[{"frm":[]}]}}`:                  "spec.ingress[0].frm: a field that this version does not know: ",
+		`{"spec":{"ingress":[{}],"ingress":[]}}`:             "spec.ingress: the field is written twice: the policy isolates every pod that it could have meant, and allows nothing; remove one of the two",
 		`[]`:                                                 "spec: it is a list: ",
 		`{`:                                                  "spec: it is no policy: ",
 	} {

@@ -28,13 +28,13 @@ type classFlip struct {
 // raw is what flips for one entity, before it is joined with others.
 type raw struct {
 	layer     Layer
-	direction Direction
+	direction model.Direction
 	entity    int
 	answer    *answer
 }
 
 // compareEntity compares what two frames decide about an entity, each pair of frames once.
-func (c *comparison) compareEntity(l Layer, d Direction, e *entity, before, after *frame) {
+func (c *comparison) compareEntity(l Layer, d model.Direction, e *entity, before, after *frame) {
 	key := string(l) + before.key() + "/" + after.key()
 	a, known := c.answers[key]
 	if !known {

@@ -55,7 +55,7 @@ func (c *comparison) l7(requests []model.HTTPRequest) error {
 	for i := range c.before.Snapshot.Pods {
 		pod := c.before.Snapshot.Pods[i]
 		was, is := c.evalBefore.WorkloadOf(pod.Namespace, pod.Name), c.evalAfter.WorkloadOf(pod.Namespace, pod.Name)
-		classes := c.found.Subject(diff.L7, diff.Ingress, c.before.WorkloadOf(pod.Namespace, pod.Name))
+		classes := c.found.Subject(diff.L7, model.Ingress, c.before.WorkloadOf(pod.Namespace, pod.Name))
 		for _, p := range c.parties {
 			m := matching(c.evalBefore, c.evalAfter, p)
 			for _, port := range ports {
@@ -106,7 +106,7 @@ func (c *comparison) l4() error {
 			continue
 		}
 		governed := c.party(pod.Namespace + "/" + pod.Name)
-		for _, d := range []diff.Direction{diff.Ingress, diff.Egress} {
+		for _, d := range []model.Direction{model.Ingress, model.Egress} {
 			classes := c.found.Subject(diff.L4, d, c.before.WorkloadOf(pod.Namespace, pod.Name))
 			for _, p := range c.parties {
 				if p.name == governed.name {

@@ -19,15 +19,6 @@ const (
 	L4 Layer = "L4" // NetworkPolicies: companions and all others
 )
 
-// Direction says whose policies decide: the callee's (ingress) or the caller's (egress).
-type Direction string
-
-// Directions.
-const (
-	Ingress Direction = "ingress"
-	Egress  Direction = "egress"
-)
-
 // Effect is what a flip does.
 type Effect string
 
@@ -41,12 +32,12 @@ const (
 
 // Flip are verdicts that flip for the same reason. Everything in it holds for each caller, each callee, each port and each class of requests.
 type Flip struct {
-	Layer     Layer       `json:"layer"`
-	Direction Direction   `json:"direction"`
-	Effect    Effect      `json:"effect"`
-	Callers   Parties     `json:"callers"`
-	Callees   Parties     `json:"callees"`
-	Ports     []PortRange `json:"ports"`
+	Layer     Layer           `json:"layer"`
+	Direction model.Direction `json:"direction"`
+	Effect    Effect          `json:"effect"`
+	Callers   Parties         `json:"callers"`
+	Callees   Parties         `json:"callees"`
+	Ports     []PortRange     `json:"ports"`
 	// Requests show one request of each class of HTTP requests that flips; none: anything that is sent to the port does.
 	Requests []Request `json:"requests,omitempty"`
 	Before   Verdict   `json:"before"`

@@ -125,7 +125,7 @@ func with(s *model.Snapshot, parties []party) *model.Snapshot {
 // kernelOf are all NetworkPolicies of a snapshot, as pkg/eval/kernel reads them.
 func kernelOf(ix *model.Index) *kernel.Set {
 	var all []*networkingv1.NetworkPolicy
-	companions, _ := netpol.Build(ix)
+	companions, _ := new(netpol.Builder).Build(ix)
 	for i := range companions {
 		if !companions[i].DryRun {
 			all = append(all, companions[i].NetworkPolicy)
@@ -136,12 +136,12 @@ func kernelOf(ix *model.Index) *kernel.Set {
 }
 
 // passes decides for one end about the other.
-func passes(k *kernel.Set, ix *model.Index, d diff.Direction, governed, other party, port uint16, protocol model.Protocol) bool {
+func passes(k *kernel.Set, ix *model.Index, d model.Direction, governed, other party, port uint16, protocol model.Protocol) bool {
 	direction := networkingv1.PolicyTypeIngress
-	if d == diff.Egress {
+	if d == model.Egress {
 		direction = networkingv1.PolicyTypeEgress
 	}
-	return k.Governing(direction, kernel.AddressEnd(ix, governed.address)).Allows(kernel.AddressEnd(ix, other.address), port, protocol)
+	return k.Governing(direction, eval.PartyAt(ix, governed.address).End(ix)).Allows(eval.PartyAt(ix, other.address).End(ix), port, protocol)
 }
 
 // judge asks the evaluator whether requests satisfy terms, of policies that hold nothing else.
@@ -208,7 +208,7 @@ func matching(before, after *model.Index, p party) diff.Match {
 		if s == diff.After {
 			ix = after
 		}
-		e := kernel.AddressEnd(ix, p.address)
+		e := eval.PartyAt(ix, p.address).End(ix)
 		return slices.ContainsFunc(peers, func(m model.Peer) bool {
 			if b := m.Block; b != nil {
 				return b.CIDR.Contains(p.address) && !slices.ContainsFunc(b.Except, func(x netip.Prefix) bool { return x.Contains(p.address) })

@@ -52,7 +52,7 @@ type Class struct {
 type Match func(s Side, peers []model.Peer, namespace string, among func(pod string) bool) bool
 
 // Subject tells, of an entity that decides in one direction, which classes of requests flip for whoever matches, at a port.
-func (f *Found) Subject(l Layer, d Direction, subject *model.Workload) func(m Match, p PortRange) []Class {
+func (f *Found) Subject(l Layer, d model.Direction, subject *model.Workload) func(m Match, p PortRange) []Class {
 	type prepared struct {
 		census *census
 		answer *answer
@@ -131,7 +131,7 @@ func (f *Found) matches(n *census, i int, m Match) bool {
 // Witness is somebody who flips.
 type Witness struct {
 	Layer           Layer
-	Direction       Direction
+	Direction       model.Direction
 	Subject         *model.Workload // before
 	Pod             string          // NAMESPACE/NAME of one that stands
 	Namespace       string          // of one that does not

@@ -111,7 +111,7 @@ func (f *frame) bounds(matched func(i int) bool) []PortRange {
 // compareL7 compares the sidecar's verdicts on calls to a workload.
 func (c *comparison) compareL7(e *entity) {
 	if c.mayDiffer(L7, e) {
-		c.compareEntity(L7, Ingress, e, c.policyFrame(c.before, e), c.policyFrame(c.after, e))
+		c.compareEntity(L7, model.Ingress, e, c.policyFrame(c.before, e), c.policyFrame(c.after, e))
 	}
 }
 

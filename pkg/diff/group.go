@@ -6,12 +6,14 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
 // subjects are the entities about which one answer holds.
 type subjects struct {
 	layer     Layer
-	direction Direction
+	direction model.Direction
 	guards    []string
 	answer    *answer
 	entities  []int
@@ -21,7 +23,7 @@ type subjects struct {
 func (c *comparison) flips() []Flip {
 	type key struct {
 		layer     Layer
-		direction Direction
+		direction model.Direction
 		guards    string
 		answer    *answer
 	}
@@ -102,13 +104,13 @@ func (g *grouping) addJoined(s *subjects, j *joined) {
 }
 
 // shutByOtherEnd are those of some points whose own NetworkPolicies let none of it through: of what opens, after the edit; of what closes, before it.
-func (g *grouping) shutByOtherEnd(d Direction, e *entity, others bitset, f *Flip) bitset {
-	w, opposite := g.after, Egress
+func (g *grouping) shutByOtherEnd(d model.Direction, e *entity, others bitset, f *Flip) bitset {
+	w, opposite := g.after, model.Egress
 	if f.Effect == EffectCloses {
 		w = g.before
 	}
-	if d == Egress {
-		opposite = Ingress
+	if d == model.Egress {
+		opposite = model.Ingress
 	}
 	out := newBitset(len(g.points))
 	others.each(func(i int) {
@@ -130,7 +132,7 @@ func (f *frame) passes(e *entity, ports []PortRange) bool {
 }
 
 // frameOf is a frame of NetworkPolicies, made once.
-func (c *comparison) frameOf(w *world, entity int, d Direction) *frame {
+func (c *comparison) frameOf(w *world, entity int, d model.Direction) *frame {
 	key := frameKey{w.side, entity, d}
 	if c.frames[key] == nil {
 		c.frames[key] = c.networkFrame(w, &c.entities[entity], d)
@@ -141,14 +143,14 @@ func (c *comparison) frameOf(w *world, entity int, d Direction) *frame {
 type frameKey struct {
 	side      side
 	entity    int
-	direction Direction
+	direction model.Direction
 }
 
 func (g *grouping) add(s *subjects, entities []int, f *Flip, others Parties) {
 	flip := *f
 	flip.Layer, flip.Direction, flip.Guards = s.layer, s.direction, s.guards
 	flip.Callers = others
-	if s.direction == Egress {
+	if s.direction == model.Egress {
 		flip.Callers, flip.Callees = Parties{}, others
 	}
 	text, err := json.Marshal(flip)
@@ -170,7 +172,7 @@ func (g *grouping) sorted() []Flip {
 	for i := range g.found {
 		f := &g.found[i]
 		subject := Parties{Members: Members{Workloads: slices.Sorted(maps.Keys(g.names[i]))}}
-		if f.Direction == Ingress {
+		if f.Direction == model.Ingress {
 			f.Callees = subject
 		} else {
 			f.Callers = subject

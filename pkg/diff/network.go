@@ -20,13 +20,13 @@ type network struct {
 	namespace string
 	object    *networkingv1.NetworkPolicy
 	pods      labels.Selector
-	isolates  []Direction
+	isolates  []model.Direction
 	entries   []networkEntry
 }
 
 // networkEntry is a rule of a NetworkPolicy.
 type networkEntry struct {
-	direction Direction
+	direction model.Direction
 	peers     []model.Peer // nil: anyone
 	ports     []networkingv1.NetworkPolicyPort
 }
@@ -44,30 +44,30 @@ func (r networkReader) network(name string, np *networkingv1.NetworkPolicy) *net
 		n.pods = labels.Everything() // no API server would have taken it: whoever it may have meant is isolated
 	}
 	for _, rule := range np.Spec.Ingress {
-		n.entries = append(n.entries, networkEntry{direction: Ingress, peers: peersOf(rule.From), ports: rule.Ports})
+		n.entries = append(n.entries, networkEntry{direction: model.Ingress, peers: peersOf(rule.From), ports: rule.Ports})
 	}
 	for _, rule := range np.Spec.Egress {
-		n.entries = append(n.entries, networkEntry{direction: Egress, peers: peersOf(rule.To), ports: rule.Ports})
+		n.entries = append(n.entries, networkEntry{direction: model.Egress, peers: peersOf(rule.To), ports: rule.Ports})
 	}
 	r[np] = n
 	return n
 }
 
 // isolated are the directions that a NetworkPolicy isolates: ingress where it lists none, and egress too if it has rules for that.
-func isolated(spec *networkingv1.NetworkPolicySpec) []Direction {
+func isolated(spec *networkingv1.NetworkPolicySpec) []model.Direction {
 	if len(spec.PolicyTypes) == 0 {
 		if len(spec.Egress) > 0 {
-			return []Direction{Ingress, Egress}
+			return []model.Direction{model.Ingress, model.Egress}
 		}
-		return []Direction{Ingress}
+		return []model.Direction{model.Ingress}
 	}
-	var out []Direction
+	var out []model.Direction
 	for _, t := range spec.PolicyTypes {
 		switch t {
 		case networkingv1.PolicyTypeIngress:
-			out = append(out, Ingress)
+			out = append(out, model.Ingress)
 		case networkingv1.PolicyTypeEgress:
-			out = append(out, Egress)
+			out = append(out, model.Egress)
 		}
 	}
 	return out
@@ -131,7 +131,7 @@ func (c *comparison) editNetworks() {
 }
 
 // selecting are the NetworkPolicies that isolate a workload in a direction.
-func (w *world) selecting(o *model.Workload, d Direction) []*network {
+func (w *world) selecting(o *model.Workload, d model.Direction) []*network {
 	var out []*network
 	for _, n := range w.networks[o.Namespace] {
 		if slices.Contains(n.isolates, d) && n.pods.Matches(labels.Set(o.Labels)) {
@@ -142,7 +142,7 @@ func (w *world) selecting(o *model.Workload, d Direction) []*network {
 }
 
 // networkFrame is what NetworkPolicies decide about a workload in a direction: nothing is denied but by isolation.
-func (c *comparison) networkFrame(w *world, e *entity, d Direction) *frame {
+func (c *comparison) networkFrame(w *world, e *entity, d model.Direction) *frame {
 	o := e.on(w.side)
 	selecting := w.selecting(o, d)
 	f := &frame{isolated: len(selecting) > 0}
@@ -172,7 +172,7 @@ func (c *comparison) addEntry(f *frame, w *world, o *model.Workload, n *network,
 		case p.EndPort != nil && (p.Port == nil || p.Port.Type == intstr.String): // no API server would have taken it: nothing is opened
 		case p.Port == nil:
 			numbered.ports = append(numbered.ports, every(protocol))
-		case p.Port.Type == intstr.String && entry.direction == Ingress:
+		case p.Port.Type == intstr.String && entry.direction == model.Ingress:
 			numbered.ports = append(numbered.ports, named(o, protocol, p.Port.StrVal)...)
 		case p.Port.Type == intstr.String:
 			f.rules = append(f.rules, c.namedBeyond(w, n.name, from, protocol, p.Port.StrVal)...)
@@ -230,8 +230,8 @@ func (c *comparison) compareL4(e *entity) {
 	if e.hostNetwork() {
 		return
 	}
-	for _, d := range []Direction{Ingress, Egress} {
-		if c.mayDiffer(L4, e) || d == Egress && c.portsMoved && c.namesPortsBeyond(e) {
+	for _, d := range []model.Direction{model.Ingress, model.Egress} {
+		if c.mayDiffer(L4, e) || d == model.Egress && c.portsMoved && c.namesPortsBeyond(e) {
 			c.compareEntity(L4, d, e, c.networkFrame(c.before, e, d), c.networkFrame(c.after, e, d))
 		}
 	}
@@ -239,9 +239,9 @@ func (c *comparison) compareL4(e *entity) {
 
 // namesPortsBeyond says whether ports are named at the other end.
 func (c *comparison) namesPortsBeyond(e *entity) bool {
-	return slices.ContainsFunc(slices.Concat(c.before.selecting(e.before, Egress), c.after.selecting(e.after, Egress)), func(n *network) bool {
+	return slices.ContainsFunc(slices.Concat(c.before.selecting(e.before, model.Egress), c.after.selecting(e.after, model.Egress)), func(n *network) bool {
 		return slices.ContainsFunc(n.entries, func(x networkEntry) bool {
-			return x.direction == Egress && slices.ContainsFunc(x.ports, func(p networkingv1.NetworkPolicyPort) bool { return p.Port != nil && p.Port.Type == intstr.String })
+			return x.direction == model.Egress && slices.ContainsFunc(x.ports, func(p networkingv1.NetworkPolicyPort) bool { return p.Port != nil && p.Port.Type == intstr.String })
 		})
 	})
 }

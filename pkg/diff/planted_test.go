@@ -39,7 +39,7 @@ var planted = []struct{ name, file, is, instead, by string }{
 	{"addresses that are not known are none", "callers.go", "n.countFloating(a)\n", "", "TestFlips"},
 	{"egress is not isolated by default", "network.go", "if len(spec.Egress) > 0 {", "if false {", "TestFlips"},
 	{"names of ports beyond are those after the edit", "network.go", "ports := named(e.on(w.side), protocol, port)", "ports := named(e.after, protocol, port)", "TestFlips"},
-	{"edited NetworkPolicies are known by their names", "network.go", "&& reflect.DeepEqual(old.object.Spec, n.object.Spec)", "&& (true || reflect.DeepEqual(old.object.Spec, n.object.Spec))", "TestFlips"},
+	{"edited NetworkPolicies are known by their names", "network.go", "&& reflect.DeepEqual(old.object.Spec, now.object.Spec)", "&& (true || reflect.DeepEqual(old.object.Spec, now.object.Spec))", "TestFlips"},
 	{"verdicts by different rules are joined", "answer.go", "f.after == o.after && ", "", "TestReports|TestFlips"},
 	{"classes of different ports are joined", "answer.go", "key := fmt.Sprint(all)", "key := \"\"", "TestReports"},
 	{"ports of different classes are joined", "answer.go", "key := fmt.Sprint(classes)", "key := \"\"", "TestReports"},

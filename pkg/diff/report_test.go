@@ -14,6 +14,7 @@ import (
 
 	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
 	"github.com/pilot-lite/pilot-lite/pkg/diff"
+	"github.com/pilot-lite/pilot-lite/pkg/eval"
 	"github.com/pilot-lite/pilot-lite/pkg/eval/kernel"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
@@ -58,7 +59,7 @@ func TestReportsSayWhatWasFound(t *testing.T) {
 		for _, subject := range standing(before) {
 			ns, name, _ := strings.Cut(subject.name, "/")
 			for _, layer := range []diff.Layer{diff.L7, diff.L4} {
-				for _, d := range []diff.Direction{diff.Ingress, diff.Egress} {
+				for _, d := range []model.Direction{model.Ingress, model.Egress} {
 					classes := c.found.Subject(layer, d, c.before.WorkloadOf(ns, name))
 					for _, other := range c.parties[:len(standing(before))] {
 						for _, port := range []uint16{53, 80, 90, 91, 15006} {
@@ -94,7 +95,7 @@ func TestTheOtherEndIsTold(t *testing.T) {
 				k, ix = is, c.evalAfter
 			}
 			whose, others, opposite := f.Callees, f.Callers, networkingv1.PolicyTypeEgress
-			if f.Direction == diff.Egress {
+			if f.Direction == model.Egress {
 				whose, others, opposite = f.Callers, f.Callees, networkingv1.PolicyTypeIngress
 			}
 			for _, subject := range standing(before) {
@@ -106,7 +107,7 @@ func TestTheOtherEndIsTold(t *testing.T) {
 					for _, p := range f.Ports {
 						ports = append(ports, kernel.Range(p))
 					}
-					flowing := k.Governing(opposite, kernel.AddressEnd(ix, other.address)).Ports(kernel.AddressEnd(ix, subject.address)).Intersect(kernel.PortsOf(ports...))
+					flowing := k.Governing(opposite, eval.PartyAt(ix, other.address).End(ix)).Ports(eval.PartyAt(ix, subject.address).End(ix)).Intersect(kernel.PortsOf(ports...))
 					if f.OtherEndShuts != (len(flowing) == 0) {
 						t.Fatalf("%s of %s with %s: the other end lets %s of %v through; told %t", f.Direction, subject, other, flowing, f.Ports, f.OtherEndShuts)
 					}
@@ -116,11 +117,11 @@ func TestTheOtherEndIsTold(t *testing.T) {
 	})
 }
 
-func told(r *diff.Report, l diff.Layer, d diff.Direction, subject, other party, p diff.PortRange) (out map[string]bool, unsure bool) {
+func told(r *diff.Report, l diff.Layer, d model.Direction, subject, other party, p diff.PortRange) (out map[string]bool, unsure bool) {
 	out = map[string]bool{}
 	for _, f := range r.Flips {
 		whose, others := f.Callees, f.Callers
-		if d == diff.Egress {
+		if d == model.Egress {
 			whose, others = f.Callers, f.Callees
 		}
 		holds := slices.ContainsFunc(f.Ports, func(q diff.PortRange) bool { return q.Protocol == p.Protocol && q.From <= p.From && p.From <= q.To })

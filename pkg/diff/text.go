@@ -126,11 +126,11 @@ func (l *line) reason() string {
 	}
 	out := fmt.Sprintf("was %s, now %s", verdicts(l.before), verdicts(l.after))
 	if f.Layer == L4 {
-		out += fmt.Sprintf(" (%s of %s)", f.Direction, map[Direction]string{Ingress: "the callee", Egress: "the caller"}[f.Direction])
+		out += fmt.Sprintf(" (%s of %s)", f.Direction, map[model.Direction]string{model.Ingress: "the callee", model.Egress: "the caller"}[f.Direction])
 	}
 	if f.OtherEndShuts {
 		shuts := map[Effect]string{EffectOpens: "shut it", EffectCloses: "shut it before"}[f.Effect]
-		out += map[Direction]string{Ingress: "; the caller's own egress rules ", Egress: "; the callee's own ingress rules "}[f.Direction] + shuts
+		out += map[model.Direction]string{model.Ingress: "; the caller's own egress rules ", model.Egress: "; the callee's own ingress rules "}[f.Direction] + shuts
 	}
 	return out
 }

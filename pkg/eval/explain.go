@@ -46,14 +46,6 @@ type explainer struct {
 	call     Call
 }
 
-func (x *explainer) end(p Party) kernel.End {
-	e := kernel.End{Pod: p.Pod, Address: p.Address}
-	if p.Pod != nil {
-		e.NamespaceLabels = x.ix.NamespaceLabels(p.Pod.Namespace)
-	}
-	return e
-}
-
 // l4 is a step that NetworkPolicies decide.
 func (x *explainer) l4(name StepName, d networkingv1.PolicyType, governed, other Party) Step {
 	of := newL4(x.ix, d, governed, other, x.call.Port, x.call.Protocol)
@@ -67,7 +59,7 @@ func (x *explainer) l4(name StepName, d networkingv1.PolicyType, governed, other
 		return s
 	}
 	if x.standing != nil {
-		side := x.standing.Governing(d, x.end(governed)).Decide(x.end(other), x.call.Port, x.call.Protocol)
+		side := x.standing.Governing(d, governed.End(x.ix)).Decide(other.End(x.ix), x.call.Port, x.call.Protocol)
 		s.NetworkPolicies, s.Meant, s.Verdict = &side, &intent, decided(side, intent)
 	}
 	if !s.Verdict.Allowed && s.Verdict.Decider == model.OutcomeDefaultDeny {

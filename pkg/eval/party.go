@@ -3,6 +3,7 @@ package eval
 import (
 	"net/netip"
 
+	"github.com/pilot-lite/pilot-lite/pkg/eval/kernel"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
@@ -39,6 +40,15 @@ func WorkloadParty(ix *model.Index, w *model.Workload) Party {
 		}
 	}
 	return PodParty(ix, w.Pods[0])
+}
+
+// End is the party as NetworkPolicies see it.
+func (p Party) End(ix *model.Index) kernel.End {
+	e := kernel.End{Pod: p.Pod, Address: p.Address}
+	if p.Pod != nil {
+		e.NamespaceLabels = ix.NamespaceLabels(p.Pod.Namespace)
+	}
+	return e
 }
 
 // selectable says whether selectors and isolation concern the party: a pod on the host's network is known by the node's address alone.

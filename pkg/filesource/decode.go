@@ -3,7 +3,6 @@ package filesource
 import (
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -16,7 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes/scheme"
 	kjson "sigs.k8s.io/json"
-	"sigs.k8s.io/yaml"
 
 	"github.com/pilot-lite/pilot-lite/internal/mistyped"
 	"github.com/pilot-lite/pilot-lite/pkg/convert"
@@ -172,27 +170,16 @@ func (d *decoder) meshConfig(body []byte) {
 	d.mesh = &mesh
 }
 
-// strict decodes one of our own kinds: an unknown key is an error, since what it was meant to close would stay open. What is wrong beside it is looked for all the same.
+// strict decodes one of our own kinds, and says whether what is right of it could be read.
 func (d *decoder) strict(body []byte, into any) bool {
-	unknown, err := kjson.UnmarshalStrict(body, into)
-	if err != nil {
-		d.wrongType(body, into, err)
-		return false
-	}
-	for _, e := range unknown {
-		d.bad(mistyped.FieldOf(e), "unknown field", "correct its spelling or its place, or remove it", "unknown-field")
-	}
-	return true
+	found, read := convert.Strict(body, into)
+	d.allBad(found)
+	return read
 }
 
-// wrongType tells of the values that are not of their fields' types, with their index and line. The decoder's own words are left for what is found in no other way.
-func (d *decoder) wrongType(body []byte, into any, err error) {
-	wrong := mistyped.In(body, reflect.TypeOf(into))
-	for _, v := range wrong {
-		d.bad(v.Field, "it is "+v.Is, v.Remedy, "wrong-type")
-	}
-	if len(wrong) == 0 {
-		d.bad("", err.Error(), "correct the value", "wrong-type")
+func (d *decoder) allBad(found []model.Diagnostic) {
+	for _, f := range found {
+		d.bad(f.Field, f.Consequence, f.Remedy, f.Code)
 	}
 }
 
@@ -205,12 +192,13 @@ func (d *decoder) kubernetes(gvk schema.GroupVersionKind) {
 	}
 	unknown, err := kjson.UnmarshalStrict(d.document.json, object)
 	if err != nil {
-		d.wrongType(d.document.json, object, err)
+		d.allBad(convert.WrongTypes(d.document.json, object, err))
 		return
 	}
 	for _, e := range unknown {
+		field, _ := mistyped.Stray(e) // none is written twice in what was read as YAML
 		d.notices = append(d.notices, model.Diagnostic{
-			Code: "unknown-field", Severity: model.SeverityWarning, Object: d.at(mistyped.FieldOf(e)), Field: mistyped.FieldOf(e),
+			Code: "unknown-field", Severity: model.SeverityWarning, Object: d.at(field), Field: field,
 			Consequence: "unknown field: it has no effect", Remedy: "correct its spelling or its place, or remove it",
 		})
 	}
@@ -301,10 +289,9 @@ func (d *decoder) configMap(m *corev1.ConfigMap) {
 	if m.Name != convert.MeshConfigMap || !ok {
 		return
 	}
-	body, err := yaml.YAMLToJSONStrict([]byte(written))
+	body, err := convert.MeshJSON(written)
 	if err != nil {
-		_, why := yamlError(err)
-		d.bad("data", fmt.Sprintf("%s is not YAML: %s", convert.MeshConfigKey, why), "write a MeshConfig", "wrong-type")
+		d.bad("data", err.Error(), "write a MeshConfig", "wrong-type")
 		return
 	}
 	d.object.Kind = convert.MeshConfigKind

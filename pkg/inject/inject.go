@@ -18,8 +18,8 @@ import (
 
 // Names of what is put into a pod.
 const (
-	CaptureContainer = "pilot-lite-capture"
-	ProxyContainer   = "pilot-lite-proxy"
+	CaptureContainer = v1alpha1.CaptureContainer
+	ProxyContainer   = v1alpha1.ProxyContainer
 	tokenVolume      = "pilot-lite-token"
 	runVolume        = "pilot-lite-run"
 

@@ -1,13 +1,10 @@
 package kube
 
 import (
-	"errors"
 	"fmt"
-	"os"
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 )
 
 // Requests a second, and at once: a control plane that comes back has many companions and statuses to look at.
@@ -48,20 +45,4 @@ func NewClients(config *rest.Config, userAgent string) (*Clients, error) {
 		return nil, err
 	}
 	return c, nil
-}
-
-func restConfig(kubeconfig string) (*rest.Config, error) {
-	if kubeconfig == "" && os.Getenv(clientcmd.RecommendedConfigPathEnvVar) == "" {
-		config, err := rest.InClusterConfig()
-		if err == nil || !errors.Is(err, rest.ErrNotInCluster) {
-			return config, err
-		}
-	}
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = kubeconfig
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
-	if err != nil {
-		return nil, fmt.Errorf("no cluster to talk to: %w; name a kubeconfig with --kubeconfig", err)
-	}
-	return config, nil
 }

@@ -6,13 +6,13 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"unique"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	kjson "sigs.k8s.io/json"
-	"sigs.k8s.io/yaml"
 
 	"github.com/pilot-lite/pilot-lite/pkg/convert"
 	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
@@ -25,8 +25,12 @@ const ourPrefix = "policy.pilot-lite.io/"
 // pod is what is kept of a Pod.
 type pod struct {
 	model.Pod
-	found []model.Diagnostic
+	found  []model.Diagnostic
+	images unique.Handle[Images]
 }
+
+// Images are those of the containers that the injector put into a pod; the zero value is that of a pod without them.
+type Images struct{ Capture, Proxy string }
 
 // Policy is what is kept of an L7Policy: its conversion, and what the status writer needs.
 type Policy struct {
@@ -90,7 +94,11 @@ func podSpec(s *corev1.PodSpec) corev1.PodSpec {
 	keep := func(in []corev1.Container) []corev1.Container {
 		kept := make([]corev1.Container, 0, len(in))
 		for i := range in {
-			kept = append(kept, corev1.Container{Name: in[i].Name, Ports: in[i].Ports, RestartPolicy: in[i].RestartPolicy})
+			c := corev1.Container{Name: in[i].Name, Ports: in[i].Ports, RestartPolicy: in[i].RestartPolicy}
+			if c.Name == v1alpha1.CaptureContainer || c.Name == v1alpha1.ProxyContainer {
+				c.Image = in[i].Image
+			}
+			kept = append(kept, c)
 		}
 		return kept
 	}
@@ -132,7 +140,23 @@ func convertPod(object any) (pod, bool) {
 	o.ObjectMeta = metaOf(&o.ObjectMeta)
 	converted, found := convert.Pod(o)
 	converted.AwaitsAddress = converted.Expected && !o.Spec.HostNetwork && o.Status.PodIP == "" && o.DeletionTimestamp == nil
-	return pod{converted, found}, true
+	return pod{converted, found, imagesOf(o)}, true
+}
+
+// imagesOf are a pod's, which it shares with all that were injected by the same version.
+func imagesOf(p *corev1.Pod) unique.Handle[Images] {
+	var out Images
+	if p.Labels[v1alpha1.LabelProxy] == v1alpha1.ProxyInjected {
+		for i := range p.Spec.InitContainers {
+			switch c := &p.Spec.InitContainers[i]; c.Name {
+			case v1alpha1.CaptureContainer:
+				out.Capture = c.Image
+			case v1alpha1.ProxyContainer:
+				out.Proxy = c.Image
+			}
+		}
+	}
+	return unique.Make(out)
 }
 
 func convertAccount(object any) (string, bool) {
@@ -217,19 +241,27 @@ func convertMesh(object any) (meshConfig, bool) {
 	if !ok || strings.TrimSpace(written) == "" {
 		return meshConfig{}, false
 	}
-	ref := model.ObjectRef{Kind: "ConfigMap", Namespace: o.Namespace, Name: o.Name}
-	var c convert.MeshConfig
-	if err := yaml.UnmarshalStrict([]byte(written), &c); err != nil {
-		return meshConfig{found: []model.Diagnostic{{
-			Code: "bad-mesh-config", Severity: model.SeverityError, Object: ref, Field: "data[" + convert.MeshConfigKey + "]",
-			Consequence: err.Error() + ": the settings are not taken over", Remedy: "write a MeshConfig; see docs/reference.md",
-		}}}, true
-	}
-	mesh, found := convert.Mesh(&c)
+	mesh, found := meshOf(written)
 	for i := range found {
-		found[i].Object, found[i].Field = ref, "data["+convert.MeshConfigKey+"]."+found[i].Field
+		found[i].Object = model.ObjectRef{Kind: "ConfigMap", Namespace: o.Namespace, Name: o.Name}
+		found[i].Field = strings.TrimSuffix("data["+convert.MeshConfigKey+"]."+found[i].Field, ".")
 	}
 	return meshConfig{mesh, found}, true
+}
+
+// meshOf finds all that is wrong with settings, as files do.
+func meshOf(written string) (model.Mesh, []model.Diagnostic) {
+	body, err := convert.MeshJSON(written)
+	if err != nil {
+		return model.Mesh{}, []model.Diagnostic{{Code: "wrong-type", Severity: model.SeverityError, Consequence: err.Error(), Remedy: "write a MeshConfig"}}
+	}
+	var c convert.MeshConfig
+	found, read := convert.Strict(body, &c)
+	if !read {
+		return model.Mesh{}, found
+	}
+	mesh, more := convert.Mesh(&c)
+	return mesh, append(found, more...)
 }
 
 func same[T any](a, b *T) bool { return reflect.DeepEqual(a, b) }

@@ -206,7 +206,10 @@ func (f *follower) agreement() map[string]string {
 	}
 	report, out := f.checker.Check(built.Index, companions), map[string]string{}
 	for _, p := range built.Output.Selections {
-		out[p.Namespace+"/"+p.Name] = fmt.Sprintf("%+v", report.Policy(p.PolicyRef))
+		out[p.Namespace+"/"+p.Name] = fmt.Sprintf("%+v", report.Verdict(p.PolicyRef))
+	}
+	for _, w := range report.Workloads {
+		out["wider: "+w.Key] = fmt.Sprintf("%+v", w.Wider)
 	}
 	return out
 }

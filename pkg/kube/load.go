@@ -47,7 +47,11 @@ func Load(ctx context.Context, c Config, tell func(why string)) (*model.Snapshot
 			return snapshot, nil
 		}
 		if problems := s.Problems(); len(problems) > 0 {
-			return nil, errors.New(problems[0].String())
+			var told []string
+			for _, p := range problems {
+				told = append(told, p.String())
+			}
+			return nil, errors.New(strings.Join(told, "; "))
 		}
 	}
 }

@@ -209,6 +209,15 @@ func (s *Source) Pod(namespace, name string) (model.Pod, bool) {
 	return p.Pod, found
 }
 
+// Sidecar is a pod as it stands, with the images that were injected into it.
+func (s *Source) Sidecar(namespace, name string) (model.Pod, Images, bool) {
+	p, found := s.pods.get(namespace, name)
+	if !found {
+		return model.Pod{}, Images{}, false
+	}
+	return p.Pod, p.images.Value(), true
+}
+
 // Account is the UID of a service account as it stands: one that was deleted and made again is another.
 func (s *Source) Account(namespace, name string) (uid string, found bool) {
 	return s.accounts.get(namespace, name)

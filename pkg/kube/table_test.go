@@ -4,13 +4,16 @@ import (
 	"encoding/json"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/pilot-lite/pilot-lite/pkg/convert"
+	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
@@ -37,8 +40,12 @@ func newPod(name string, change func(p *corev1.Pod)) *corev1.Pod {
 // What is stripped is nothing that decides.
 func TestStrippingChangesNoConversion(t *testing.T) {
 	t.Parallel()
-	whole, _ := convertPod(newPod("web", nil))
-	lean, err := strip(newPod("web", nil))
+	injected := func(p *corev1.Pod) {
+		p.Labels[v1alpha1.LabelProxy] = v1alpha1.ProxyInjected
+		p.Spec.InitContainers = []corev1.Container{{Name: "i", Image: "i"}, {Name: v1alpha1.CaptureContainer, Image: "c"}, {Name: v1alpha1.ProxyContainer, Image: "p"}}
+	}
+	whole, _ := convertPod(newPod("web", injected))
+	lean, err := strip(newPod("web", injected))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,6 +55,9 @@ func TestStrippingChangesNoConversion(t *testing.T) {
 	stripped, _ := convertPod(lean)
 	if !same(&whole, &stripped) || whole.Owner != "web" || len(whole.Proxy.ServerFirst) != 1 {
 		t.Errorf("got  %+v\nwant %+v", stripped, whole)
+	}
+	if got := stripped.images.Value(); got != (Images{Capture: "c", Proxy: "p"}) {
+		t.Errorf("images %+v", got)
 	}
 }
 
@@ -200,10 +210,25 @@ func TestMeshConfig(t *testing.T) {
 	if len(good.found) > 0 || good.mesh.TrustDomain != "example.org" {
 		t.Errorf("got %+v", good)
 	}
-	for _, bad := range []string{"spec: {trustDomian: x}", "spec: {trustDomain: 'a b'}", "spec: [", "spec: {http: {maxConcurrentStreams: -1}}"} {
+	for bad, want := range map[string][]string{
+		"spec: {trustDomian: x, trustDomain: 'a b', http: {maxConcurrentStreams: -1}}": {
+			"data[mesh.yaml].spec.trustDomian: unknown field; correct its spelling or its place, or remove it [unknown-field]",
+			`data[mesh.yaml].spec.trustDomain: "a b" is not a DNS name: the settings are not taken over; write a name such as cluster.local [bad-mesh-config]`,
+			"data[mesh.yaml].spec.http.maxConcurrentStreams: -1 is out of range: the settings are not taken over; write a number from 1 to 65536 [bad-mesh-config]",
+		},
+		"spec: {trustDomain: 5, dns: {}}": {
+			"data[mesh.yaml].spec.trustDomain: it is a number; put it in quotes [wrong-type]", "data[mesh.yaml].spec.dns: it is an object; write a list [wrong-type]",
+		},
+		"spec: [":              {"data[mesh.yaml]: mesh.yaml is not YAML: line 1: did not find expected node content; write a MeshConfig [wrong-type]"},
+		"spec: {}\nspec: {}\n": {`data[mesh.yaml]: mesh.yaml is not YAML: line 2: key "spec" already set in map; write a MeshConfig [wrong-type]`},
+	} {
 		got, written := convertMesh(object(bad))
-		if !written || len(got.found) == 0 || got.found[0].Object.Kind != "ConfigMap" || got.found[0].Remedy == "" {
-			t.Errorf("%s: %+v", bad, got)
+		var told []string
+		for _, d := range got.found {
+			told = append(told, strings.TrimPrefix(d.String(), "error: ConfigMap pilot-lite-system/pilot-lite: "))
+		}
+		if diff := cmp.Diff(want, told); diff != "" || !written {
+			t.Errorf("%s: (-want +got) %s", bad, diff)
 		}
 	}
 }

@@ -156,7 +156,7 @@ func codesIn(n ast.Node) []string {
 		case *ast.SelectorExpr:
 			name = f.Sel.Name
 		}
-		if slices.Contains([]string{"onPolicy", "finding", "problem", "bad", "report", "add"}, name) {
+		if slices.Contains([]string{"onPolicy", "Finding", "finding", "problem", "bad", "report", "add"}, name) {
 			return slices.DeleteFunc(literals(n.Args...), func(code string) bool {
 				return !regexp.MustCompile(`^[a-z]+(-[a-z]+)+$`).MatchString(code)
 			})

@@ -23,7 +23,7 @@ func (l *linter) layers(companions []netpol.Companion) {
 	byName := map[string]*rule{}
 	for _, p := range l.policies {
 		for _, r := range l.rules[p] {
-			if r.direction == ingress {
+			if r.direction == model.Ingress {
 				byName[r.name()] = r
 			}
 		}

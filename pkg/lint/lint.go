@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/pilot-lite/pilot-lite/internal/reqclass"
-	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 	"github.com/pilot-lite/pilot-lite/pkg/translate"
 )
@@ -72,8 +71,8 @@ func newLinter(ix *model.Index) *linter {
 	for i, p := range ix.Snapshot.Policies {
 		l.order[p], l.policies = i, append(l.policies, p)
 		l.selected[p] = ix.Selected(p)
-		for _, d := range []direction{ingress, egress} {
-			rules := d.rules(p)
+		for _, d := range []model.Direction{model.Ingress, model.Egress} {
+			rules := p.Rules(d)
 			for j := range rules {
 				l.rules[p] = append(l.rules[p], l.newRule(p, d, j, &rules[j]))
 			}
@@ -87,8 +86,8 @@ func newLinter(ix *model.Index) *linter {
 func (l *linter) adopted(found []model.Diagnostic) []model.Diagnostic {
 	told := map[model.Diagnostic]bool{}
 	for r := range l.nobody {
-		if r.direction == ingress {
-			told[model.Diagnostic{Object: onPolicy(r.policy, "", "", "").Object, Field: r.field() + ".from"}] = true
+		if r.direction == model.Ingress {
+			told[model.Diagnostic{Object: r.policy.Finding("", "", "").Object, Field: r.field() + ".from"}] = true
 		}
 	}
 	var out []model.Diagnostic
@@ -104,13 +103,6 @@ func (l *linter) adopted(found []model.Diagnostic) []model.Diagnostic {
 		out = append(out, d)
 	}
 	return out
-}
-
-// onPolicy is a finding that addresses a part of a policy.
-func onPolicy(p *model.Policy, code string, severity model.Severity, field string) model.Diagnostic {
-	return model.Diagnostic{
-		Code: code, Severity: severity, Object: model.ObjectRef{Kind: v1alpha1.Kind, Namespace: p.Namespace, Name: p.Name}, Field: field,
-	}
 }
 
 // all says whether something is true of all the elements of a list, and the list is not empty.

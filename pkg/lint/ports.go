@@ -18,7 +18,7 @@ func (l *linter) ports(r *rule) {
 		if p.Name != "" || p.From == 0 {
 			continue // translation tells of names
 		}
-		if p.Protocol == model.TCP && r.direction == ingress && p.From >= model.ReservedFirst && p.To <= model.ReservedLast {
+		if p.Protocol == model.TCP && r.direction == model.Ingress && p.From >= model.ReservedFirst && p.To <= model.ReservedLast {
 			d := r.finding("rule-on-reserved-port", model.SeverityWarning, field)
 			d.Consequence = fmt.Sprintf("ports %d to %d are the sidecar's own, which no policy opens: %s there", model.ReservedFirst, model.ReservedLast, r.matchesNothing())
 			d.Remedy = "name the application's port; for the sidecar's metrics, see spec.metrics of the MeshConfig"
@@ -44,7 +44,7 @@ func (l *linter) ports(r *rule) {
 
 // callees are the workloads whose ports a rule names: those that its policy governs, or for egress those that it means.
 func (l *linter) callees(r *rule) []*model.Workload {
-	if r.direction == ingress {
+	if r.direction == model.Ingress {
 		return l.selected[r.policy]
 	}
 	if slices.ContainsFunc(r.Peers, func(p model.Peer) bool { return p.Block != nil }) || r.Peers == nil {

@@ -12,7 +12,7 @@ import (
 
 // region is what the enforced rules of one direction say to one workload, and to every other that has the same policies and ports.
 type region struct {
-	direction direction
+	direction model.Direction
 	callee    *model.Workload // the governed workload; for egress its callees are unknown, and so are their ports' names
 	rules     []*rule
 	ports     []portClass
@@ -46,7 +46,7 @@ const (
 func (g *region) mayMean(r *rule) []span {
 	out := g.spans(r)
 	for _, p := range r.Ports {
-		if _, known := numbersOf(g.callee, p); p.Name != "" && g.direction == ingress && !known {
+		if _, known := numbersOf(g.callee, p); p.Name != "" && g.direction == model.Ingress && !known {
 			out = append(out, span{p.Protocol, firstPort, lastPort})
 		}
 	}
@@ -73,7 +73,7 @@ func (g *region) spans(r *rule) []span {
 		default:
 			var named []uint16
 			known := true
-			if g.direction == ingress { // callers know no names of their callees' ports
+			if g.direction == model.Ingress { // callers know no names of their callees' ports
 				named, known = numbersOf(g.callee, p)
 			}
 			for _, n := range named {
@@ -113,7 +113,7 @@ func numbersOf(w *model.Workload, p model.PortRange) (numbers []uint16, agreed b
 }
 
 // newRegion divides ports and addresses by all that the rules say of them.
-func newRegion(d direction, w *model.Workload, rules []*rule) *region {
+func newRegion(d model.Direction, w *model.Workload, rules []*rule) *region {
 	g := &region{direction: d, callee: w, rules: rules}
 	bounds := map[model.Protocol][]uint16{
 		model.TCP: {firstPort, model.ReservedLast + 1}, model.UDP: {firstPort}, model.SCTP: {firstPort},
@@ -129,7 +129,7 @@ func newRegion(d direction, w *model.Workload, rules []*rule) *region {
 			add(s.protocol, s.from, s.to)
 		}
 	}
-	if d == ingress {
+	if d == model.Ingress {
 		for _, p := range w.Ports {
 			add(model.TCP, p.Number, p.Number)
 		}
@@ -146,8 +146,8 @@ func newRegion(d direction, w *model.Workload, rules []*rule) *region {
 			}
 			p, _ := w.Port(n)
 			g.ports = append(g.ports, portClass{
-				protocol: protocol, number: n, http: d == ingress && protocol == model.TCP && p.Protocol == model.AppHTTP,
-				unseen: d == ingress && slices.Contains(w.Proxy.ExcludedInbound, n),
+				protocol: protocol, number: n, http: d == model.Ingress && protocol == model.TCP && p.Protocol == model.AppHTTP,
+				unseen: d == model.Ingress && slices.Contains(w.Proxy.ExcludedInbound, n),
 			})
 		}
 	}
@@ -216,13 +216,13 @@ func upperHalf(low netip.Prefix) netip.Addr {
 }
 
 // regionKey tells regions that say the same apart from others.
-func (l *linter) regionKey(d direction, w *model.Workload, policies []*model.Policy) string {
+func (l *linter) regionKey(d model.Direction, w *model.Workload, policies []*model.Policy) string {
 	b := []byte(d)
 	for _, p := range policies {
 		b = append(b, ' ')
 		b = strconv.AppendInt(b, int64(l.order[p]), 10)
 	}
-	if d == egress {
+	if d == model.Egress {
 		return string(b)
 	}
 	for _, p := range w.Ports {

@@ -8,30 +8,11 @@ import (
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
-// direction is one of the two that a policy can govern.
-type direction string
-
-const (
-	ingress direction = "ingress"
-	egress  direction = "egress"
-)
-
-func (d direction) governedBy(p *model.Policy) bool {
-	return d == ingress && p.IsolatesIngress || d == egress && p.IsolatesEgress
-}
-
-func (d direction) rules(p *model.Policy) []model.Rule {
-	if d == ingress {
-		return p.Ingress
-	}
-	return p.Egress
-}
-
 // rule is a rule in its place, with the workloads that its peers mean.
 type rule struct {
 	*model.Rule
 	policy    *model.Policy
-	direction direction
+	direction model.Direction
 	order     int // the policy's place in the snapshot
 	index     int
 	possible  bool // some request satisfies its http, or it has none
@@ -39,7 +20,7 @@ type rule struct {
 	surely, possibly set
 }
 
-func (l *linter) newRule(p *model.Policy, d direction, index int, r *model.Rule) *rule {
+func (l *linter) newRule(p *model.Policy, d model.Direction, index int, r *model.Rule) *rule {
 	out := &rule{Rule: r, policy: p, direction: d, order: l.order[p], index: index, possible: true, surely: newSet(len(l.ix.Workloads)), possibly: newSet(len(l.ix.Workloads))}
 	if r.Peers == nil {
 		for i, w := range l.ix.Workloads {
@@ -85,7 +66,7 @@ func (r *rule) field() string {
 }
 
 func (r *rule) peersField() string {
-	if r.direction == egress {
+	if r.direction == model.Egress {
 		return r.field() + ".to"
 	}
 	return r.field() + ".from"
@@ -96,7 +77,7 @@ func (r *rule) name() string { return model.RuleName(r.policy.PolicyRef, r.Name)
 func (r *rule) isDeny() bool { return r.policy.Action == model.Deny }
 
 func (r *rule) finding(code string, severity model.Severity, field string) model.Diagnostic {
-	return onPolicy(r.policy, code, severity, field)
+	return r.policy.Finding(code, severity, field)
 }
 
 // matchesNothing is what follows for a rule, or a part of it, that matches nothing.
@@ -104,7 +85,7 @@ func (r *rule) matchesNothing() string {
 	switch {
 	case r.isDeny():
 		return "it refuses nobody"
-	case r.direction == egress:
+	case r.direction == model.Egress:
 		return "it opens nothing"
 	}
 	return "it lets nobody in"

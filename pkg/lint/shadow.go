@@ -45,10 +45,10 @@ func (l *linter) regions() {
 // distinctRegions are the regions of all workloads, each once.
 func (l *linter) distinctRegions() []*region {
 	var out []*region
-	for _, d := range []direction{ingress, egress} {
+	for _, d := range []model.Direction{model.Ingress, model.Egress} {
 		governing := map[*model.Workload][]*model.Policy{}
 		for _, p := range l.policies {
-			if !d.governedBy(p) {
+			if !p.Governs(d) {
 				continue
 			}
 			for _, w := range l.selected[p] {
@@ -70,7 +70,7 @@ func (l *linter) distinctRegions() []*region {
 }
 
 // rulesOf are the rules of some policies in a direction that any request can satisfy.
-func (l *linter) rulesOf(policies []*model.Policy, d direction) []*rule {
+func (l *linter) rulesOf(policies []*model.Policy, d model.Direction) []*rule {
 	var out []*rule
 	for _, p := range policies {
 		for _, r := range l.rules[p] {

@@ -14,7 +14,7 @@ import (
 // policy looks at a policy and the pods that it selects.
 func (l *linter) policy(p *model.Policy) {
 	if p.DryRun {
-		d := onPolicy(p, "policy-dry-run", model.SeverityNotice, "spec.enforcement")
+		d := p.Finding("policy-dry-run", model.SeverityNotice, "spec.enforcement")
 		d.Consequence, d.Remedy = "the policy is only tried out: it isolates nothing, refuses nothing, and makes no NetworkPolicy", "write Enforce when its dry run shows nothing unexpected"
 		l.found.Add(d)
 	}
@@ -23,7 +23,7 @@ func (l *linter) policy(p *model.Policy) {
 	}
 	withHTTP := slices.ContainsFunc(p.Ingress, func(r model.Rule) bool { return r.HTTP != nil })
 	for _, w := range l.selected[p] {
-		switch d := onPolicy(p, "", model.SeverityWarning, "spec.podSelector"); {
+		switch d := p.Finding("", model.SeverityWarning, "spec.podSelector"); {
 		case w.HostNetwork:
 			d.Code = "selected-on-host-network"
 			d.Consequence = "is on the host's network, where neither a sidecar nor a NetworkPolicy stands before it: the policy does not protect it"

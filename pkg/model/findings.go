@@ -5,7 +5,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
 )
+
+// Finding is a finding that addresses a part of the policy.
+func (p *Policy) Finding(code string, severity Severity, field string) Diagnostic {
+	return Diagnostic{Code: code, Severity: severity, Object: ObjectRef{Kind: v1alpha1.Kind, Namespace: p.Namespace, Name: p.Name}, Field: field}
+}
 
 // Findings collects what users should know, each once. What is true of several workloads is one finding: a policy may select a thousand.
 type Findings map[Diagnostic][]string

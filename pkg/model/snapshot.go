@@ -157,6 +157,28 @@ type Policy struct {
 	Guarded         bool // edits that open a workload that it selects are to be refused
 }
 
+// Direction says whose policies decide about a call: the callee's (ingress) or the caller's (egress).
+type Direction string
+
+// Directions.
+const (
+	Ingress Direction = "ingress"
+	Egress  Direction = "egress"
+)
+
+// Governs says whether the policy governs its pods in a direction.
+func (p *Policy) Governs(d Direction) bool {
+	return d == Ingress && p.IsolatesIngress || d == Egress && p.IsolatesEgress
+}
+
+// Rules are the policy's rules of a direction.
+func (p *Policy) Rules(d Direction) []Rule {
+	if d == Ingress {
+		return p.Ingress
+	}
+	return p.Egress
+}
+
 // Rule matches when its peers, ports and http do. A nil list means any: a list that was written and came out empty never stands here, since
 // its rule is dropped (Allow) or widened (Deny) by the conversion.
 type Rule struct {

@@ -157,9 +157,7 @@ func httpRulePorts(w *model.Workload, ranges []model.PortRange) []uint16 {
 
 // onPolicy is a finding that addresses a part of a policy.
 func onPolicy(p *model.Policy, code string, severity model.Severity, field string) model.Diagnostic {
-	return model.Diagnostic{
-		Code: code, Severity: severity, Object: model.ObjectRef{Kind: v1alpha1.Kind, Namespace: p.Namespace, Name: p.Name}, Field: field,
-	}
+	return p.Finding(code, severity, field)
 }
 
 func ruleField(index int) string { return "spec.ingress[" + strconv.Itoa(index) + "]" }

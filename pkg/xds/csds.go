@@ -67,7 +67,7 @@ func (s *StatusService) StreamClientStatus(stream statusv3.ClientStatusDiscovery
 }
 
 func clientConfig(p ProxyStatus) (*statusv3.ClientConfig, error) {
-	fields := map[string]any{"workload": p.Workload, "uid": p.UID, "connected": p.Connected, "problem": p.Problem}
+	fields := map[string]any{"workload": p.Workload, "uid": p.UID, "connected": p.Connected, "problem": p.Problem, "restart": p.Restart}
 	if !p.Since.IsZero() {
 		fields["since"] = p.Since.UTC().Format(time.RFC3339Nano)
 	}
@@ -161,6 +161,7 @@ func proxyStatusFrom(client *statusv3.ClientConfig) (ProxyStatus, error) {
 	p := ProxyStatus{
 		Node: client.GetNode().GetId(), Build: client.GetNode().GetUserAgentName(), Workload: fields["workload"].GetStringValue(),
 		UID: fields["uid"].GetStringValue(), Connected: fields["connected"].GetBoolValue(), Problem: fields["problem"].GetStringValue(),
+		Restart: fields["restart"].GetStringValue(),
 	}
 	if since := fields["since"].GetStringValue(); since != "" {
 		at, err := time.Parse(time.RFC3339Nano, since)

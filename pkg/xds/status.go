@@ -29,6 +29,7 @@ type ProxyStatus struct {
 	Connected bool
 	Since     time.Time // connected or disconnected
 	Problem   string    // why it was turned away as it came last; "" once it was taken
+	Restart   string    // why its pod should be created again; "" where it need not, or nobody knows
 	Resources []ResourceStatus
 }
 

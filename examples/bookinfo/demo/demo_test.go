@@ -81,7 +81,7 @@ func TestPoliciesMeanWhatTheTableExpects(t *testing.T) {
 func TestCompanionsMeanWhatTheGraphNeeds(t *testing.T) {
 	t.Parallel()
 	w, ix := written(t)
-	found, diagnostics := netpol.Build(ix)
+	found, diagnostics := new(netpol.Builder).Build(ix)
 	for _, d := range diagnostics {
 		t.Errorf("finding: %s", d)
 	}

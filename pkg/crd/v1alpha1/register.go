@@ -1,10 +1,6 @@
 package v1alpha1
 
-import (
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-)
+import "k8s.io/apimachinery/pkg/runtime/schema"
 
 // GroupName is the API group.
 const GroupName = "policy.pilot-lite.io"
@@ -18,11 +14,4 @@ const (
 // SchemeGroupVersion is the group and version of the types of this package.
 func SchemeGroupVersion() schema.GroupVersion {
 	return schema.GroupVersion{Group: GroupName, Version: "v1alpha1"}
-}
-
-// AddToScheme registers the types of this package.
-func AddToScheme(s *runtime.Scheme) error {
-	s.AddKnownTypes(SchemeGroupVersion(), &L7Policy{}, &L7PolicyList{})
-	metav1.AddToGroupVersion(s, SchemeGroupVersion())
-	return nil
 }

@@ -8,29 +8,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/yaml"
 
 	"github.com/pilot-lite/pilot-lite/pkg/crd/v1alpha1"
 )
-
-// A scheme that knows the package reads policies and lists of them.
-func TestSchemeReadsPolicies(t *testing.T) {
-	t.Parallel()
-	scheme := runtime.NewScheme()
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
-		t.Fatal(err)
-	}
-	decoder := serializer.NewCodecFactory(scheme).UniversalDeserializer()
-	for kind, want := range map[string]runtime.Object{v1alpha1.Kind: &v1alpha1.L7Policy{}, v1alpha1.Kind + "List": &v1alpha1.L7PolicyList{}} {
-		object, _, err := decoder.Decode([]byte("apiVersion: policy.pilot-lite.io/v1alpha1\nkind: "+kind), nil, nil)
-		if err != nil || reflect.TypeOf(object) != reflect.TypeOf(want) {
-			t.Errorf("%s: got %T, %v", kind, object, err)
-		}
-	}
-}
 
 // The spec of a NetworkPolicy is the spec of an L7Policy: every field of it is known, and arrives.
 func TestNetworkPolicySpecIsPolicySpec(t *testing.T) {

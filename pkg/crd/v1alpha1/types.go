@@ -93,6 +93,9 @@ const (
 	LabelProxy = "policy.pilot-lite.io/proxy"
 	// ProxyInjected is LabelProxy's only value.
 	ProxyInjected = "injected"
+	// CaptureContainer and ProxyContainer are the containers that the injector puts into them.
+	CaptureContainer = "pilot-lite-capture"
+	ProxyContainer   = "pilot-lite-proxy"
 	// LabelServiceAccount is stamped by the injector with the pod's service account (see model.ServiceAccountLabel for long names).
 	LabelServiceAccount = "policy.pilot-lite.io/service-account"
 	// LabelInject on a namespace, with the value InjectEnabled, has the sidecar injected into its pods; on a pod, InjectDisabled leaves it out where the mesh's settings permit.
@@ -143,15 +146,6 @@ type L7Policy struct {
 
 	Spec   L7PolicySpec   `json:"spec"`
 	Status L7PolicyStatus `json:"status,omitempty"`
-}
-
-// L7PolicyList is a list of policies.
-//
-// +kubebuilder:object:root=true
-type L7PolicyList struct {
-	metav1.TypeMeta `json:",inline"`
-	metav1.ListMeta `json:"metadata,omitempty"`
-	Items           []L7Policy `json:"items"`
 }
 
 // L7PolicySpec has the shape of NetworkPolicy's spec, with an action, an enforcement and http blocks. What is taken otherwise than there is listed in docs/reference.md.

@@ -235,22 +235,6 @@ func (r *Report) Of(key string) *Workload {
 	return nil
 }
 
-// Policy says whether the layers agree about the workloads that a policy governs.
-func (r *Report) Policy(ref model.PolicyRef) Agreement {
-	out := r.Verdict(ref)
-	if out.State == NotEvaluated {
-		return out
-	}
-	if p := r.policy(ref); p.source.IsolatesIngress {
-		for _, c := range p.selected {
-			if w := r.Of(c.ref.Key); w != nil {
-				out.Wider = append(out.Wider, w.Wider...)
-			}
-		}
-	}
-	return out
-}
-
 // policy is that of a name; nil where there is none.
 func (r *Report) policy(ref model.PolicyRef) *policy {
 	if i, known := r.named[name{ref.Namespace, ref.Name}]; known {
@@ -259,7 +243,7 @@ func (r *Report) policy(ref model.PolicyRef) *policy {
 	return nil
 }
 
-// Verdict is what Policy says, without what is wider.
+// Verdict says whether the layers agree about the workloads that a policy governs.
 func (r *Report) Verdict(ref model.PolicyRef) Agreement {
 	p := r.policy(ref)
 	switch {

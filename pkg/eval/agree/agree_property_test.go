@@ -56,9 +56,9 @@ func different(ix *model.Index, set *kernel.Set) string {
 			continue
 		}
 		for _, d := range []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress} {
-			g := set.Governing(d, endOf(ix, governed))
+			g := set.Governing(d, governed.End(ix))
 			for _, other := range all {
-				ports := g.Ports(endOf(ix, other))
+				ports := g.Ports(other.End(ix))
 				for _, port := range probes() {
 					for _, protocol := range []model.Protocol{model.TCP, model.UDP, model.SCTP} {
 						if got, want := ports.Contains(port, protocol), eval.L4(ix, d, governed, other, port, protocol); got != want.Allowed {

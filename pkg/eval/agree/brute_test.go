@@ -20,7 +20,7 @@ import (
 
 // companionsOf are the companions that stand for a snapshot's policies, and whether all of them say what the policies mean.
 func companionsOf(ix *model.Index) (companions []agree.Companion, found []model.Diagnostic) {
-	built, found := netpol.Build(ix)
+	built, found := new(netpol.Builder).Build(ix)
 	for _, c := range built {
 		if !c.DryRun {
 			companions = append(companions, agree.Companion{Policy: c.Policy, NetworkPolicy: c.NetworkPolicy})
@@ -54,14 +54,6 @@ func parties(ix *model.Index) []eval.Party {
 		}
 	}
 	return out
-}
-
-func endOf(ix *model.Index, p eval.Party) kernel.End {
-	e := kernel.End{Pod: p.Pod, Address: p.Address}
-	if p.Pod != nil {
-		e.NamespaceLabels = ix.NamespaceLabels(p.Pod.Namespace)
-	}
-	return e
 }
 
 // probes are ports on both sides of whatever may tell ports apart.
@@ -98,7 +90,7 @@ type pair struct {
 }
 
 func newPair(ix *model.Index, set *kernel.Set, a asked, from, to eval.Party) pair {
-	return pair{ix, a, from, to, set.Governing(networkingv1.PolicyTypeIngress, endOf(ix, to)), set.Governing(networkingv1.PolicyTypeEgress, endOf(ix, from))}
+	return pair{ix, a, from, to, set.Governing(networkingv1.PolicyTypeIngress, to.End(ix)), set.Governing(networkingv1.PolicyTypeEgress, from.End(ix))}
 }
 
 // allowsSome says whether any request, or bytes, is allowed at L7.
@@ -111,11 +103,11 @@ func (p pair) governed() bool {
 }
 
 func (p pair) passesIngress(port uint16, protocol model.Protocol) bool {
-	return p.ingress.Allows(endOf(p.ix, p.from), port, protocol)
+	return p.ingress.Allows(p.from.End(p.ix), port, protocol)
 }
 
 func (p pair) passesEgress(port uint16) bool {
-	return p.egress.Allows(endOf(p.ix, p.to), port, model.TCP)
+	return p.egress.Allows(p.to.End(p.ix), port, model.TCP)
 }
 
 func (p pair) meant(d networkingv1.PolicyType, port uint16, protocol model.Protocol) model.Verdict {

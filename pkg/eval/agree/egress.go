@@ -36,10 +36,10 @@ func (f *finding) egressOf(c isolatedCaller, of *class, l7 *said) {
 	if c.caller == f.callee {
 		show.Pod = another(show.Pod)
 	}
-	governing := kernel.GovernedBy(networkingv1.PolicyTypeEgress, f.x.end(show), c.objects)
+	governing := kernel.GovernedBy(networkingv1.PolicyTypeEgress, show.End(f.x.ix), c.objects)
 	open, arrives := f.egressPorts(governing, c.objects), kernel.EveryPort()
 	for i := range f.faces {
-		arrives = arrives.Intersect(f.faces[i].governing.Ports(f.x.end(of.show)))
+		arrives = arrives.Intersect(f.faces[i].governing.Ports(of.show.End(f.x.ix)))
 	}
 	for _, m := range l7.must {
 		missing := m.ports.Intersect(arrives).Minus(open)
@@ -79,7 +79,7 @@ func (f *finding) egressPorts(governing kernel.Governing, objects []*kernel.Poli
 	}
 	open := kernel.EveryPort()
 	for _, pod := range pods {
-		open = open.Intersect(governing.Ports(f.x.end(f.party(pod))))
+		open = open.Intersect(governing.Ports(f.party(pod).End(f.x.ix)))
 	}
 	return open
 }

@@ -49,7 +49,7 @@ func (x *Checker) find(callee *caller) *Workload {
 		objects = append(objects, o.parsed)
 	}
 	for _, pod := range distinct(callee.workload.Pods) {
-		f.faces = append(f.faces, face{pod, kernel.GovernedBy(networkingv1.PolicyTypeIngress, x.end(f.party(pod)), objects)})
+		f.faces = append(f.faces, face{pod, kernel.GovernedBy(networkingv1.PolicyTypeIngress, f.party(pod).End(x.ix), objects)})
 	}
 	f.cut()
 	f.classes = x.classesOf(callee)
@@ -80,14 +80,6 @@ func (f *finding) party(pod *model.Pod) eval.Party {
 		p.Address = pod.Addresses[0]
 	}
 	return p
-}
-
-func (x *Checker) end(p eval.Party) kernel.End {
-	e := kernel.End{Pod: p.Pod, Address: p.Address}
-	if p.Pod != nil {
-		e.NamespaceLabels = x.ix.NamespaceLabels(p.Pod.Namespace)
-	}
-	return e
 }
 
 // cut finds the ports at which what policies say may change: between two of them all ports are one.
@@ -161,7 +153,7 @@ func (f *finding) compare(c *class, l7 *said) {
 	access := Access{Callers: c.callers, L7: l7.allowed.Of(model.TCP), Requests: l7.requests}
 	for i := range f.faces {
 		face := &f.faces[i]
-		other := f.x.end(c.show)
+		other := c.show.End(f.x.ix)
 		l4 := face.governing.Ports(other)
 		access.L4 = access.L4.Union(l4)
 		if len(f.policies) == 0 {

@@ -268,7 +268,7 @@ func worlds(n int) []func() world {
 		out = append(out, sync.OnceValue(func() world {
 			w := world{snapshot: rapid.Custom(netpoltest.Cluster).Example(seed)}
 			w.index = model.NewIndex(w.snapshot)
-			_, found := netpol.Build(w.index)
+			_, found := new(netpol.Builder).Build(w.index)
 			w.sayable = !unsayable(found)
 			return w
 		}))
@@ -302,7 +302,7 @@ func TestPlantedBugsAreCaught(t *testing.T) {
 				if b.input != nil {
 					b.input(&input)
 				}
-				built, _ := netpol.Build(model.NewIndex(&input))
+				built, _ := new(netpol.Builder).Build(model.NewIndex(&input))
 				if b.plant != nil {
 					built = b.plant(built)
 				}

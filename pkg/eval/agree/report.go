@@ -23,10 +23,9 @@ const (
 // Agreement is what a policy's status tells.
 type Agreement struct {
 	State  State
-	Reason string  // one word: Agrees, OneLayer, Shut, DryRun, NothingSelected, Unknown
-	Text   string  // one sentence; where the layers disagree: who, which port, which NetworkPolicy, and what to do
-	Shut   []Shut  // what the policy allows and a NetworkPolicy shuts, deliberate ones too
-	Wider  []Wider // about the workloads that it governs
+	Reason string // one word: Agrees, OneLayer, Shut, DryRun, NothingSelected, Unknown
+	Text   string // one sentence; where the layers disagree: who, which port, which NetworkPolicy, and what to do
+	Shut   []Shut // what the policy allows and a NetworkPolicy shuts, deliberate ones too
 }
 
 // Workload is what was found about one callee. It is read only.

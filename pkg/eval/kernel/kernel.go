@@ -36,15 +36,6 @@ func PodEnd(ix *model.Index, p *model.Pod) End {
 	return e
 }
 
-// AddressEnd is whoever holds an address: a pod of the index, or somebody outside.
-func AddressEnd(ix *model.Index, a netip.Addr) End {
-	e := End{Address: a.Unmap()}
-	if p := ix.PodAt(e.Address); p != nil {
-		e.Pod, e.NamespaceLabels = p, ix.NamespaceLabels(p.Namespace)
-	}
-	return e
-}
-
 // selectable says whether selectors and isolation concern this end.
 func (e End) selectable() bool { return e.Pod != nil && !e.Pod.HostNetwork }
 
@@ -68,14 +59,6 @@ func New(policies []*networkingv1.NetworkPolicy) (*Set, []model.Diagnostic) {
 	}
 	return s, found
 }
-
-// Decision is what both ends' policies make of one connection.
-type Decision struct {
-	Egress, Ingress Side
-}
-
-// Allowed says whether the connection passes: both ends must let it.
-func (d Decision) Allowed() bool { return d.Egress.Allowed && d.Ingress.Allowed }
 
 // Reason says why a side decided as it did.
 type Reason string
@@ -133,17 +116,4 @@ type Miss struct {
 // Allows says whether a connection passes.
 func (s *Set) Allows(from, to End, port uint16, protocol model.Protocol) bool {
 	return s.Governing(networkingv1.PolicyTypeEgress, from).Allows(to, port, protocol) && s.Governing(networkingv1.PolicyTypeIngress, to).Allows(from, port, protocol)
-}
-
-// Decide says whether a connection passes, and why.
-func (s *Set) Decide(from, to End, port uint16, protocol model.Protocol) Decision {
-	return Decision{
-		Egress:  s.Governing(networkingv1.PolicyTypeEgress, from).Decide(to, port, protocol),
-		Ingress: s.Governing(networkingv1.PolicyTypeIngress, to).Decide(from, port, protocol),
-	}
-}
-
-// Ports are all ports of the second end that pass from the first.
-func (s *Set) Ports(from, to End) Ports {
-	return s.Governing(networkingv1.PolicyTypeEgress, from).Ports(to).Intersect(s.Governing(networkingv1.PolicyTypeIngress, to).Ports(from))
 }

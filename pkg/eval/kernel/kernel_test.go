@@ -46,7 +46,11 @@ func find(t *testing.T, ix *model.Index, name string) kernel.End {
 		if name == "" {
 			return kernel.End{}
 		}
-		return kernel.AddressEnd(ix, netip.MustParseAddr(name))
+		e := kernel.End{Address: netip.MustParseAddr(name)}
+		if e.Pod = ix.PodAt(e.Address); e.Pod != nil {
+			e.NamespaceLabels = ix.NamespaceLabels(e.Pod.Namespace)
+		}
+		return e
 	}
 	for i := range ix.Snapshot.Pods {
 		if p := ix.Snapshot.Pods[i]; p.Namespace == namespace && p.Name == pod {

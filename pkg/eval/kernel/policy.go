@@ -23,9 +23,6 @@ type Policy struct {
 	entries         map[networkingv1.PolicyType][]entry
 }
 
-// Object is the NetworkPolicy itself.
-func (p *Policy) Object() *networkingv1.NetworkPolicy { return p.object }
-
 // Namespace is the namespace of the pods that it selects.
 func (p *Policy) Namespace() string { return p.namespace }
 

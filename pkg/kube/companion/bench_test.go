@@ -27,7 +27,7 @@ func BenchmarkCompare(b *testing.B) {
 		}
 		s.Policies, d.Policies = append(s.Policies, p), append(d.Policies, p)
 	}
-	d.Companions, _ = netpol.Build(model.NewIndex(s))
+	d.Companions, _ = new(netpol.Builder).Build(model.NewIndex(s))
 	standing := fixed{}
 	for i := range d.Companions {
 		np := d.Companions[i].NetworkPolicy.DeepCopy()

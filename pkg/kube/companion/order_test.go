@@ -136,14 +136,14 @@ func newScene(before, after *model.Snapshot) *scene {
 	s := &scene{now: time.Unix(0, 0), real: map[types.NamespacedName]*networkingv1.NetworkPolicy{}, memo: map[*networkingv1.NetworkPolicy]part{}}
 	ix := [2]*model.Index{model.NewIndex(before), model.NewIndex(after)}
 	s.flows = flows(ix)
-	old, _ := netpol.Build(ix[0])
+	old, _ := new(netpol.Builder).Build(ix[0])
 	for i := range old {
 		if !old[i].DryRun {
 			s.put(refOf(before, old[i].Policy), old[i].NetworkPolicy, "")
 		}
 	}
 	s.view = maps.Clone(s.real)
-	s.desired, _ = netpol.Build(ix[1])
+	s.desired, _ = new(netpol.Builder).Build(ix[1])
 	s.desired = slices.DeleteFunc(s.desired, func(c netpol.Companion) bool { return c.DryRun })
 	s.before = s.fence(slices.Collect(maps.Values(s.real)))
 	var next []*networkingv1.NetworkPolicy

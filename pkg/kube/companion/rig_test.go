@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -103,6 +104,7 @@ type plane struct {
 	follower  atomic.Bool                       // another leads
 	frozen    atomic.Pointer[companion.Desired] // an old view
 	stop      func()
+	states    map[string]companion.State // that were told, by the policy's UID
 
 	// Guarded by the world's lock.
 	companions ours[netpol.Companion]
@@ -138,7 +140,7 @@ const account = "system:serviceaccount:pilot-lite-system:pilot-lite"
 
 func (w *world) idlePlane(t *testing.T, namespace string) *plane {
 	t.Helper()
-	p := &plane{world: w, namespace: namespace}
+	p := &plane{world: w, namespace: namespace, states: map[string]companion.State{}}
 	config := w.User(account)
 	config.Wrap(func(rt http.RoundTripper) http.RoundTripper { return &spoiler{rt, p} })
 	policies, err := kube.NewPolicies(w.User(account))
@@ -263,7 +265,8 @@ func (p *plane) reaches(t *testing.T, ref model.PolicyRef, want companion.Phase)
 	t.Helper()
 	var got companion.State
 	apitest.Eventually(t, within, fmt.Sprintf("the companions of %s are %s", ref.Name, want), func() error {
-		if got = p.State(ref.UID); got.Phase != want || got.Generation != ref.Generation {
+		maps.Copy(p.states, p.Take())
+		if got = p.states[ref.UID]; got.Phase != want || got.Generation != ref.Generation {
 			return fmt.Errorf("got %+v, want generation %d", got, ref.Generation)
 		}
 		return nil

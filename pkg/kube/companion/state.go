@@ -44,13 +44,6 @@ type State struct {
 	Message    string // the API server's words
 }
 
-// State says how a policy's companions stand.
-func (c *Controller) State(policyUID string) State {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.states[policyUID]
-}
-
 // Take are the states that changed since it was last asked, by the policy's UID. For one caller.
 func (c *Controller) Take() map[string]State {
 	c.mu.Lock()

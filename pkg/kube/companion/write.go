@@ -116,8 +116,10 @@ func (a *action) body() ([]byte, error) {
 	d := a.desired
 	b := applyBody{
 		APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "NetworkPolicy",
-		Metadata: applyMetadata{Name: d.Name, Namespace: d.Namespace, Labels: d.Labels, OwnerReferences: d.OwnerReferences,
-			Annotations: map[string]string{AnnotationBuiltFrom: builtFromText(a.policy)}},
+		Metadata: applyMetadata{
+			Name: d.Name, Namespace: d.Namespace, Labels: d.Labels, OwnerReferences: d.OwnerReferences,
+			Annotations: map[string]string{AnnotationBuiltFrom: builtFromText(a.policy)},
+		},
 		Spec: applySpec{PodSelector: d.Spec.PodSelector, PolicyTypes: d.Spec.PolicyTypes, Ingress: d.Spec.Ingress, Egress: d.Spec.Egress},
 	}
 	if b.Spec.Ingress == nil {

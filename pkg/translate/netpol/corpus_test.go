@@ -14,7 +14,7 @@ func TestCorpus(t *testing.T) {
 	for _, c := range netpoltest.Cases(t, "../../../testdata/corpus") {
 		t.Run(c.ID, func(t *testing.T) {
 			t.Parallel()
-			companions, found := netpol.Build(model.NewIndex(c.Snapshot(t)))
+			companions, found := new(netpol.Builder).Build(model.NewIndex(c.Snapshot(t)))
 			k := netpoltest.Kernel(c.UserNetworkPolicies)
 			for _, companion := range companions {
 				k = append(k, companion.NetworkPolicy)

@@ -12,8 +12,8 @@ import (
 // deleted, and its companions with it, until these are adapted.
 func (b *builder) denyOnly(p *model.Policy) {
 	shut := piece{pods: conjOf(p.Selector)}
-	for _, d := range []direction{ingress, egress} {
-		if d.governedBy(p) && slices.ContainsFunc(d.rules(p), func(r model.Rule) bool { return r.HTTP == nil }) {
+	for _, d := range []model.Direction{model.Ingress, model.Egress} {
+		if p.Governs(d) && slices.ContainsFunc(p.Rules(d), func(r model.Rule) bool { return r.HTTP == nil }) {
 			shut.isolates = append(shut.isolates, d)
 		}
 	}
@@ -27,14 +27,14 @@ func (b *builder) denyOnly(p *model.Policy) {
 			continue
 		}
 		for _, pods := range pieces {
-			b.emit(p, roleDeny, piece{pods: pods, allowed: map[direction][]entry{d: b.allBut(p, d, pods)}})
-			b.emit(p, rolePlumbing, piece{pods: pods, allowed: map[direction][]entry{d: b.plumbing(d, pods)}})
+			b.emit(p, roleDeny, piece{pods: pods, allowed: map[model.Direction][]entry{d: b.allBut(p, d, pods)}})
+			b.emit(p, rolePlumbing, piece{pods: pods, allowed: map[model.Direction][]entry{d: b.plumbing(d, pods)}})
 		}
 	}
 }
 
 // allBut is everything but what the Denies refuse.
-func (b *builder) allBut(p *model.Policy, d direction, pods conj) []entry {
+func (b *builder) allBut(p *model.Policy, d model.Direction, pods conj) []entry {
 	var everything []entry
 	for _, q := range slices.Concat(everyTCP(), []ports{{model.UDP, firstPort, lastPort}, {model.SCTP, firstPort, lastPort}}) {
 		everything = append(everything, entry{pods, peer{kind: peerAny}, q})
@@ -49,10 +49,10 @@ func (b *builder) allBut(p *model.Policy, d direction, pods conj) []entry {
 }
 
 // notIsolated are the governed pods that no enforced Allow selects in a direction, as a union, and whether that could be said within bounds.
-func (b *builder) notIsolated(p *model.Policy, d direction) ([]conj, bool) {
+func (b *builder) notIsolated(p *model.Policy, d model.Direction) ([]conj, bool) {
 	out := []conj{conjOf(p.Selector)}
 	for _, a := range *b.enforced {
-		if a.Action != model.Allow || !d.governedBy(a) {
+		if a.Action != model.Allow || !a.Governs(d) {
 			continue
 		}
 		var next []conj
@@ -73,9 +73,9 @@ func (b *builder) notIsolated(p *model.Policy, d direction) ([]conj, bool) {
 	return out, true
 }
 
-func (b *builder) ownDenials(p *model.Policy, d direction) []entry {
+func (b *builder) ownDenials(p *model.Policy, d model.Direction) []entry {
 	var out []entry
-	for i, r := range d.rules(p) {
+	for i, r := range p.Rules(d) {
 		if r.HTTP != nil {
 			continue
 		}

@@ -87,7 +87,7 @@ func TestEgressShutsWhatIsNotNamed(t *testing.T) {
 		Egress: []model.Rule{{Name: "0", Peers: []model.Peer{{Pods: labels.SelectorFromSet(labels.Set{"app": "reviews"})}}, Ports: []model.PortRange{{Protocol: model.TCP, From: 9080, To: 9080}}}},
 	}}
 	ix := model.NewIndex(s)
-	companions, _ := netpol.Build(ix)
+	companions, _ := new(netpol.Builder).Build(ix)
 	for _, f := range append(plumbing(),
 		egressFlow{"shop/reviews", model.TCP, 9080, true},
 		egressFlow{"shop/reviews", model.TCP, 22, false},
@@ -137,7 +137,7 @@ func TestADenyInEgressLeavesPlumbing(t *testing.T) {
 			s := town()
 			s.Policies = c.policies
 			ix := model.NewIndex(s)
-			companions, found := netpol.Build(ix)
+			companions, found := new(netpol.Builder).Build(ix)
 			if len(found) > 0 {
 				t.Errorf("found %v", found)
 			}

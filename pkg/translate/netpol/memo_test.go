@@ -23,7 +23,7 @@ func TestABuilderForgetsNothingThatDecides(t *testing.T) {
 			s = memoEdit(t, s)
 			ix := indexer.Index(s)
 			companions, found := builder.Build(ix)
-			wantCompanions, wantFound := netpol.Build(model.NewIndex(s))
+			wantCompanions, wantFound := new(netpol.Builder).Build(model.NewIndex(s))
 			if diff := cmp.Diff(wantCompanions, companions); diff != "" {
 				t.Fatalf("companions (-without a memory +with):\n%s", diff)
 			}

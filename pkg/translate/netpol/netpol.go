@@ -1,5 +1,5 @@
 // Package netpol builds the companion NetworkPolicies: the L3/4 projection of the policies, which the node's kernel enforces outside the pod.
-// Input: a model.Index. Output: companions by policy, and diagnostics. One entry point: Builder.Build (Build without a memo).
+// Input: a model.Index. Output: companions by policy, and diagnostics. One entry point: Builder.Build.
 package netpol
 
 import (
@@ -32,9 +32,6 @@ const (
 	maxSubtractions = 1 << 17
 )
 
-// Build is a Builder's first Build.
-func Build(ix *model.Index) ([]Companion, []model.Diagnostic) { return new(Builder).Build(ix) }
-
 // builder builds the companions of one policy.
 type builder struct {
 	from
@@ -45,30 +42,11 @@ type builder struct {
 	everybody  bool // what comes out depends on workloads that no policy that it is built from selects
 }
 
-// direction is one of the two that a policy can govern.
-type direction string
-
-const (
-	ingress direction = "ingress"
-	egress  direction = "egress"
-)
-
-func (d direction) governedBy(p *model.Policy) bool {
-	return d == ingress && p.IsolatesIngress || d == egress && p.IsolatesEgress
-}
-
-func (d direction) rules(p *model.Policy) []model.Rule {
-	if d == ingress {
-		return p.Ingress
-	}
-	return p.Egress
-}
-
 // piece is a part of the governed pods that gets an object of its own: what it isolates, and what it allows there.
 type piece struct {
 	pods     conj
-	isolates []direction
-	allowed  map[direction][]entry
+	isolates []model.Direction
+	allowed  map[model.Direction][]entry
 }
 
 // role says what a companion is for; it is a label's value.
@@ -89,10 +67,10 @@ func (b *builder) policy(p *model.Policy) {
 		return
 	}
 	base := conjOf(p.Selector)
-	plain, plumbing := piece{pods: base, allowed: map[direction][]entry{}}, piece{pods: base, allowed: map[direction][]entry{}}
+	plain, plumbing := piece{pods: base, allowed: map[model.Direction][]entry{}}, piece{pods: base, allowed: map[model.Direction][]entry{}}
 	var http []entry
-	for _, d := range []direction{ingress, egress} {
-		if !d.governedBy(p) {
+	for _, d := range []model.Direction{model.Ingress, model.Egress} {
+		if !p.Governs(d) {
 			continue
 		}
 		plain.isolates = append(plain.isolates, d)
@@ -107,14 +85,14 @@ func (b *builder) policy(p *model.Policy) {
 	b.emit(p, roleIsolate, plain)
 	b.emit(p, rolePlumbing, plumbing)
 	if carrying, possible := base.and(carriesProxy()); possible && len(http) > 0 {
-		b.emit(p, roleHTTP, piece{pods: carrying, allowed: map[direction][]entry{ingress: http}})
+		b.emit(p, roleHTTP, piece{pods: carrying, allowed: map[model.Direction][]entry{model.Ingress: http}})
 	}
 }
 
 // entries are the entries of a policy's rules in one direction: those of rules without http, and those of rules with http.
-func (b *builder) entries(p *model.Policy, d direction) (plain, withHTTP []entry) {
+func (b *builder) entries(p *model.Policy, d model.Direction) (plain, withHTTP []entry) {
 	base := conjOf(p.Selector)
-	for i, r := range d.rules(p) {
+	for i, r := range p.Rules(d) {
 		into, pods := &plain, base
 		if r.HTTP != nil {
 			into = &withHTTP
@@ -179,14 +157,14 @@ const nameLabel = "kubernetes.io/metadata.name"
 func own(namespace string) conj { return conj{{nameLabel, selection.In, namespace}} }
 
 // denials are what the enforced Deny policies of a namespace refuse in a direction, as far as L4 can know it: rules without http.
-func (b *builder) denials(d direction) []entry {
+func (b *builder) denials(d model.Direction) []entry {
 	var out []entry
 	for _, s := range *b.denies {
 		p := s.Policy
-		if !d.governedBy(p) {
+		if !p.Governs(d) {
 			continue
 		}
-		for i, r := range d.rules(p) {
+		for i, r := range p.Rules(d) {
 			if r.HTTP != nil {
 				continue
 			}
@@ -202,7 +180,7 @@ func (b *builder) denials(d direction) []entry {
 
 // subtract takes the denials out of a policy's entries. Where that cannot be said exactly, ingress stays wider, since L7 denies there as well; egress
 // has no L7 and is cut back.
-func (b *builder) subtract(p *model.Policy, d direction, entries []entry) []entry {
+func (b *builder) subtract(p *model.Policy, d model.Direction, entries []entry) []entry {
 	most, subtractions := maxEntries+sizeOf(entries), 0
 	for _, denied := range b.denials(d) {
 		if subtractions += len(entries); subtractions > maxSubtractions {
@@ -213,7 +191,7 @@ func (b *builder) subtract(p *model.Policy, d direction, entries []entry) []entr
 		inexact := false
 		for _, e := range entries {
 			left, exact := e.minus(denied, b.holds)
-			if !exact && d == ingress {
+			if !exact && d == model.Ingress {
 				left = []entry{e}
 			}
 			inexact = inexact || !exact
@@ -225,7 +203,7 @@ func (b *builder) subtract(p *model.Policy, d direction, entries []entry) []entr
 		entries = unique(next)
 		if sizeOf(entries) > most {
 			b.reportTooMany(p, d)
-			if d == egress || len(entries) <= maxEntries { // the rest of many denied blocks would be open to pods without a sidecar
+			if d == model.Egress || len(entries) <= maxEntries { // the rest of many denied blocks would be open to pods without a sidecar
 				return nil
 			}
 			return entries[:maxEntries]
@@ -275,9 +253,9 @@ func (b *builder) holds(pods, block peer) bool {
 	})
 }
 
-func (b *builder) reportInexact(p *model.Policy, d direction) {
+func (b *builder) reportInexact(p *model.Policy, d model.Direction) {
 	consequence := "a Deny names some of the callers by selector and this policy by address, or the other way round, which NetworkPolicy cannot set off against each other: "
-	if d == ingress {
+	if d == model.Ingress {
 		consequence += "the sidecar denies them, the companion lets them through"
 	} else {
 		consequence += "the companion leaves out what may overlap"
@@ -285,16 +263,14 @@ func (b *builder) reportInexact(p *model.Policy, d direction) {
 	b.report(p, "deny-not-subtractable", "spec."+string(d), consequence, "name the same callers by selector in both policies, or by address in both")
 }
 
-func (b *builder) reportTooMany(p *model.Policy, d direction) {
+func (b *builder) reportTooMany(p *model.Policy, d model.Direction) {
 	b.report(p, "too-many-entries", "spec."+string(d), fmt.Sprintf("what the Deny policies leave of this policy takes more than %d entries, or too many steps to find: the companion is cut short", maxEntries),
 		"write fewer or simpler Deny policies for the same pods")
 }
 
 func (b *builder) report(p *model.Policy, code, field, consequence, remedy string) {
-	d := model.Diagnostic{
-		Code: code, Severity: model.SeverityError, Field: field, Consequence: consequence, Remedy: remedy,
-		Object: model.ObjectRef{Kind: v1alpha1.Kind, Namespace: p.Namespace, Name: p.Name},
-	}
+	d := p.Finding(code, model.SeverityError, field)
+	d.Consequence, d.Remedy = consequence, remedy
 	if !slices.Contains(b.found, d) {
 		b.found = append(b.found, d)
 	}

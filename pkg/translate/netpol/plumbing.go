@@ -10,7 +10,7 @@ import (
 )
 
 // plumbing is what an isolated pod needs to live at all: names and the control plane to call, and whoever may read its metrics. No Deny takes it away.
-func (b *builder) plumbing(d direction, pods conj) []entry {
+func (b *builder) plumbing(d model.Direction, pods conj) []entry {
 	var out []entry
 	for _, e := range b.opened.entries[d] {
 		out = append(out, entry{pods, e.peer, e.ports})
@@ -23,7 +23,7 @@ type plumbing struct {
 	mesh     model.Mesh
 	services []model.Service
 	grouping *model.Grouping
-	entries  map[direction][]entry
+	entries  map[model.Direction][]entry
 }
 
 func plumbingOf(ix *model.Index, old *plumbing) *plumbing {
@@ -31,7 +31,7 @@ func plumbingOf(ix *model.Index, old *plumbing) *plumbing {
 	if old != nil && old.grouping == ix.Grouping && sameMesh(&old.mesh, &s.Mesh) && model.SameSlice(old.services, s.Services) {
 		return old
 	}
-	made := plumbing{s.Mesh, s.Services, ix.Grouping, map[direction][]entry{ingress: plumbingIn(ix), egress: plumbingOut(ix)}}
+	made := plumbing{s.Mesh, s.Services, ix.Grouping, map[model.Direction][]entry{model.Ingress: plumbingIn(ix), model.Egress: plumbingOut(ix)}}
 	if old != nil && reflect.DeepEqual(old.entries, made.entries) {
 		*old = made
 		return old

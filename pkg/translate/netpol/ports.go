@@ -35,7 +35,7 @@ func open(p ports) []ports {
 }
 
 // portsOf are the ports that an allowing rule opens.
-func (b *builder) portsOf(p *model.Policy, d direction, r model.Rule, field string, pods conj) []governed {
+func (b *builder) portsOf(p *model.Policy, d model.Direction, r model.Rule, field string, pods conj) []governed {
 	var out []governed
 	add := func(pods conj, q ports) {
 		for _, part := range open(q) {
@@ -52,7 +52,7 @@ func (b *builder) portsOf(p *model.Policy, d direction, r model.Rule, field stri
 		case r.HTTP != nil && q.Protocol != model.TCP: // http is over TCP
 		case q.Name == "":
 			add(pods, numbers(q))
-		case d == egress:
+		case d == model.Egress:
 			b.report(p, "named-port-in-egress", fmt.Sprintf("%s[%d]", field, i),
 				fmt.Sprintf("the callees' port %q may be another number in each of them: the rule opens nothing by it", q.Name), "write the number")
 		default:
@@ -76,8 +76,8 @@ func numbers(r model.PortRange) ports {
 
 // deniedPorts are the ports that a Deny's rule refuses; without ports, everything that there is. In ingress a name refuses the number that it has in each pod, and every port of
 // the protocol in pods that do not have it. In egress the name is the callees', of whatever number: it refuses every port of the protocol.
-func (b *builder) deniedPorts(p *model.Policy, d direction, index int) []governed {
-	pods, r := conjOf(p.Selector), d.rules(p)[index]
+func (b *builder) deniedPorts(p *model.Policy, d model.Direction, index int) []governed {
+	pods, r := conjOf(p.Selector), p.Rules(d)[index]
 	var out []governed
 	if r.Ports == nil {
 		for _, protocol := range []model.Protocol{model.TCP, model.UDP, model.SCTP} {
@@ -90,7 +90,7 @@ func (b *builder) deniedPorts(p *model.Policy, d direction, index int) []governe
 			continue
 		}
 		field := fmt.Sprintf("spec.%s[%d].ports[%d]", d, index, i)
-		if d == egress {
+		if d == model.Egress {
 			b.report(p, "named-port-in-egress", field,
 				fmt.Sprintf("the callees' port %q may be another number in each of them: the rule refuses every one", q.Name), "write the number")
 			out = append(out, everyPort(pods, q.Protocol))

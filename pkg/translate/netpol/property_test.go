@@ -23,7 +23,7 @@ func TestCompanionsAllowWhatThePoliciesMean(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := netpoltest.World(t)
 		ix := model.NewIndex(s)
-		companions, found := netpol.Build(ix)
+		companions, found := new(netpol.Builder).Build(ix)
 		var k netpoltest.Kernel
 		named := map[string]bool{}
 		for _, c := range companions {
@@ -136,7 +136,7 @@ func TestADenyThatCannotBeSaidShuts(t *testing.T) {
 		Egress: []model.Rule{{Name: "0", Peers: []model.Peer{{Block: &model.IPBlock{CIDR: netip.MustParsePrefix("203.0.113.0/24")}}}}},
 	})
 	ix := model.NewIndex(s)
-	companions, found := netpol.Build(ix)
+	companions, found := new(netpol.Builder).Build(ix)
 	var k netpoltest.Kernel
 	for _, c := range companions {
 		k = append(k, c.NetworkPolicy)
@@ -164,7 +164,7 @@ func TestWhatDeniesLeaveIsBounded(t *testing.T) {
 		}
 		s.Policies = append(s.Policies, p)
 	}
-	companions, found := netpol.Build(model.NewIndex(s))
+	companions, found := new(netpol.Builder).Build(model.NewIndex(s))
 	for _, field := range []string{"spec.ingress", "spec.egress"} {
 		if !slices.ContainsFunc(found, func(d model.Diagnostic) bool { return d.Code == "too-many-entries" && d.Field == field }) {
 			t.Errorf("nobody is told of %s: %v", field, found)

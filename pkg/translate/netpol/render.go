@@ -33,7 +33,7 @@ func (b *builder) emit(p *model.Policy, r role, whole piece) {
 	part := func(pods conj) *piece {
 		key := pods.String()
 		if parts[key] == nil {
-			parts[key] = &piece{pods: pods, allowed: map[direction][]entry{}}
+			parts[key] = &piece{pods: pods, allowed: map[model.Direction][]entry{}}
 			order = append(order, key)
 		}
 		return parts[key]
@@ -41,7 +41,7 @@ func (b *builder) emit(p *model.Policy, r role, whole piece) {
 	if len(whole.isolates) > 0 {
 		part(whole.pods).isolates = whole.isolates
 	}
-	for _, d := range []direction{ingress, egress} {
+	for _, d := range []model.Direction{model.Ingress, model.Egress} {
 		for _, e := range whole.allowed[d] {
 			q := part(e.pods)
 			q.allowed[d] = append(q.allowed[d], e)
@@ -54,9 +54,9 @@ func (b *builder) emit(p *model.Policy, r role, whole piece) {
 }
 
 // directions are those in which a piece's pods are isolated: by it, or because they are allowed something.
-func (q *piece) directions() []direction {
-	var out []direction
-	for _, d := range []direction{ingress, egress} {
+func (q *piece) directions() []model.Direction {
+	var out []model.Direction
+	for _, d := range []model.Direction{model.Ingress, model.Egress} {
 		if slices.Contains(q.isolates, d) || len(q.allowed[d]) > 0 {
 			out = append(out, d)
 		}
@@ -77,7 +77,7 @@ func (q *piece) networkPolicy(p *model.Policy, r role) *networkingv1.NetworkPoli
 	}
 	np.Spec.PodSelector = *q.pods.selector()
 	for _, d := range q.directions() {
-		if d == ingress {
+		if d == model.Ingress {
 			np.Spec.PolicyTypes = append(np.Spec.PolicyTypes, networkingv1.PolicyTypeIngress)
 			for _, r := range rules(p.Namespace, q.allowed[d]) {
 				np.Spec.Ingress = append(np.Spec.Ingress, networkingv1.NetworkPolicyIngressRule{From: r.peers, Ports: r.ports})
