@@ -35,7 +35,7 @@ func (r *run) resolve(p *model.Policy) *resolvedPolicy {
 		rule := &p.Ingress[i]
 		sources, somebody := r.sources(p.Namespace, rule.Peers)
 		if !somebody {
-			d := onPolicy(p, "peers-mean-nobody", model.SeverityNotice, ruleField(i)+".from")
+			d := p.Finding("peers-mean-nobody", model.SeverityNotice, ruleField(i)+".from")
 			d.Consequence = "no pod that runs now is meant, so the rule matches nothing"
 			d.Remedy = "check the selectors, and that the callers carry a sidecar where accounts are named"
 			r.findings.add(d)

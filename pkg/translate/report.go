@@ -77,7 +77,7 @@ func (r *run) reportSettings(w *model.Workload, governed bool) {
 // reportEveryPort: a rule with http and without ports means every port, and most ports do not speak HTTP.
 func (r *run) reportEveryPort(w *model.Workload, p *model.Policy, rule int) {
 	speaksHTTP := slices.ContainsFunc(w.Ports, func(wp model.WorkloadPort) bool { return wp.Protocol == model.AppHTTP })
-	d := onPolicy(p, "http-rule-on-tcp-port", model.SeverityWarning, ruleField(rule)+".http")
+	d := p.Finding("http-rule-on-tcp-port", model.SeverityWarning, ruleField(rule)+".http")
 	switch {
 	case p.Action == model.Deny:
 		d.Consequence = "the rule refuses everything on each port that does not speak HTTP"
@@ -96,7 +96,7 @@ const howToSpeakHTTP = "have a Service name the port with appProtocol: http"
 // reportHTTPRule: http can be told only where the sidecar reads HTTP.
 func (r *run) reportHTTPRule(w *model.Workload, p *model.Policy, rule int, number uint16) {
 	if slices.Contains(w.Proxy.ExcludedInbound, number) {
-		d := onPolicy(p, "http-rule-on-excluded-port", model.SeverityError, ruleField(rule)+".ports")
+		d := p.Finding("http-rule-on-excluded-port", model.SeverityError, ruleField(rule)+".ports")
 		d.Consequence = "port " + portText(number) +
 			" is excluded from capture, so the sidecar decides nothing there, and the NetworkPolicy cannot tell requests apart"
 		d.Remedy = "take the port out of " + v1alpha1.AnnotationExcludeInboundPorts
@@ -118,7 +118,7 @@ func (r *run) reportHTTPRule(w *model.Workload, p *model.Policy, rule int, numbe
 	if p.Action == model.Deny {
 		effect = ", so the rule refuses everything there"
 	}
-	d := onPolicy(p, "http-rule-on-tcp-port", model.SeverityWarning, ruleField(rule)+".ports")
+	d := p.Finding("http-rule-on-tcp-port", model.SeverityWarning, ruleField(rule)+".ports")
 	d.Consequence = "port " + portText(number) + why + effect
 	d.Remedy = howToSpeakHTTP
 	r.findings.of(w, d)
@@ -126,7 +126,7 @@ func (r *run) reportHTTPRule(w *model.Workload, p *model.Policy, rule int, numbe
 
 // reportUnknownPort: a rule names a port that no container of the workload declares.
 func (r *run) reportUnknownPort(w *model.Workload, p *model.Policy, rule int, name string) {
-	d := onPolicy(p, "named-port-unknown", model.SeverityWarning, ruleField(rule)+".ports")
+	d := p.Finding("named-port-unknown", model.SeverityWarning, ruleField(rule)+".ports")
 	d.Consequence = "no container declares a TCP port named " + strconv.Quote(name) + ", so it admits nothing"
 	if p.Action == model.Deny {
 		d.Consequence = "no container declares a TCP port named " + strconv.Quote(name) + ", so the rule refuses on every port"
@@ -153,11 +153,6 @@ func httpRulePorts(w *model.Workload, ranges []model.PortRange) []uint16 {
 		}
 	}
 	return out
-}
-
-// onPolicy is a finding that addresses a part of a policy.
-func onPolicy(p *model.Policy, code string, severity model.Severity, field string) model.Diagnostic {
-	return p.Finding(code, severity, field)
 }
 
 func ruleField(index int) string { return "spec.ingress[" + strconv.Itoa(index) + "]" }

@@ -79,7 +79,7 @@ func (r *run) readPolicy(state *policyState, s *model.Selection) {
 	before := state.resolved
 	*state = policyState{selection: s}
 	if len(s.Workloads) == 0 {
-		d := onPolicy(s.Policy, "policy-selects-nothing", model.SeverityNotice, "spec.podSelector")
+		d := s.Finding("policy-selects-nothing", model.SeverityNotice, "spec.podSelector")
 		d.Consequence = "no pod is selected: the policy has no effect now"
 		r.findings.add(d)
 	} else if s.IsolatesIngress {
