@@ -1,5 +1,5 @@
-// Package slotwire writes slots in wire format without copying their content more than once. Input: a slot's name, the type of its content, and
-// the content, in pieces. Output: the bytes that marshalling the slot gives. Entry points: Join, and Head for what stands before the content.
+// Package slotwire writes slots in wire format without copying their content. Input: a slot's name, the type of its content, and the content, in
+// pieces. Output: pieces that make up the bytes that marshalling the slot gives. Entry point: Pieces.
 package slotwire
 
 import (
@@ -25,31 +25,24 @@ func Holds(slot *corev3.TypedExtensionConfig) bool {
 
 func isText(s string) bool { return s != "" && utf8.ValidString(s) }
 
-// Head is the wire form of a slot up to its content, which has a length and ends it.
-func Head(slot *corev3.TypedExtensionConfig, length int) []byte { return head(slot, length, 0) }
-
-// Join is the wire form of a slot with the content that some pieces make up.
-func Join(slot *corev3.TypedExtensionConfig, pieces ...[]byte) []byte {
+// Pieces are the wire form of a slot with the content that some pieces make up: what stands before the content, which has a length and ends the slot, and those.
+func Pieces(slot *corev3.TypedExtensionConfig, content ...[]byte) [][]byte {
 	length := 0
-	for _, p := range pieces {
+	for _, p := range content {
 		length += len(p)
 	}
-	out := head(slot, length, length)
-	for _, p := range pieces {
-		out = append(out, p...)
-	}
-	return out
+	return append([][]byte{head(slot, length)}, content...)
 }
 
-// head has room for what is appended to it. Empty content is not written.
-func head(slot *corev3.TypedExtensionConfig, length, room int) []byte {
+// head is what stands before so much content. Empty content is not written.
+func head(slot *corev3.TypedExtensionConfig, length int) []byte {
 	name, typeURL := slot.GetName(), slot.GetTypedConfig().GetTypeUrl()
 	inner := protowire.SizeTag(typeField) + protowire.SizeBytes(len(typeURL))
 	if length > 0 {
 		inner += protowire.SizeTag(contentField) + protowire.SizeBytes(length)
 	}
 	whole := protowire.SizeTag(nameField) + protowire.SizeBytes(len(name)) + protowire.SizeTag(configField) + protowire.SizeBytes(inner)
-	out := make([]byte, 0, whole-length+room)
+	out := make([]byte, 0, whole-length)
 	out = protowire.AppendString(protowire.AppendTag(out, nameField, protowire.BytesType), name)
 	out = protowire.AppendVarint(protowire.AppendTag(out, configField, protowire.BytesType), uint64(inner))
 	out = protowire.AppendString(protowire.AppendTag(out, typeField, protowire.BytesType), typeURL)

@@ -11,7 +11,7 @@ import (
 	"github.com/pilot-lite/pilot-lite/internal/slotwire"
 )
 
-// What is written is what marshalling gives, whatever the lengths take in bytes, without room to spare.
+// What is written is what marshalling gives, whatever the lengths take in bytes, without room to spare, nor a copy of the content.
 func TestWrittenAsMarshalled(t *testing.T) {
 	t.Parallel()
 	for _, length := range []int{0, 1, 90, 100, 127, 128, 200, 5000, 16200, 16384, 70000, 1 << 21} {
@@ -24,12 +24,15 @@ func TestWrittenAsMarshalled(t *testing.T) {
 		if !slotwire.Holds(slot) {
 			t.Fatalf("%d bytes: such a slot is not written", length)
 		}
-		joined := slotwire.Join(slot, content[:length/3], nil, content[length/3:])
-		if !bytes.Equal(joined, want) || !bytes.Equal(append(slotwire.Head(slot, length), content...), want) {
+		pieces := slotwire.Pieces(slot, content[:length/3], nil, content[length/3:])
+		if !bytes.Equal(bytes.Join(pieces, nil), want) {
 			t.Errorf("%d bytes: written otherwise than marshalled", length)
 		}
-		if cap(joined) != len(joined) {
-			t.Errorf("%d bytes: room for %d", len(joined), cap(joined))
+		if head := pieces[0]; cap(head) != len(head) {
+			t.Errorf("%d bytes: room for %d", len(head), cap(head))
+		}
+		if length > 3 && &pieces[1][0] != &content[0] {
+			t.Errorf("%d bytes: the content was copied", length)
 		}
 	}
 }

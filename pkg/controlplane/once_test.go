@@ -18,7 +18,7 @@ type salted struct {
 	times map[*corev3.TypedExtensionConfig]int
 }
 
-func (s *salted) salt(slot *corev3.TypedExtensionConfig, salt string) []byte {
+func (s *salted) salt(slot *corev3.TypedExtensionConfig, salt string) [][]byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.times[slot]++

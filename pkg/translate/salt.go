@@ -9,10 +9,10 @@ import (
 	"github.com/pilot-lite/pilot-lite/pkg/translate/rbac"
 )
 
-// Salt returns the wire form of a slot, with bytes that differ by the salt and mean the same. Envoy acknowledges content that it refused before without
+// Salt returns the wire form of a slot, in pieces, with bytes that differ by the salt and mean the same. Envoy acknowledges content that it refused before without
 // running it, so the same content is never sent twice in the same bytes by two processes, nor after a refusal. The salt stands in the name of an
 // extension that Envoy finds by its type: the last action of an RBAC slot, the access log of a connect slot.
-func Salt(slot *corev3.TypedExtensionConfig, salt string) []byte {
+func Salt(slot *corev3.TypedExtensionConfig, salt string) [][]byte {
 	switch slot.GetName() {
 	case rbac.HTTPSlot, rbac.TCPSlot, model.MetricsSlot:
 		return rbac.Salt(slot, salt)
@@ -20,8 +20,8 @@ func Salt(slot *corev3.TypedExtensionConfig, salt string) []byte {
 	var proxy tcpproxyv3.TcpProxy
 	content := slot.GetTypedConfig()
 	if err := content.UnmarshalTo(&proxy); err != nil || len(proxy.GetAccessLog()) == 0 {
-		return slotwire.Join(slot, content.GetValue())
+		return slotwire.Pieces(slot, content.GetValue())
 	}
 	proxy.AccessLog[0].Name = salt
-	return slotwire.Join(slot, pack(&proxy).GetValue())
+	return slotwire.Pieces(slot, pack(&proxy).GetValue())
 }

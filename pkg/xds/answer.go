@@ -4,8 +4,6 @@ import (
 	"slices"
 	"strconv"
 	"time"
-
-	"google.golang.org/protobuf/types/known/anypb"
 )
 
 // serve sends what the stream may be told now.
@@ -199,7 +197,7 @@ func (c *Cache) settled(s *stream, typeURL string) bool {
 
 // body is a resource as it is sent to a node: one that refused this content gets it in bytes that it never saw, since it acknowledges the bytes that
 // it refused without running them.
-func (c *Cache) body(node string, r *Resource) *anypb.Any {
+func (c *Cache) body(node string, r *Resource) *body {
 	if c.refusals.has(node, r) {
 		return c.salting.fresh(r)
 	}

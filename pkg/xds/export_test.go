@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"bytes"
 	"maps"
 	"slices"
 	"time"
@@ -12,10 +13,12 @@ import (
 )
 
 // Any is the resource without a salt.
-func (r *Resource) Any() *anypb.Any { return &anypb.Any{TypeUrl: r.Type, Value: r.wire()} }
+func (r *Resource) Any() *anypb.Any {
+	return &anypb.Any{TypeUrl: r.Type, Value: bytes.Join(r.wire(), nil)}
+}
 
-// Body is the resource as it is sent.
-func (c *Cache) Body(r *Resource) *anypb.Any { return c.salting.body(r) }
+// Body is how much the resource is as it is sent.
+func (c *Cache) Body(r *Resource) int { return c.salting.body(r).size }
 
 // LimitRefusals makes the memory of refused content smaller.
 func (c *Cache) LimitRefusals(n int) {

@@ -293,7 +293,7 @@ func gauge(t testing.TB, registry *prometheus.Registry, name string) int {
 // A panic ends the stream that it happens on; the others are served.
 func TestAPanicEndsOneStream(t *testing.T) {
 	t.Parallel()
-	boom := func(*corev3.TypedExtensionConfig, string) []byte { panic("boom") }
+	boom := func(*corev3.TypedExtensionConfig, string) [][]byte { panic("boom") }
 	registry := prometheus.NewRegistry()
 	r := startWith(t, socket(t), xds.Config{Salter: boom, Metrics: xds.NewMetrics(registry)}, xds.ServerConfig{})
 	r.cache.Set(update(t, cluster("a")))

@@ -53,7 +53,7 @@ func (m *Metrics) pushed(typeURL string, f *flight) {
 	}
 	n := 0
 	for _, b := range f.bodies {
-		n += len(b.GetValue())
+		n += b.size
 	}
 	m.pushes.WithLabelValues(shortType(typeURL)).Inc()
 	m.bytes.WithLabelValues(shortType(typeURL)).Add(float64(n))

@@ -12,8 +12,8 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/pilot-lite/pilot-lite/internal/slotwire"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
@@ -29,8 +29,23 @@ const (
 // servedTypes in the order in which a proxy should learn of changes: what is referred to comes before what refers to it.
 func servedTypes() []string { return []string{ClusterType, ListenerType, ExtensionConfigType} }
 
-// Salter returns the wire form of a slot that differs by a salt, in a field without effect.
-type Salter func(slot *corev3.TypedExtensionConfig, salt string) []byte
+// Salter returns the wire form of a slot, in pieces, that differs by a salt, in a field without effect.
+type Salter func(slot *corev3.TypedExtensionConfig, salt string) [][]byte
+
+// body is a resource's wire form, in pieces. A slot's content is the piece that its message holds: a salt stands beside it.
+type body struct {
+	typeURL string
+	pieces  mem.BufferSlice
+	size    int
+}
+
+func newBody(typeURL string, pieces [][]byte) *body {
+	out := &body{typeURL: typeURL, pieces: make(mem.BufferSlice, 0, len(pieces))}
+	for _, p := range pieces {
+		out.pieces, out.size = append(out.pieces, mem.SliceBuffer(p)), out.size+len(p)
+	}
+	return out
+}
 
 // Resource is one xDS message with its version. It is marshalled once, whatever the number of proxies. Immutable; safe for concurrent use.
 type Resource struct {
@@ -51,7 +66,7 @@ type encoding struct {
 // saltedForm is a message as it is sent under a salt.
 type saltedForm struct {
 	salt string
-	body *anypb.Any
+	body *body
 }
 
 // WithPolicies is the resource, as built from other policies.
@@ -80,9 +95,9 @@ func NewResource(message proto.Message, policies []model.PolicyRef) (*Resource, 
 	}
 	sum := sha256.New()
 	if slot, isSlot := message.(*corev3.TypedExtensionConfig); isSlot && slotwire.Holds(slot) {
-		content := slot.GetTypedConfig().GetValue()
-		sum.Write(slotwire.Head(slot, len(content)))
-		sum.Write(content)
+		for _, p := range r.wire() {
+			sum.Write(p)
+		}
 	} else {
 		body, err := proto.MarshalOptions{Deterministic: true}.Marshal(message)
 		if err != nil {
@@ -96,11 +111,11 @@ func NewResource(message proto.Message, policies []model.PolicyRef) (*Resource, 
 }
 
 // wire is the message without a salt.
-func (e *encoding) wire() []byte {
+func (e *encoding) wire() [][]byte {
 	if slot, isSlot := e.message.(*corev3.TypedExtensionConfig); isSlot && e.plain == nil {
-		return slotwire.Join(slot, slot.GetTypedConfig().GetValue())
+		return slotwire.Pieces(slot, slot.GetTypedConfig().GetValue())
 	}
-	return e.plain
+	return [][]byte{e.plain}
 }
 
 // salting gives the slots of this process bytes of their own. Envoy remembers the hash of the last content that it was sent for a slot, even when it
@@ -116,7 +131,7 @@ func newSalting(salter Salter) salting { return salting{salter: salter, salt: ra
 func (s *salting) redraw() { s.salt = rand.Text() }
 
 // body is the resource as it is sent to every proxy that did not refuse it.
-func (s *salting) body(r *Resource) *anypb.Any {
+func (s *salting) body(r *Resource) *body {
 	if form := r.salted.Load(); form != nil && form.salt == s.salt {
 		return form.body
 	}
@@ -126,12 +141,12 @@ func (s *salting) body(r *Resource) *anypb.Any {
 }
 
 // fresh is the resource with bytes that nobody was ever sent.
-func (s *salting) fresh(r *Resource) *anypb.Any { return s.with(r, rand.Text()) }
+func (s *salting) fresh(r *Resource) *body { return s.with(r, rand.Text()) }
 
-func (s *salting) with(r *Resource, salt string) *anypb.Any {
+func (s *salting) with(r *Resource, salt string) *body {
 	slot, isSlot := r.message.(*corev3.TypedExtensionConfig)
 	if !isSlot || s.salter == nil {
-		return &anypb.Any{TypeUrl: r.Type, Value: r.wire()}
+		return newBody(r.Type, r.wire())
 	}
-	return &anypb.Any{TypeUrl: r.Type, Value: s.salter(slot, salt)}
+	return newBody(r.Type, s.salter(slot, salt))
 }

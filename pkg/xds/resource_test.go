@@ -50,7 +50,7 @@ func BenchmarkResource(b *testing.B) {
 	sent := 0
 	b.ReportAllocs()
 	for b.Loop() {
-		sent = len(cache.Body(resource(b, message)).GetValue())
+		sent = cache.Body(resource(b, message))
 	}
 	b.ReportMetric(float64(sent), "sentB")
 }

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	gcpstream "github.com/envoyproxy/go-control-plane/pkg/server/stream/v3"
-	"google.golang.org/protobuf/types/known/anypb"
 )
 
 // protocol is a flavour of xDS.
@@ -68,7 +67,7 @@ func (h *holding) standsIn(r *Resource) bool { return h.blamed && h.told == h.re
 type flight struct {
 	resources []*Resource
 	removed   []string
-	bodies    []*anypb.Any
+	bodies    []*body
 	version   string // what the proxy holds once it has applied this
 	nonce     string
 	left      time.Time // in real time

@@ -5,7 +5,6 @@ import (
 	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/types/known/anypb"
 )
 
 // outgoing is an encoded response. What it says of a resource's content are the very bytes that every other response shares: a response costs its own few words,
@@ -53,7 +52,8 @@ func (f *flight) encode(p protocol, typeURL string) *outgoing {
 			head = appendString(head, responseRemoved, name)
 		}
 	}
-	out := &outgoing{data: make(mem.BufferSlice, 0, 1+2*len(f.resources))}
+	const pieces = 4 // of a resource, at most: what stands before it, and the head, the content and the salt of a slot
+	out := &outgoing{data: make(mem.BufferSlice, 0, 1+pieces*len(f.resources))}
 	for i, r := range f.resources {
 		body := f.bodies[i]
 		if p == stateOfTheWorld {
@@ -65,9 +65,8 @@ func (f *flight) encode(p protocol, typeURL string) *outgoing {
 			head = appendString(head, resourceVersion, r.Version)
 			head = appendLength(head, resourceBody, sizeOfAny(body))
 		}
-		head = appendString(head, anyType, body.GetTypeUrl())
-		head = appendLength(head, anyValue, len(body.GetValue()))
-		out.data = append(out.data, mem.SliceBuffer(head), mem.SliceBuffer(body.GetValue())) // which ends the value, the Any and the resource
+		head = appendString(head, anyType, body.typeURL)
+		out.data = append(append(out.data, mem.SliceBuffer(appendLength(head, anyValue, body.size))), body.pieces...) // which end the value, the Any and the resource
 		head = nil
 	}
 	if len(head) > 0 {
@@ -76,8 +75,8 @@ func (f *flight) encode(p protocol, typeURL string) *outgoing {
 	return out
 }
 
-func sizeOfAny(body *anypb.Any) int {
-	return sizeOfString(anyType, body.GetTypeUrl()) + protowire.SizeTag(anyValue) + protowire.SizeBytes(len(body.GetValue()))
+func sizeOfAny(body *body) int {
+	return sizeOfString(anyType, body.typeURL) + protowire.SizeTag(anyValue) + protowire.SizeBytes(body.size)
 }
 
 func sizeOfString(field protowire.Number, text string) int {

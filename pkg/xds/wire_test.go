@@ -32,7 +32,7 @@ func TestAResponseReadsAsMeant(t *testing.T) {
 		for i, content := range tc.resources {
 			r := &Resource{Type: ClusterType, Name: strings.Repeat("n", i*100), Version: strings.Repeat("v", i)}
 			body := &anypb.Any{TypeUrl: ClusterType, Value: []byte(content)}
-			f.resources, f.bodies = append(f.resources, r), append(f.bodies, body)
+			f.resources, f.bodies = append(f.resources, r), append(f.bodies, newBody(ClusterType, [][]byte{[]byte(content[:len(content)/2]), nil, []byte(content[len(content)/2:])}))
 			delta.Resources = append(delta.Resources, &discoveryv3.Resource{Name: r.Name, Version: r.Version, Resource: body})
 			world.Resources = append(world.Resources, body)
 		}
@@ -52,7 +52,7 @@ func TestAResponseReadsAsMeant(t *testing.T) {
 func TestAResponseSharesItsContent(t *testing.T) {
 	t.Parallel()
 	content := []byte(strings.Repeat("x", 5000))
-	f := &flight{resources: []*Resource{{Name: "slot"}}, bodies: []*anypb.Any{{TypeUrl: ExtensionConfigType, Value: content}}}
+	f := &flight{resources: []*Resource{{Name: "slot"}}, bodies: []*body{newBody(ExtensionConfigType, [][]byte{content})}}
 	for _, part := range f.encode(incremental, ExtensionConfigType).data {
 		if data := part.ReadOnlyData(); len(data) == len(content) && &data[0] == &content[0] {
 			return

@@ -289,7 +289,7 @@ func newLogger(w *bytes.Buffer) *slog.Logger { return slog.New(slog.NewTextHandl
 func salted(t testing.TB, slot *corev3.TypedExtensionConfig, salt string) *xds.Resource {
 	t.Helper()
 	var out corev3.TypedExtensionConfig
-	if err := proto.Unmarshal(translate.Salt(slot, salt), &out); err != nil {
+	if err := proto.Unmarshal(bytes.Join(translate.Salt(slot, salt), nil), &out); err != nil {
 		t.Fatal(err)
 	}
 	return resource(t, &out)

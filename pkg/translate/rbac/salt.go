@@ -10,11 +10,11 @@ import (
 	"github.com/pilot-lite/pilot-lite/internal/slotwire"
 )
 
-// Salt returns the wire form of a slot, with bytes that differ by the salt and mean the same: Envoy remembers the hash of content that it refused, and
+// Salt returns the wire form of a slot, in pieces, with bytes that differ by the salt and mean the same: Envoy remembers the hash of content that it refused, and
 // answers the same content with an ACK without running it. The salt is the name of the last action's extension, which Envoy finds by its type.
 // Nothing is decoded: the new name is appended as a second occurrence of the fields that lead to it, which every reader of the wire format
 // merges into the first.
-func Salt(slot *corev3.TypedExtensionConfig, salt string) []byte {
+func Salt(slot *corev3.TypedExtensionConfig, salt string) [][]byte {
 	field := httpMatcherField
 	if slot.GetName() == TCPSlot {
 		field = networkMatcherField
@@ -34,7 +34,7 @@ func Salt(slot *corev3.TypedExtensionConfig, salt string) []byte {
 		var head [1 + binary.MaxVarintLen64]byte
 		tail = slices.Insert(tail, 0, appendHead(head[:0], w, len(tail))...)
 	}
-	return slotwire.Join(slot, content, tail)
+	return slotwire.Pieces(slot, content, tail)
 }
 
 // child returns the body of a message's field, or nil where it has none. Fields are skipped, not read.

@@ -1,6 +1,7 @@
 package rbac_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -32,7 +33,7 @@ import (
 func salt(t *testing.T, slot *corev3.TypedExtensionConfig, text string) *corev3.TypedExtensionConfig {
 	t.Helper()
 	out := &corev3.TypedExtensionConfig{}
-	if err := proto.Unmarshal(rbac.Salt(slot, text), out); err != nil {
+	if err := proto.Unmarshal(bytes.Join(rbac.Salt(slot, text), nil), out); err != nil {
 		t.Fatal(err)
 	}
 	return out
