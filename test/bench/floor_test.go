@@ -89,7 +89,7 @@ func startFloor(t testing.TB, c *cluster, f *fleet) (*server, *tls.Config) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), floorVariable+"="+path, "GOGC=40", "GOMEMLIMIT=460MiB")
+	cmd.Env = append(os.Environ(), floorVariable+"="+path, "GOGC=40", "GOMEMLIMIT="+memoryLimit())
 	s.start(cmd)
 	s.waitReady()
 	return s, trust

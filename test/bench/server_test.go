@@ -2,6 +2,7 @@ package bench_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -51,7 +52,7 @@ func startPilotLite(t testing.TB, c *cluster) *server {
 	kubeconfig := apitest.Kubeconfig(t, c.User("system:serviceaccount:pilot-lite-system:pilot-lite", "system:authenticated"))
 	cmd := exec.Command(os.Getenv(binaryVariable), "serve", "--kubeconfig", kubeconfig, "--xds-address", s.address, "--admin-address", s.admin,
 		"--health-address", loopback(t), "--webhook-address", loopback(t))
-	cmd.Env = append(os.Environ(), "POD_NAME=pilot-lite-0", "GOGC=40", "GOMEMLIMIT=460MiB") // as manifests/deployment.yaml has it
+	cmd.Env = append(os.Environ(), "POD_NAME=pilot-lite-0", "GOGC=40", "GOMEMLIMIT="+memoryLimit())
 	s.start(cmd)
 	return s
 }
@@ -238,3 +239,6 @@ func (c *cluster) trust(t testing.TB) *tls.Config {
 	})
 	return &tls.Config{RootCAs: pool, ServerName: serverName, MinVersion: tls.VersionTLS13}
 }
+
+// memoryLimit is what manifests/deployment.yaml has; BENCH_MEMORY_LIMIT is another, for more sidecars than that is for.
+func memoryLimit() string { return cmp.Or(os.Getenv("BENCH_MEMORY_LIMIT"), "460MiB") }
