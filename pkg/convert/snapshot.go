@@ -170,9 +170,7 @@ func (w *World) Resolve(policies []*model.Policy) []*model.Policy {
 }
 
 func sortPolicies(list []*model.Policy) {
-	sortStable(list, func(a, b **model.Policy) int {
-		return cmp.Or(strings.Compare((*a).Namespace, (*b).Namespace), strings.Compare((*a).Name, (*b).Name))
-	})
+	sortStable(list, func(a, b **model.Policy) int { return (*a).Compare(&(*b).PolicyRef) })
 }
 
 // Snapshot joins a world with policies that were resolved.

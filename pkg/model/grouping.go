@@ -54,7 +54,7 @@ func (x *Indexer) namedLabels(s *Snapshot) map[string]bool {
 	news.Policies = nil
 	known := before.Policies
 	for _, p := range s.Policies {
-		for len(known) > 0 && known[0] != p && compareNames(&known[0].PolicyRef, &p.PolicyRef) < 0 {
+		for len(known) > 0 && known[0] != p && known[0].Compare(&p.PolicyRef) < 0 {
 			known = known[1:]
 		}
 		if len(known) == 0 || known[0] != p {

@@ -1,9 +1,7 @@
 package model
 
 import (
-	"cmp"
 	"slices"
-	"strings"
 
 	"k8s.io/apimachinery/pkg/labels"
 )
@@ -37,7 +35,7 @@ func (x *Selections) Of(ix *Index) []*Selection {
 	out := make([]*Selection, 0, len(ix.Snapshot.Policies))
 	for _, p := range ix.Snapshot.Policies {
 		// Both lists are sorted. Where one is not, a policy is taken for a new one.
-		for len(known) > 0 && compareNames(&known[0].PolicyRef, &p.PolicyRef) < 0 {
+		for len(known) > 0 && known[0].Compare(&p.PolicyRef) < 0 {
 			known = known[1:]
 		}
 		var old *Selection
@@ -48,10 +46,6 @@ func (x *Selections) Of(ix *Index) []*Selection {
 	}
 	x.grouping, x.last = ix.Grouping, out
 	return out
-}
-
-func compareNames(a, b *PolicyRef) int {
-	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 }
 
 // next is a policy's selection. The old one, if there is one, was of the same policy.

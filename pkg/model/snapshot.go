@@ -1,7 +1,9 @@
 package model
 
 import (
+	"cmp"
 	"net/netip"
+	"strings"
 	"time"
 
 	networkingv1 "k8s.io/api/networking/v1"
@@ -131,6 +133,11 @@ const (
 type PolicyRef struct {
 	Namespace, Name, UID string
 	Generation           int64
+}
+
+// Compare orders policies by namespace and name, as lists of them are.
+func (r *PolicyRef) Compare(o *PolicyRef) int {
+	return cmp.Or(strings.Compare(r.Namespace, o.Namespace), strings.Compare(r.Name, o.Name))
 }
 
 // Action says what a policy does with what its rules match, as in the API.

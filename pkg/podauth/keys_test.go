@@ -109,7 +109,7 @@ func TestATokenThatIsKnown(t *testing.T) {
 		check := func(what string, want codes.Code, keys ...*signer) {
 			t.Helper()
 			server.change(func(s *apiServer) { s.keys = keys })
-			time.Sleep(5*time.Minute + time.Second)
+			time.Sleep(5*time.Minute + time.Second)                  // of the bubble's clock: keys are old after five minutes
 			_, err := present(a, second.token(t, bound(time.Now()))) // has old keys read again
 			wants(t, what+": another", codes.OK, err)
 			synctest.Wait()
@@ -123,7 +123,7 @@ func TestATokenThatIsKnown(t *testing.T) {
 		check("its key is back", codes.OK, first, second)
 		check("its key is for something else", codes.Unauthenticated, &signer{"1", jose.RS256, first.key}, second)
 		check("its key is withdrawn", codes.Unauthenticated, second)
-		time.Sleep(time.Hour)
+		time.Sleep(time.Hour) // of the bubble's clock: for as long as the token holds
 		check("it has ended", codes.Unauthenticated, first, second)
 	})
 }

@@ -1,10 +1,8 @@
 package netpol
 
 import (
-	"cmp"
 	"reflect"
 	"slices"
-	"strings"
 
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
@@ -21,14 +19,14 @@ func (x *Builder) viewed(selections []*model.Selection) []*model.Selection {
 	known := x.views
 	views, out := make([]view, 0, len(selections)), make([]*model.Selection, 0, len(selections))
 	for _, s := range selections {
-		for len(known) > 0 && known[0].of != s && compareNames(known[0].of, s) < 0 {
+		for len(known) > 0 && known[0].of != s && known[0].of.Compare(&s.PolicyRef) < 0 {
 			known = known[1:]
 		}
 		v := view{of: s}
 		switch {
 		case len(known) > 0 && known[0].of == s:
 			v = known[0]
-		case len(known) > 0 && compareNames(known[0].of, s) == 0:
+		case len(known) > 0 && known[0].of.Compare(&s.PolicyRef) == 0:
 			v.seen = seenLike(s, known[0].seen)
 		default:
 			v.seen = &model.Selection{Policy: atL4(s.Policy), Workloads: s.Workloads}
@@ -37,10 +35,6 @@ func (x *Builder) viewed(selections []*model.Selection) []*model.Selection {
 	}
 	x.views = views
 	return out
-}
-
-func compareNames(a, b *model.Selection) int {
-	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 }
 
 // seenLike is a selection's view, which is the old one as far as it says the same.
