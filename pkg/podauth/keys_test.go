@@ -109,7 +109,8 @@ func TestATokenThatIsKnown(t *testing.T) {
 		check := func(what string, want codes.Code, keys ...*signer) {
 			t.Helper()
 			server.change(func(s *apiServer) { s.keys = keys })
-			time.Sleep(5*time.Minute + time.Second)                  // of the bubble's clock: keys are old after five minutes
+			// Of the bubble's clock: keys are old after five minutes.
+			time.Sleep(5*time.Minute + time.Second)
 			_, err := present(a, second.token(t, bound(time.Now()))) // has old keys read again
 			wants(t, what+": another", codes.OK, err)
 			synctest.Wait()

@@ -39,7 +39,7 @@ func EveryPort() Ports {
 	return Ports{{model.SCTP, firstPort, lastPort}, {model.TCP, firstPort, lastPort}, {model.UDP, firstPort, lastPort}}
 }
 
-// PortsOf is the set of the ports of some ranges.
+// PortsOf is the set of the ports of some ranges, whose list it takes over.
 func PortsOf(ranges ...Range) Ports { return Ports(ranges).tidy() }
 
 // String lists the ranges: "TCP 80, TCP 8080-8090"; "none" where there is none.
