@@ -76,7 +76,7 @@ func (a *ads) serve(in grpc.ServerStream, p protocol, takeOne func(*stream) erro
 const maxStreams = 50_000
 
 func (c *Cache) opened(in grpc.ServerStream, p protocol) (*stream, error) {
-	s := &stream{protocol: p, link: newLink(in), types: map[string]*subscription{}}
+	s := &stream{protocol: p, link: newLink(in)}
 	s.claim, _ = in.Context().Value(claimKey{}).(Claim)
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -8,35 +8,24 @@ import (
 
 // serve sends what the stream may be told now.
 func (c *Cache) serve(s *stream) {
-	for _, typeURL := range servedTypes() {
-		if sub := s.types[typeURL]; sub != nil {
-			c.confirm(s, sub)
-			c.answer(s, sub)
+	for _, sub := range s.subs {
+		if sub == nil {
+			continue
 		}
-	}
-}
-
-// confirm notes which resource it is that the proxy runs, where all that was known of it is the version, or where other policies have come to the same content.
-func (c *Cache) confirm(s *stream, sub *subscription) {
-	set := c.desired(s, sub)
-	if set == nil || set == sub.confirmed {
-		return
-	}
-	sub.confirmed = set
-	for name, h := range sub.held {
-		if r := set.byName[name]; r != nil && h.enforced == r.Version {
-			h.good = r
+		if set := c.desired(s, sub); set != nil && set != sub.quiet {
+			sub.confirm(set)
+			c.answer(s, sub, set)
 		}
 	}
 }
 
 // answer sends the next response of a subscription, if there is something to say. One response of a type is under way at a time, so that its ACK or NACK speaks
 // of it alone.
-func (c *Cache) answer(s *stream, sub *subscription) {
+func (c *Cache) answer(s *stream, sub *subscription, desired *resourceSet) {
 	if sub.flying != nil {
 		return
 	}
-	f := c.next(s, sub)
+	f := c.next(s, sub, desired)
 	if f == nil {
 		return
 	}
@@ -49,33 +38,34 @@ func (c *Cache) answer(s *stream, sub *subscription) {
 	}
 	s.nonces++
 	f.nonce, f.left = strconv.FormatInt(s.nonces, 10), time.Now()
-	c.metrics.pushed(sub.typeURL, f)
+	c.metrics.pushed(sub.kind, f)
 	s.link.send(f.encode(s.protocol, sub.typeURL))
 }
 
 // next is the difference between what the stream should run and what it was told, or the part of it that may travel together; nil where there is none.
-func (c *Cache) next(s *stream, sub *subscription) *flight {
-	set := c.desired(s, sub)
-	if set == nil {
-		return nil
-	}
+func (c *Cache) next(s *stream, sub *subscription, set *resourceSet) *flight {
 	if sub.claim != "" {
 		c.resume(s, sub, set)
 	}
 	changed, removed := sub.difference(set)
 	slices.Sort(removed)
 	switch {
-	case sub.typeURL == ListenerType && len(changed) > 0 && c.standing(s) != nil:
-		return nil // until the slot is restored
-	case sub.typeURL == ExtensionConfigType:
-		if good := c.standing(s); good != nil && c.changes(s, ListenerType) {
-			return &flight{resources: []*Resource{good}}
+	case sub.kind == slots && c.standing(s) != nil:
+		if c.changes(s, listeners) {
+			return &flight{resources: []*Resource{c.standing(s)}}
 		}
-		return nextSlot(s, sub, changed, removed)
+		return c.nextSlot(s, sub, changed, removed)
+	case len(changed) == 0 && len(removed) == 0:
+		sub.quiet = set
+		return nil
+	case sub.kind == slots:
+		return c.nextSlot(s, sub, changed, removed)
+	case sub.kind == listeners && len(changed) > 0 && c.standing(s) != nil:
+		return nil // until the slot is restored
 	case s.protocol == stateOfTheWorld:
-		return nextWorld(sub, set, changed, removed)
+		return nextWorld(sub, set, removed)
 	}
-	if sub.typeURL == ClusterType && len(removed) > 0 && !c.settled(s, ListenerType) {
+	if sub.kind == clusters && len(removed) > 0 && !c.settled(s, listeners) {
 		// A cluster goes after the listeners that led to it.
 		removed = nil
 	}
@@ -90,9 +80,14 @@ func (c *Cache) next(s *stream, sub *subscription) *flight {
 	return &flight{resources: changed, removed: removed}
 }
 
-// nextSlot: one slot a response. Envoy refuses a response as a whole, and a bad slot must not take a good one with it.
-func nextSlot(s *stream, sub *subscription, changed []*Resource, removed []string) *flight {
+// nextSlot: one slot a response. Envoy refuses a response as a whole, and a bad slot must not take a good one with it. Those that the proxy has nothing of yet go
+// together, since there is nothing that a refusal could keep back longer than until each goes on its own.
+func (c *Cache) nextSlot(s *stream, sub *subscription, changed []*Resource, removed []string) *flight {
 	if len(changed) > 0 {
+		first := slices.DeleteFunc(slices.Clone(changed), func(r *Resource) bool { return sub.held[r.Name] != nil || c.refusals.has(s.node, r) })
+		if s.protocol == incremental && len(first) > 1 {
+			return &flight{resources: first}
+		}
 		return &flight{resources: changed[:1]}
 	}
 	if len(removed) == 0 {
@@ -109,10 +104,7 @@ func nextSlot(s *stream, sub *subscription, changed []*Resource, removed []strin
 }
 
 // nextWorld: in a state of the world a listener or cluster that is left out is removed, so everything is said every time. None at all is never said.
-func nextWorld(sub *subscription, set *resourceSet, changed []*Resource, removed []string) *flight {
-	if len(changed) == 0 && len(removed) == 0 {
-		return nil
-	}
+func nextWorld(sub *subscription, set *resourceSet, removed []string) *flight {
 	f := &flight{removed: removed}
 	for _, r := range set.list {
 		if !sub.wants(r.Name) {
@@ -134,8 +126,8 @@ func nextWorld(sub *subscription, set *resourceSet, changed []*Resource, removed
 // standing is the last good content of a slot whose last content stands refused at the proxy; nil where there is none. Envoy refuses every listener that comes
 // while it does, so the good content is sent again before a listener is.
 func (c *Cache) standing(s *stream) *Resource {
-	sub := s.types[ExtensionConfigType]
-	if sub == nil {
+	sub := s.subs[slots]
+	if sub == nil || !sub.refusing {
 		return nil
 	}
 	set := c.desired(s, sub)
@@ -150,9 +142,9 @@ func (c *Cache) standing(s *stream) *Resource {
 	return nil
 }
 
-// changes says whether the proxy is to be told something of a type.
-func (c *Cache) changes(s *stream, typeURL string) bool {
-	sub := s.types[typeURL]
+// changes says whether the proxy is to be told something of a kind.
+func (c *Cache) changes(s *stream, k kind) bool {
+	sub := s.subs[k]
 	if sub == nil {
 		return false
 	}
@@ -166,20 +158,20 @@ func (c *Cache) changes(s *stream, typeURL string) bool {
 
 // retryListeners lets what a proxy refused of its listeners go out once more: a slot that has been mended may have been why.
 func (s *stream) retryListeners() {
-	sub := s.types[ListenerType]
-	if sub == nil {
+	sub := s.subs[listeners]
+	if sub == nil || !sub.refusing {
 		return
 	}
 	for _, h := range sub.held {
 		if h.refused != "" && h.told == h.refused {
-			h.told = ""
+			h.told, sub.quiet = "", nil
 		}
 	}
 }
 
-// settled says whether the proxy runs all that it should of a type, if it wants that type at all.
-func (c *Cache) settled(s *stream, typeURL string) bool {
-	sub := s.types[typeURL]
+// settled says whether the proxy runs all that it should of a kind, if it wants that kind at all.
+func (c *Cache) settled(s *stream, k kind) bool {
+	sub := s.subs[k]
 	if sub == nil {
 		return true
 	}
@@ -207,13 +199,13 @@ func (c *Cache) body(node string, r *Resource) *body {
 // answered takes an ACK or a NACK of the response that is under way.
 func (c *Cache) answered(s *stream, sub *subscription, refusal string) {
 	f := sub.flying
-	sub.flying, sub.confirmed = nil, nil
+	sub.flying, sub.quiet = nil, nil
 	if refusal != "" {
 		c.refused(s, sub, f, refusal)
 		return
 	}
-	c.metrics.acked(sub.typeURL)
-	if sub.typeURL == ExtensionConfigType {
+	c.metrics.acked(sub.kind)
+	if sub.kind == slots {
 		s.retryListeners()
 	}
 	for _, r := range f.resources {
@@ -237,8 +229,8 @@ const maxText = 4096
 // incremental protocol each of them goes out again on its own. A state of the world cannot be split: none of them is proved, and each is shown as refused
 // (Envoy applies the good listeners and clusters of such a response all the same).
 func (c *Cache) refused(s *stream, sub *subscription, f *flight, text string) {
-	c.metrics.nacked(sub.typeURL)
-	text = text[:min(len(text), maxText)]
+	c.metrics.nacked(sub.kind)
+	text, sub.refusing = text[:min(len(text), maxText)], true
 	suspects := slices.DeleteFunc(slices.Clone(f.resources), func(r *Resource) bool {
 		h := sub.held[r.Name]
 		return h != nil && (h.standsIn(r) || len(f.resources) > 1 && h.enforced == r.Version)
@@ -247,6 +239,9 @@ func (c *Cache) refused(s *stream, sub *subscription, f *flight, text string) {
 		for _, r := range suspects {
 			sub.alone(r.Name)
 			sub.at(r.Name).told = ""
+			if sub.kind == slots {
+				c.doubt(s.node, r)
+			}
 		}
 		c.logger.Debug("a proxy refused a response: its resources are sent again one by one", "node", s.node, "type", sub.typeURL, "text", text)
 		return
@@ -254,14 +249,19 @@ func (c *Cache) refused(s *stream, sub *subscription, f *flight, text string) {
 	for _, r := range suspects {
 		h := sub.at(r.Name)
 		h.refused, h.text, h.blamed, h.standing, h.changed = r.Version, text, len(suspects) == 1, r.Type == ExtensionConfigType, c.now()
-		news, full := c.refusals.remember(s.node, r)
-		if full {
-			// What is forgotten must not be met again in the same bytes.
-			c.salting.redraw()
-		}
-		if news {
+		if c.doubt(s.node, r) {
 			c.logger.Warn("a proxy refused its configuration and keeps what it had", "node", s.node, "type", r.Type, "resource", r.Name, "version", r.Version,
 				"suspects", len(suspects), "text", text)
 		}
 	}
+}
+
+// doubt has a resource go to a node in bytes that it never saw, and says whether it did not before.
+func (c *Cache) doubt(node string, r *Resource) (news bool) {
+	news, full := c.refusals.remember(node, r)
+	if full {
+		// What is forgotten must not be met again in the same bytes.
+		c.salting.redraw()
+	}
+	return news
 }

@@ -57,7 +57,7 @@ type Cache struct {
 	nodes     map[string]node
 	lists     map[string][]Node // that those were taken from
 	streams   map[*stream]struct{}
-	byNode    map[string]map[*stream]struct{}
+	byNode    map[string][]*stream
 	departed  map[string]departed
 	// turnedAway says why a known node's proxy was refused as it came last.
 	turnedAway map[string]string
@@ -75,16 +75,16 @@ type node struct {
 	workload string
 }
 
-// workload is a workload's resources by type.
+// workload is a workload's resources by kind.
 type workload struct {
 	source []*Resource
-	byType map[string]*resourceSet
+	sets   [kinds]*resourceSet
 	ruled  []*Resource // those that policies are in, by type and name
 	// standing is how policies stand at a proxy that runs all of those; nil until somebody asks.
 	standing []status.Standing
 }
 
-// resourceSet is the resources of one type, in order.
+// resourceSet is the resources of one kind, in order.
 type resourceSet struct {
 	list   []*Resource
 	byName map[string]*Resource
@@ -101,13 +101,9 @@ func NewCache(c Config) *Cache {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	shut := newWorkload(c.Shut, nil).byType[ExtensionConfigType]
-	if shut == nil {
-		shut = &resourceSet{}
-	}
 	return &Cache{
-		shut: shut, logger: c.Logger, metrics: c.Metrics, now: c.Now, salting: newSalting(c.Salter), workloads: map[string]*workload{}, nodes: map[string]node{},
-		streams: map[*stream]struct{}{}, byNode: map[string]map[*stream]struct{}{}, departed: map[string]departed{}, turnedAway: map[string]string{},
+		shut: newWorkload(c.Shut, nil).sets[slots], logger: c.Logger, metrics: c.Metrics, now: c.Now, salting: newSalting(c.Salter), workloads: map[string]*workload{}, nodes: map[string]node{},
+		streams: map[*stream]struct{}{}, byNode: map[string][]*stream{}, departed: map[string]departed{}, turnedAway: map[string]string{},
 		refusals: newRefusals(), holds: map[string]*hold{}, holdTime: c.HoldTime, followers: map[*Follower]struct{}{},
 	}
 }
@@ -135,7 +131,7 @@ func (c *Cache) Set(u Update) {
 		}
 	}
 	for id := range wake {
-		for s := range c.byNode[id] {
+		for _, s := range c.byNode[id] {
 			c.wake(s)
 		}
 		if _, isMoved := moved[id]; isMoved || !c.answers(id) {
@@ -147,9 +143,9 @@ func (c *Cache) Set(u Update) {
 // answers says whether a node's proxy is to answer soon, which is told of then: a response and its answer are one change of its status. One that takes long over it
 // the patrol tells of.
 func (c *Cache) answers(id string) bool {
-	for s := range c.byNode[id] {
-		for _, sub := range s.types {
-			if sub.flying != nil && !sub.flying.late {
+	for _, s := range c.byNode[id] {
+		for _, sub := range s.subs {
+			if sub != nil && sub.flying != nil && !sub.flying.late {
 				return true
 			}
 		}
@@ -258,15 +254,14 @@ func sameResources(a, b []*Resource) bool {
 	return true
 }
 
-// newWorkload divides resources by type. What is the same of a type as in old, which may be nil, is the very same.
+// newWorkload divides resources by kind. What is the same of a kind as in old, which may be nil, is the very same.
 func newWorkload(resources []*Resource, old *workload) *workload {
-	w := &workload{source: resources, byType: map[string]*resourceSet{}}
+	w := &workload{source: resources}
+	for k := range w.sets {
+		w.sets[k] = &resourceSet{byName: map[string]*Resource{}}
+	}
 	for _, r := range resources {
-		set := w.byType[r.Type]
-		if set == nil {
-			set = &resourceSet{byName: map[string]*Resource{}}
-			w.byType[r.Type] = set
-		}
+		set := w.sets[r.kind]
 		if set.byName[r.Name] != nil {
 			continue // of two that claim one name the first counts: they would replace each other for ever
 		}
@@ -280,28 +275,25 @@ func newWorkload(resources []*Resource, old *workload) *workload {
 	if old == nil {
 		return w
 	}
-	for typeURL, set := range w.byType {
-		if was := old.byType[typeURL]; was != nil && slices.Equal(was.list, set.list) {
-			w.byType[typeURL] = was
+	for k, set := range w.sets {
+		if was := old.sets[k]; slices.Equal(was.list, set.list) {
+			w.sets[k] = was
 		}
 	}
 	return w
 }
 
-// desired is what a stream should run of a type; nil where nothing is to be said. A proxy whose pod is gone from a complete snapshot is shut: its slots deny
+// desired is what a stream should run of a kind; nil where nothing is to be said. A proxy whose pod is gone from a complete snapshot is shut: its slots deny
 // everything from then on. Its listeners and clusters stay, so that nothing is drained, and a proxy that was never told anything is told nothing.
 func (c *Cache) desired(s *stream, sub *subscription) *resourceSet {
-	if !c.complete || !slices.Contains(servedTypes(), sub.typeURL) || c.withheld(s) {
+	if !c.complete || c.withheld(s) {
 		return nil
 	}
 	n, _ := c.nodeOf(s)
 	if w := c.workloads[n.workload]; w != nil {
-		if set := w.byType[sub.typeURL]; set != nil {
-			return set
-		}
-		return &resourceSet{}
+		return w.sets[sub.kind]
 	}
-	if sub.typeURL == ExtensionConfigType && (len(sub.held) > 0 || sub.claim != "") {
+	if sub.kind == slots && (len(sub.held) > 0 || sub.claim != "") {
 		return c.shut
 	}
 	return nil

@@ -34,12 +34,12 @@ func (c *Claim) Check(now time.Time) error { return c.check(now) }
 func (c *Cache) Connect(node string, runs ...*Resource) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := &stream{protocol: incremental, node: node, types: map[string]*subscription{}}
+	s := &stream{protocol: incremental, node: node}
 	for _, r := range runs {
-		sub := s.types[r.Type]
+		sub := s.subs[r.kind]
 		if sub == nil {
-			sub = &subscription{typeURL: r.Type, held: map[string]*holding{}, wanted: gcpstream.NewDeltaSubscription(nil, nil, nil, true)}
-			s.types[r.Type] = sub
+			sub = &subscription{kind: r.kind, typeURL: r.Type, held: map[string]*holding{}, wanted: gcpstream.NewDeltaSubscription(nil, nil, nil, true)}
+			s.subs[r.kind] = sub
 		}
 		sub.held[r.Name] = &holding{told: r.Version, enforced: r.Version, changed: c.now()}
 	}

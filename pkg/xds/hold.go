@@ -38,7 +38,7 @@ func (c *Cache) holdNew(moved map[string]node, wake map[string]struct{}) {
 	}
 	waiting := map[*stream]struct{}{}
 	for id := range wake {
-		for s := range c.byNode[id] {
+		for _, s := range c.byNode[id] {
 			if !c.withheld(s) && !c.upToDate(s) {
 				waiting[s] = struct{}{}
 			}
@@ -70,7 +70,7 @@ func (c *Cache) hold(id string) {
 		c.logger.Warn("a new proxy is served before everybody knows its address: for a moment its calls may be denied", "node", id, "unanswered", len(h.waiting),
 			"address known", h.waiting != nil)
 		c.release(id)
-		for s := range c.byNode[id] {
+		for _, s := range c.byNode[id] {
 			c.wake(s)
 		}
 	})
@@ -89,8 +89,8 @@ func (c *Cache) withheld(s *stream) bool {
 	if c.holds[s.node] == nil {
 		return false
 	}
-	for _, sub := range s.types {
-		if len(sub.held) > 0 || sub.claim != "" {
+	for _, sub := range s.subs {
+		if sub != nil && (len(sub.held) > 0 || sub.claim != "") {
 			return false
 		}
 	}
@@ -108,7 +108,7 @@ func (c *Cache) learnt(s *stream) {
 			continue
 		}
 		c.release(id)
-		for other := range c.byNode[id] {
+		for _, other := range c.byNode[id] {
 			c.wake(other)
 		}
 	}
@@ -116,7 +116,10 @@ func (c *Cache) learnt(s *stream) {
 
 // upToDate says whether a stream has answered for everything that it should run. What it refused it will not run, however long anybody waits.
 func (c *Cache) upToDate(s *stream) bool {
-	for _, sub := range s.types {
+	for _, sub := range s.subs {
+		if sub == nil {
+			continue
+		}
 		if sub.flying != nil {
 			return false
 		}

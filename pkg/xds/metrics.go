@@ -11,10 +11,10 @@ import (
 type Metrics struct {
 	proxies prometheus.Gauge
 	streams prometheus.Gauge
-	pushes  *prometheus.CounterVec
-	bytes   *prometheus.CounterVec
-	acks    *prometheus.CounterVec
-	nacks   *prometheus.CounterVec
+	pushes  [kinds]prometheus.Counter
+	bytes   [kinds]prometheus.Counter
+	acks    [kinds]prometheus.Counter
+	nacks   [kinds]prometheus.Counter
 	ended   *prometheus.CounterVec
 	panics  prometheus.Counter
 	expired prometheus.Counter
@@ -22,8 +22,13 @@ type Metrics struct {
 
 // NewMetrics registers the metrics.
 func NewMetrics(r prometheus.Registerer) *Metrics {
-	counter := func(name, help string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pilot_lite_" + name, Help: help}, []string{"type"})
+	counter := func(name, help string) (ofKind [kinds]prometheus.Counter) {
+		vec := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pilot_lite_" + name, Help: help}, []string{"type"})
+		r.MustRegister(vec)
+		for k, typeURL := range [kinds]string{clusters: ClusterType, listeners: ListenerType, slots: ExtensionConfigType} {
+			ofKind[k] = vec.WithLabelValues(typeURL[strings.LastIndexByte(typeURL, '.')+1:])
+		}
+		return ofKind
 	}
 	m := &Metrics{
 		proxies: prometheus.NewGauge(prometheus.GaugeOpts{Name: "pilot_lite_proxies", Help: "Connected proxies."}),
@@ -40,14 +45,11 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		}),
 		nacks: counter("nacks_total", "Responses that proxies refused, by resource type."),
 	}
-	r.MustRegister(m.proxies, m.streams, m.pushes, m.bytes, m.acks, m.nacks, m.ended, m.panics, m.expired)
+	r.MustRegister(m.proxies, m.streams, m.ended, m.panics, m.expired)
 	return m
 }
 
-// shortType is the last part of a served type's URL; only those come here, since each is a series.
-func shortType(typeURL string) string { return typeURL[strings.LastIndexByte(typeURL, '.')+1:] }
-
-func (m *Metrics) pushed(typeURL string, f *flight) {
+func (m *Metrics) pushed(k kind, f *flight) {
 	if m == nil {
 		return
 	}
@@ -55,19 +57,19 @@ func (m *Metrics) pushed(typeURL string, f *flight) {
 	for _, b := range f.bodies {
 		n += b.size
 	}
-	m.pushes.WithLabelValues(shortType(typeURL)).Inc()
-	m.bytes.WithLabelValues(shortType(typeURL)).Add(float64(n))
+	m.pushes[k].Inc()
+	m.bytes[k].Add(float64(n))
 }
 
-func (m *Metrics) acked(typeURL string) {
+func (m *Metrics) acked(k kind) {
 	if m != nil {
-		m.acks.WithLabelValues(shortType(typeURL)).Inc()
+		m.acks[k].Inc()
 	}
 }
 
-func (m *Metrics) nacked(typeURL string) {
+func (m *Metrics) nacked(k kind) {
 	if m != nil {
-		m.nacks.WithLabelValues(shortType(typeURL)).Inc()
+		m.nacks[k].Inc()
 	}
 }
 

@@ -69,7 +69,7 @@ func (s *drawnState) next(t *rapid.T) drawnState {
 			version = rapid.SampledFrom([]string{"", "1", "2"}).Draw(t, "version")
 		}
 		if version != "" {
-			out.update.Workloads[key] = []*Resource{{Type: ClusterType, Name: "c", Version: version}}
+			out.update.Workloads[key] = []*Resource{{Type: ClusterType, Name: "c", Version: version, encoding: &encoding{kind: clusters}}}
 			out.resources[key] = version
 		}
 	}

@@ -43,11 +43,11 @@ func (p patrol) lookAtFlights(now time.Time) {
 	p.cache.mu.Lock()
 	defer p.cache.mu.Unlock()
 	for s := range p.cache.streams {
-		for _, sub := range s.types {
-			f := sub.flying
-			if f == nil {
+		for _, sub := range s.subs {
+			if sub == nil || sub.flying == nil {
 				continue
 			}
+			f := sub.flying
 			if !f.late && now.Sub(f.left) > lateTime {
 				f.late = true
 				p.cache.touch(s.node)

@@ -1,6 +1,9 @@
 package xds
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // keepDeparted is how long a proxy that went away stays in the status.
 const keepDeparted = 10 * time.Minute
@@ -16,10 +19,7 @@ type departed struct {
 func (c *Cache) joined(s *stream) {
 	c.order++
 	s.order, s.since = c.order, c.now()
-	if c.byNode[s.node] == nil {
-		c.byNode[s.node] = map[*stream]struct{}{}
-	}
-	c.byNode[s.node][s] = struct{}{}
+	c.byNode[s.node] = append(c.byNode[s.node], s)
 	delete(c.departed, s.node)
 	delete(c.turnedAway, s.node)
 	c.metrics.setProxies(len(c.byNode))
@@ -28,7 +28,7 @@ func (c *Cache) joined(s *stream) {
 
 // left takes a stream out. A proxy without a pod is forgotten with its last stream.
 func (c *Cache) left(s *stream) {
-	delete(c.byNode[s.node], s)
+	c.byNode[s.node] = slices.DeleteFunc(c.byNode[s.node], func(other *stream) bool { return other == s })
 	c.touch(s.node)
 	c.learnt(s)
 	if len(c.byNode[s.node]) > 0 {
@@ -44,7 +44,7 @@ func (c *Cache) left(s *stream) {
 // newest is the newest stream of a node; nil where it has none. What an earlier pod of its name runs says nothing of it.
 func (c *Cache) newest(node string) *stream {
 	var newest *stream
-	for s := range c.byNode[node] {
+	for _, s := range c.byNode[node] {
 		if !c.stray(s) && (newest == nil || s.order > newest.order) {
 			newest = s
 		}

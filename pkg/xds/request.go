@@ -27,13 +27,14 @@ func (c *Cache) requestDelta(s *stream, r *discoveryv3.DeltaDiscoveryRequest) er
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	sub, first, err := c.handOver(s, r.GetNode(), r.GetTypeUrl(), r.GetResourceNamesSubscribe())
-	if err != nil {
+	if err != nil || sub == nil {
 		return err
 	}
 	if first {
 		sub.wanted = gcpstream.NewDeltaSubscription(r.GetResourceNamesSubscribe(), r.GetResourceNamesUnsubscribe(), nil, true)
-	} else {
+	} else if len(r.GetResourceNamesSubscribe()) > 0 || len(r.GetResourceNamesUnsubscribe()) > 0 {
 		sub.wanted.UpdateResourceSubscriptions(r.GetResourceNamesSubscribe(), r.GetResourceNamesUnsubscribe())
+		sub.quiet = nil
 	}
 	if err := sub.bounded(); err != nil {
 		return err
@@ -72,6 +73,9 @@ func (c *Cache) requestWorld(s *stream, r *discoveryv3.DiscoveryRequest) error {
 	if tooLong(r.GetVersionInfo()) {
 		return errTooLong()
 	}
+	if sub == nil {
+		return nil
+	}
 	if f := sub.flying; f != nil && r.GetResponseNonce() != f.nonce {
 		return nil
 	}
@@ -79,6 +83,7 @@ func (c *Cache) requestWorld(s *stream, r *discoveryv3.DiscoveryRequest) error {
 		sub.wanted, sub.claim = gcpstream.NewSotwSubscription(r.GetResourceNames(), true), r.GetVersionInfo()
 	} else {
 		sub.wanted.SetResourceSubscription(r.GetResourceNames())
+		sub.quiet = nil
 	}
 	if err := sub.bounded(); err != nil {
 		return err
@@ -95,7 +100,7 @@ func (c *Cache) requestWorld(s *stream, r *discoveryv3.DiscoveryRequest) error {
 	return nil
 }
 
-// handOver finds the subscription that a request speaks of; words are what it says that is kept.
+// handOver finds the subscription that a request speaks of; words are what it says that is kept. Of a type that nobody serves there is none.
 func (c *Cache) handOver(s *stream, node *corev3.Node, typeURL string, words []string) (sub *subscription, first bool, err error) {
 	if err := c.isOf(s, node); err != nil {
 		return nil, false, err
@@ -106,15 +111,27 @@ func (c *Cache) handOver(s *stream, node *corev3.Node, typeURL string, words []s
 	if tooLong(typeURL) || slices.ContainsFunc(words, tooLong) {
 		return nil, false, errTooLong()
 	}
-	sub, known := s.types[typeURL]
-	if !known {
-		if len(s.types) >= maxTypes {
-			return nil, false, status.Errorf(codes.ResourceExhausted, "a stream is served at most %d resource types", maxTypes)
-		}
-		sub = &subscription{typeURL: typeURL, held: map[string]*holding{}}
-		s.types[typeURL] = sub
+	k, served := kindOf(typeURL)
+	if !served {
+		return nil, false, s.other(typeURL)
 	}
-	return sub, !known, nil
+	if s.subs[k] != nil {
+		return s.subs[k], false, nil
+	}
+	s.subs[k] = &subscription{kind: k, typeURL: typeURL, held: map[string]*holding{}}
+	return s.subs[k], true, nil
+}
+
+// other notes a type that a stream asks for and nobody serves.
+func (s *stream) other(typeURL string) error {
+	if s.others == nil {
+		s.others = map[string]struct{}{}
+	}
+	s.others[typeURL] = struct{}{}
+	if len(s.others) > maxTypes {
+		return status.Errorf(codes.ResourceExhausted, "a stream asks for %d resource types that are not served: at most %d are borne", len(s.others), maxTypes)
+	}
+	return nil
 }
 
 func errTooLong() error {

@@ -12,7 +12,7 @@ import (
 func TestNamesThatComeAndGoAreNotKept(t *testing.T) {
 	t.Parallel()
 	c := NewCache(Config{})
-	s := &stream{protocol: incremental, link: newLink(nil), types: map[string]*subscription{}}
+	s := &stream{protocol: incremental, link: newLink(nil)}
 	c.streams[s] = struct{}{}
 	dropped := []string(nil)
 	for i := range 3 * maxNames {
@@ -24,7 +24,7 @@ func TestNamesThatComeAndGoAreNotKept(t *testing.T) {
 		}
 		dropped = []string{name}
 	}
-	sub := s.types[ClusterType]
+	sub := s.subs[clusters]
 	if n := len(sub.wanted.SubscribedResources()) + len(sub.wanted.ReturnedResources()) + len(sub.held); n > 1 {
 		t.Errorf("%d names are kept, want the last one", n)
 	}

@@ -26,8 +26,30 @@ const (
 	ExtensionConfigType = resourcev3.ExtensionConfigType
 )
 
-// servedTypes in the order in which a proxy should learn of changes: what is referred to comes before what refers to it.
-func servedTypes() []string { return []string{ClusterType, ListenerType, ExtensionConfigType} }
+// kind is a served type, by its place in what is kept for each of them.
+type kind int
+
+// The kinds, in the order in which a proxy should learn of changes: what is referred to comes before what refers to it.
+const (
+	clusters kind = iota
+	listeners
+	slots
+	kinds // how many there are
+)
+
+// kindOf is the kind of a served type.
+func kindOf(typeURL string) (k kind, served bool) {
+	switch typeURL {
+	case ClusterType:
+		return clusters, true
+	case ListenerType:
+		return listeners, true
+	case ExtensionConfigType:
+		return slots, true
+	default:
+		return 0, false
+	}
+}
 
 // Salter returns the wire form of a slot, in pieces, that differs by a salt, in a field without effect.
 type Salter func(slot *corev3.TypedExtensionConfig, salt string) [][]byte
@@ -59,6 +81,7 @@ type Resource struct {
 // encoding is a message's marshalled form, which resources with the same message share.
 type encoding struct {
 	message proto.Message
+	kind    kind
 	plain   []byte // nil for a slot, whose message holds its content marshalled already
 	salted  atomic.Pointer[saltedForm]
 }
@@ -82,11 +105,11 @@ func NewResource(message proto.Message, policies []model.PolicyRef) (*Resource, 
 	r := &Resource{Policies: policies, encoding: &encoding{message: message}}
 	switch m := message.(type) {
 	case *listenerv3.Listener:
-		r.Type, r.Name = ListenerType, m.GetName()
+		r.Type, r.Name, r.kind = ListenerType, m.GetName(), listeners
 	case *clusterv3.Cluster:
-		r.Type, r.Name = ClusterType, m.GetName()
+		r.Type, r.Name, r.kind = ClusterType, m.GetName(), clusters
 	case *corev3.TypedExtensionConfig:
-		r.Type, r.Name = ExtensionConfigType, m.GetName()
+		r.Type, r.Name, r.kind = ExtensionConfigType, m.GetName(), slots
 	default:
 		return nil, fmt.Errorf("resource of type %T: not served", message)
 	}

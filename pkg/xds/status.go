@@ -60,7 +60,7 @@ func (c *Cache) proxyStatus(id string) ProxyStatus {
 	}
 	p.Resources = make([]ResourceStatus, 0, len(w.source))
 	for _, r := range w.source {
-		if w.byType[r.Type].byName[r.Name] != r {
+		if w.sets[r.kind].byName[r.Name] != r {
 			continue // another has the name, and this one is never told
 		}
 		p.Resources = append(p.Resources, s.status(r, p.Connected))
@@ -99,10 +99,10 @@ func (c *Cache) seen(id string) (s *stream, connected bool, since time.Time) {
 
 // holding is what is known of a resource at the stream's proxy; nil where nothing is.
 func (s *stream) holding(r *Resource) *holding {
-	if s == nil || s.types[r.Type] == nil {
+	if s == nil || s.subs[r.kind] == nil {
 		return nil
 	}
-	return s.types[r.Type].held[r.Name]
+	return s.subs[r.kind].held[r.Name]
 }
 
 // of fills in what a holding proves. A refusal outweighs: content that was acknowledged once may have been refused since.

@@ -23,20 +23,23 @@ type stream struct {
 	node     string // the node that it is bound to; "" before the first request
 	build    string // what the proxy says of its version
 	since    time.Time
-	types    map[string]*subscription
-	nonces   int64 // of its responses
+	subs     [kinds]*subscription // nil where it did not ask
+	others   map[string]struct{}  // types that it asked for and nobody serves
+	nonces   int64                // of its responses
 }
 
-// subscription is what a stream wants of one type, and what its proxy holds of it.
+// subscription is what a stream wants of one kind, and what its proxy holds of it.
 type subscription struct {
+	kind    kind
 	typeURL string
 	wanted  gcpstream.Subscription // by name, or all
 	held    map[string]*holding    // by name
 	claim   string                 // state of the world: the version that the proxy says it holds; "" once it was looked at
 	solo    map[string]struct{}    // names that shared a refused response: each is sent again on its own
 	flying  *flight                // the response that was not answered yet
-	// confirmed is what was desired when it was last looked at which resources the proxy runs; nil after an answer.
-	confirmed *resourceSet
+	// quiet is what there was nothing to say of when it was last compared with what the proxy holds; nil where either of them is another since.
+	quiet    *resourceSet
+	refusing bool // the proxy has refused something of it on this stream
 }
 
 // holding is one resource at one proxy, as far as the proxy's answers on this stream prove it.
@@ -99,7 +102,9 @@ func (s *subscription) alone(name string) {
 	s.solo[name] = struct{}{}
 }
 
+// at is what is held of a resource, to be changed.
 func (s *subscription) at(name string) *holding {
+	s.quiet = nil
 	h := s.held[name]
 	if h == nil {
 		h = &holding{}
@@ -110,10 +115,21 @@ func (s *subscription) at(name string) *holding {
 
 // difference is what the proxy should be told to hold what is desired.
 func (s *subscription) difference(desired *resourceSet) (changed []*Resource, removed []string) {
+	if desired == s.quiet {
+		return nil, nil
+	}
+	stay := 0
 	for _, r := range desired.list {
-		if h := s.held[r.Name]; s.wants(r.Name) && (h == nil || h.told != r.Version) {
+		h := s.held[r.Name]
+		if h != nil {
+			stay++
+		}
+		if (h == nil || h.told != r.Version) && s.wants(r.Name) {
 			changed = append(changed, r)
 		}
+	}
+	if stay == len(s.held) {
+		return changed, nil
 	}
 	for name, h := range s.held {
 		if _, stays := desired.byName[name]; !stays && h.told != "" {
@@ -121,6 +137,15 @@ func (s *subscription) difference(desired *resourceSet) (changed []*Resource, re
 		}
 	}
 	return changed, removed
+}
+
+// confirm notes which resource it is that the proxy runs, where all that was known of it is the version, or where other policies have come to the same content.
+func (s *subscription) confirm(desired *resourceSet) {
+	for _, r := range desired.list {
+		if h := s.held[r.Name]; h != nil && h.enforced == r.Version {
+			h.good = r
+		}
+	}
 }
 
 // take notes that a flight leaves.
