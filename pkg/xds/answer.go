@@ -83,11 +83,13 @@ func (c *Cache) next(s *stream, sub *subscription, set *resourceSet) *flight {
 // nextSlot: one slot a response. Envoy refuses a response as a whole, and a bad slot must not take a good one with it. Those that the proxy has nothing of yet go
 // together, since there is nothing that a refusal could keep back longer than until each goes on its own.
 func (c *Cache) nextSlot(s *stream, sub *subscription, changed []*Resource, removed []string) *flight {
-	if len(changed) > 0 {
+	if len(changed) > 1 && s.protocol == incremental {
 		first := slices.DeleteFunc(slices.Clone(changed), func(r *Resource) bool { return sub.held[r.Name] != nil || c.refusals.has(s.node, r) })
-		if s.protocol == incremental && len(first) > 1 {
+		if len(first) > 1 {
 			return &flight{resources: first}
 		}
+	}
+	if len(changed) > 0 {
 		return &flight{resources: changed[:1]}
 	}
 	if len(removed) == 0 {

@@ -258,12 +258,15 @@ func sameResources(a, b []*Resource) bool {
 func newWorkload(resources []*Resource, old *workload) *workload {
 	w := &workload{source: resources}
 	for k := range w.sets {
-		w.sets[k] = &resourceSet{byName: map[string]*Resource{}}
+		w.sets[k] = &resourceSet{}
 	}
 	for _, r := range resources {
 		set := w.sets[r.kind]
 		if set.byName[r.Name] != nil {
 			continue // of two that claim one name the first counts: they would replace each other for ever
+		}
+		if set.byName == nil {
+			set.byName = map[string]*Resource{}
 		}
 		set.list = append(set.list, r)
 		set.byName[r.Name] = r
