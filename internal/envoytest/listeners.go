@@ -3,6 +3,7 @@ package envoytest
 import (
 	"bufio"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -83,11 +84,20 @@ func StartListeners(t testing.TB, listeners ...*listenerv3.Listener) *Envoy {
 	admin := AdminSocket(t)
 	config := WriteListeners(t, admin, listeners...)
 	e := StartArgs(t, []string{"-c", config, "--use-dynamic-base-id", "--concurrency", "1", "-l", "error"}, admin)
+	e.Listening()
+	return e
+}
+
+// Listening waits until every listener of the bootstrap listens: the admin interface answers, and says that Envoy is ready, before the last of a thousand does.
+func (e *Envoy) Listening() {
+	e.t.Helper()
 	e.Eventually("every listener listens", func() error {
+		if e.Stat("listener_manager.workers_started") != 1 {
+			return errors.New("the workers have not started")
+		}
 		_, err := e.Admin(http.MethodGet, "/ready")
 		return err
 	})
-	return e
 }
 
 // Client sends HTTP/1.1 requests byte for byte, over connections that it keeps.

@@ -1,8 +1,6 @@
 package rbac_test
 
 import (
-	"errors"
-	"net/http"
 	"net/netip"
 	"testing"
 
@@ -57,14 +55,7 @@ func startProxy(t testing.TB, ix *model.Index) *envoytest.Envoy {
 		t.Fatal(err)
 	}
 	e := envoytest.Start(t, string(text), admin)
-	// The admin interface answers before the last of a thousand listeners listens.
-	e.Eventually("every listener listens", func() error {
-		if e.Stat("listener_manager.workers_started") != 1 {
-			return errors.New("the workers have not started")
-		}
-		_, err := e.Admin(http.MethodGet, "/ready")
-		return err
-	})
+	e.Listening()
 	return e
 }
 
