@@ -44,6 +44,7 @@ func (c *Cache) answer(s *stream, sub *subscription, desired *resourceSet) {
 
 // next is the difference between what the stream should run and what it was told, or the part of it that may travel together; nil where there is none.
 func (c *Cache) next(s *stream, sub *subscription, set *resourceSet) *flight {
+	sub.quiet = nil
 	if sub.claim != "" {
 		c.resume(s, sub, set)
 	}
@@ -201,7 +202,7 @@ func (c *Cache) body(node string, r *Resource) *body {
 // answered takes an ACK or a NACK of the response that is under way.
 func (c *Cache) answered(s *stream, sub *subscription, refusal string) {
 	f := sub.flying
-	sub.flying, sub.quiet = nil, nil
+	sub.flying = nil
 	if refusal != "" {
 		c.refused(s, sub, f, refusal)
 		return

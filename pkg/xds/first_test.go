@@ -25,7 +25,9 @@ func TestFirstSlotsGoTogether(t *testing.T) {
 		t.Fatalf("a new proxy is sent %q, want %q", got, want)
 	}
 	c.nack(first, "one of them is wrong")
-	content := func(r *discoveryv3.DeltaDiscoveryResponse, i int) []byte { return r.GetResources()[i].GetResource().GetValue() }
+	content := func(r *discoveryv3.DeltaDiscoveryResponse, i int) []byte {
+		return r.GetResources()[i].GetResource().GetValue()
+	}
 	for i, name := range []string{rbac.HTTPSlot, rbac.TCPSlot} {
 		if state := r.status(name).State; state != xds.StatePending {
 			t.Errorf("%s is %s after a refusal that may mean the other", name, state)

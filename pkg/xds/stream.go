@@ -102,9 +102,7 @@ func (s *subscription) alone(name string) {
 	s.solo[name] = struct{}{}
 }
 
-// at is what is held of a resource, to be changed.
 func (s *subscription) at(name string) *holding {
-	s.quiet = nil
 	h := s.held[name]
 	if h == nil {
 		h = &holding{}
