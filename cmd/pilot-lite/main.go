@@ -85,7 +85,7 @@ func newRootCmd(s streams) *cobra.Command {
 xDS, and companion NetworkPolicies.
 
 Exit codes: 0 fine, 1 a finding or a failure, 2 wrong usage, 3 a fault of this program that it found itself.`,
-		SilenceUsage: true, SilenceErrors: true,
+		SilenceUsage: true, SilenceErrors: true, Version: version,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetIn(s.in)
@@ -95,6 +95,8 @@ Exit codes: 0 fine, 1 a finding or a failure, 2 wrong usage, 3 a fault of this p
 		newServeCmd(s), newTranslateCmd(s), newValidateCmd(s), newLintCmd(s), newCheckCmd(s), newDiffCmd(s), newBootstrapCmd(s), newInjectCmd(s),
 		newCaptureCmd(s), newStatusCmd(s), newVersionCmd(s),
 	)
+	root.SetVersionTemplate("pilot-lite {{.Version}}\n") // as the command has it
+	refuseUnknown(root)
 	return root
 }
 
