@@ -40,6 +40,14 @@ func loadFiles(flag string, paths []string, s streams) (*filesource.Result, erro
 	return loaded, nil
 }
 
+// withoutVoid leaves out that policies select nothing, where there are no workloads among the files that they could: it is true of each, and of no use.
+func withoutVoid(index *model.Index, found []model.Diagnostic) []model.Diagnostic {
+	if len(index.Workloads) > 0 {
+		return found
+	}
+	return slices.DeleteFunc(slices.Clone(found), func(d model.Diagnostic) bool { return d.Code == "policy-selects-nothing" })
+}
+
 // printDiagnostics prints one line each, and says whether one of them is an error.
 func printDiagnostics(w io.Writer, found []model.Diagnostic) (hasErrors bool, err error) {
 	for _, d := range found {

@@ -46,7 +46,7 @@ func split(content []byte) ([]document, error) {
 		}
 		if err != nil {
 			line, why := yamlError(err)
-			return nil, &positionError{line: line, err: fmt.Errorf("document %d is not YAML: %s", number, why)}
+			return nil, &positionError{line: line, err: fmt.Errorf("document %d is not YAML: %s", number, tabbed(content, line, why))}
 		}
 		body := &root
 		if body.Kind == yaml.DocumentNode && len(body.Content) == 1 {
@@ -235,6 +235,18 @@ func yamlError(err error) (line int, why string) {
 		}
 	}
 	return 1, why
+}
+
+// tabbed says of YAML that cannot be read on a line that a tab is to blame, where it is: the library's words do not name it, and nobody sees it.
+func tabbed(content []byte, line int, why string) string {
+	lines := bytes.SplitN(content, []byte("\n"), line+1)
+	if line > len(lines) || why != "found character that cannot start any token" {
+		return why
+	}
+	if text := lines[line-1]; bytes.ContainsRune(text[:len(text)-len(bytes.TrimLeft(text, " \t"))], '\t') {
+		return "a tab indents the line: indent with spaces"
+	}
+	return why
 }
 
 // appendKey writes a key as a JSON string.

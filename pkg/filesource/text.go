@@ -98,7 +98,7 @@ func (d *Document) parse() error {
 		return nil
 	case err != nil:
 		line, why := yamlError(err)
-		return d.error(line, "not YAML: "+why)
+		return d.error(line, "not YAML: "+tabbed(d.Text, line, why))
 	}
 	body := &root
 	if body.Kind == yaml.DocumentNode && len(body.Content) == 1 {

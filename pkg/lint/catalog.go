@@ -191,7 +191,10 @@ func fileKinds() []Kind {
 		{"no-name", asError, "An object has no name", "Write metadata.name."},
 		{"not-text", asError, "A file is not text", "Write YAML in UTF-8, or remove it from the folder."},
 		{"skipped-kind", asNotice, "An object decides no verdict", "It is skipped."},
-		{"unknown-kind", asError, "An object has our group and no kind of ours", "Write `apiVersion: policy.pilot-lite.io/v1alpha1` and `kind: L7Policy`."},
+		{
+			"unknown-kind", asError, "An object's apiVersion and kind do not belong together",
+			"One of our group has no kind of ours, an L7Policy another group, or a kind of Kubernetes' own another version: skipped, it would be missed. Write the apiVersion and the kind that are meant, for policies `policy.pilot-lite.io/v1alpha1` and `L7Policy`.",
+		},
 		{"unreadable-file", asError, "A file cannot be read, or is not YAML", "None of its objects is taken. Write objects as `kubectl apply` takes them."},
 	}
 }
