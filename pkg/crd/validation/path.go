@@ -3,6 +3,7 @@ package validation
 import (
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // pathProblem says why a literal path could never match, and what to write instead. Requests are compared after Envoy normalized their path: no
@@ -34,10 +35,23 @@ func pathProblem(path string) (detail, remedy string) {
 				return detail, remedy
 			}
 		case b <= 0x20 || b >= 0x7f || strings.IndexByte("\"<>^`{|}", b) >= 0:
-			return "holds a character that requests have as an escape", "write " + strings.ToUpper("%"+hex(b))
+			return "holds a character that requests have as an escape", escapeRemedy(path[i:])
 		}
 	}
 	return "", ""
+}
+
+// escapeRemedy says how the character at the front of a path is written. Braces stand around names in the templates of other programs, whose authors do not mean them.
+func escapeRemedy(path string) string {
+	_, size := utf8.DecodeRuneInString(path)
+	escape := ""
+	for i := range size {
+		escape += "%" + strings.ToUpper(hex(path[i]))
+	}
+	if path[0] == '{' {
+		return "for any segment, use a RegularExpression with [^/]+; for a brace, write " + escape
+	}
+	return "write " + escape
 }
 
 // escapeProblem looks at what follows a percent sign.
