@@ -105,6 +105,15 @@ func ruleKinds() []Kind {
 		},
 		{"path-never-matches", asWarning, "No request has a path of a list", "The path could never arrive: normalization would change it, or the guard refuses it. The list's other paths stand."},
 		{"rule-never-matches", asWarning, "No request satisfies a rule", "None of its http entries can be satisfied. An Allow lets nobody in by it, a Deny refuses nobody."},
+		{"method-not-served", asWarning, "A method is none that a sidecar serves", "Over HTTP/1 the sidecar refuses it before any rule is asked, so it is likely a slip. Correct the method."},
+		{
+			"header-not-served", asWarning, "A header's name is one that sidecars refuse",
+			"Names with an underscore are refused, as applications read them as if they had a dash: no request has the header. Write it with dashes, or annotate the pods with `policy.pilot-lite.io/allow-underscore-headers`.",
+		},
+		{
+			"literal-asterisk", asWarning, "An asterisk in a literal path stands for itself",
+			"There are no wildcards in Exact and PathPrefix: an Allow lets nobody in by it, and a Deny refuses nobody. End the path before the asterisk, as a PathPrefix, or write a RegularExpression.",
+		},
 		{"rule-on-reserved-port", asWarning, "A rule names ports of the sidecar's own", "15000 to 15099 are never opened by policies. Name the application's port."},
 		{
 			"rule-shadowed", asWarning, "All that a rule allows is refused by Denies",
