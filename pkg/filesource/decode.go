@@ -155,11 +155,22 @@ func (d *decoder) policy() {
 	if converted.Action == model.Allow && !slices.ContainsFunc([]string{"podSelector", "ingress", "egress"}, func(key string) bool { return child(spec, key) != nil }) {
 		d.notices = append(d.notices, model.Diagnostic{
 			Code: "whole-namespace-shut", Severity: model.SeverityWarning, Object: d.at("spec"), Field: "spec",
-			Consequence: "it has neither podSelector nor rules: every pod of the namespace is isolated, and nobody is let in",
-			Remedy:      "select pods and list rules; to mean it, write podSelector: {} and ingress: []",
+			Consequence: "it has neither podSelector nor rules: every pod of the namespace is isolated, and " + shut(&converted),
+			Remedy:      "select pods and list rules; to mean it, write podSelector: {}",
 		})
 	}
 	d.policies = append(d.policies, policy{Policy: &converted, text: string(d.document.json), ours: p.Generation == 0})
+}
+
+// shut is what a policy without rules leaves to the pods that it isolates.
+func shut(p *model.Policy) string {
+	switch {
+	case !p.IsolatesEgress:
+		return "nobody is let in"
+	case !p.IsolatesIngress:
+		return "may call nobody"
+	}
+	return "nobody is let in or out"
 }
 
 func (d *decoder) meshConfig(body []byte) {

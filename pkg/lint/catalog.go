@@ -47,7 +47,7 @@ func policyKinds() []Kind {
 		{"no-spec", asError, "A policy has no spec", "The API server requires one. Write it, with the podSelector and the rules."},
 		{
 			"whole-namespace-shut", asWarning, "A policy has neither podSelector nor rules",
-			"It isolates every pod of the namespace, and lets nobody in. Select pods and list rules; to mean it, write `podSelector: {}` and `ingress: []`.",
+			"It isolates every pod of the namespace, and lets nobody in, or out where policyTypes lists Egress. Select pods and list rules; to mean it, write `podSelector: {}`.",
 		},
 		{"wrong-type", asError, "A value has another type than its field", "The object cannot be read. See the field's definition: `kubectl explain l7policy.spec`."},
 		{
