@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/pflag"
 
 	"github.com/pilot-lite/pilot-lite/pkg/controlplane"
 	"github.com/pilot-lite/pilot-lite/pkg/identity"
@@ -61,6 +62,48 @@ func TestMetricsAreDocumented(t *testing.T) {
 	slices.Sort(documented)
 	if diff := cmp.Diff(registered, documented); diff != "" {
 		t.Errorf("docs/reference.md (-registered +documented):\n%s", diff)
+	}
+}
+
+// The reference's table of commands has every command and every flag, and no other.
+func TestFlagsAreDocumented(t *testing.T) {
+	t.Parallel()
+	has := map[string][]string{}
+	for _, c := range newRootCmd(streams{}).Commands() {
+		flags := []string{}
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			if f.Name != "help" {
+				flags = append(flags, "--"+f.Name)
+			}
+		})
+		has[c.Name()] = flags
+	}
+	text, err := os.ReadFile("../../docs/reference.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n## Commands and flags\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	documented := map[string][]string{}
+	word := regexp.MustCompile("`([-a-z0-9]+)`")
+	for line := range strings.Lines(section) {
+		cells := strings.Split(line, "|")
+		if len(cells) != 4 {
+			continue
+		}
+		flags := []string{}
+		for _, f := range word.FindAllStringSubmatch(cells[2], -1) {
+			if strings.HasPrefix(f[1], "--") {
+				flags = append(flags, f[1])
+			}
+		}
+		slices.Sort(flags)
+		for _, c := range word.FindAllStringSubmatch(cells[1], -1) {
+			documented[c[1]] = flags
+		}
+	}
+	if diff := cmp.Diff(has, documented); diff != "" {
+		t.Errorf("docs/reference.md (-there +documented):\n%s", diff)
 	}
 }
 
