@@ -24,7 +24,7 @@ help: ## Show this help
 
 .PHONY: demo
 demo: envoy ## Bookinfo behind real Envoys on loopback: verdicts, an edit while a stream is open (KEEP=1 leaves it running)
-	@$(GO) run ./examples/bookinfo/demo
+	@$(GO) build -o bin/demo ./examples/bookinfo/demo && exec bin/demo
 
 .PHONY: test
 test: envoy ## Everything: units, goldens, scripts, real Envoys, with the race detector
