@@ -166,14 +166,29 @@ func toJSON(node *yaml.Node, left *budget) ([]byte, error) {
 	if err := node.Decode(&value); err != nil {
 		return nil, &positionError{line: node.Line, err: err}
 	}
-	if node.ShortTag() == "!!timestamp" || node.ShortTag() == "!!binary" {
+	switch {
+	case node.ShortTag() == "!!timestamp" || node.ShortTag() == "!!binary":
 		value = node.Value
+	case isOldBool(node):
+		value = strings.Contains(" y yes on ", " "+strings.ToLower(node.Value)+" ")
 	}
 	out, err := json.Marshal(value)
 	if err != nil {
 		return nil, &positionError{line: node.Line, err: fmt.Errorf("the value %q has no JSON form", node.Value)}
 	}
 	return out, nil
+}
+
+// isOldBool says whether kubectl, which reads YAML 1.1, takes a word for true or false that is text in YAML 1.2.
+func isOldBool(node *yaml.Node) bool {
+	if node.Style != 0 || node.ShortTag() != "!!str" {
+		return false
+	}
+	switch node.Value {
+	case "y", "Y", "yes", "Yes", "YES", "on", "On", "ON", "n", "N", "no", "No", "NO", "off", "Off", "OFF":
+		return true
+	}
+	return false
 }
 
 func mappingToJSON(node *yaml.Node, left *budget) ([]byte, error) {
@@ -183,6 +198,9 @@ func mappingToJSON(node *yaml.Node, left *budget) ([]byte, error) {
 		key := node.Content[i]
 		if key.Kind != yaml.ScalarNode || key.ShortTag() == "!!merge" {
 			return nil, &positionError{line: key.Line, err: errors.New("a key that is no plain word: write each field out")}
+		}
+		if isOldBool(key) {
+			return nil, &positionError{line: key.Line, err: fmt.Errorf("kubectl reads the key %s as true or false: write it in quotes", key.Value)}
 		}
 		if first, twice := seen[key.Value]; twice {
 			return nil, &positionError{line: key.Line, err: fmt.Errorf("the key %q stands on line %d already: remove one of the two", key.Value, first)}
