@@ -1,6 +1,7 @@
 package validation
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -44,10 +45,8 @@ func pathProblem(path string) (detail, remedy string) {
 // escapeRemedy says how the character at the front of a path is written. Braces stand around names in the templates of other programs, whose authors do not mean them.
 func escapeRemedy(path string) string {
 	_, size := utf8.DecodeRuneInString(path)
-	escape := ""
-	for i := range size {
-		escape += "%" + strings.ToUpper(hex(path[i]))
-	}
+	escape := fmt.Sprintf("% X", path[:size])
+	escape = "%" + strings.ReplaceAll(escape, " ", "%")
 	if path[0] == '{' {
 		return "for any segment, use a RegularExpression with [^/]+; for a brace, write " + escape
 	}
