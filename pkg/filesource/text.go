@@ -33,7 +33,7 @@ func Documents(paths []string, stdin io.Reader) ([]Document, error) {
 		}
 		files := []string{path}
 		if !isStream {
-			if files, err = list(path); err != nil {
+			if files, err = listSome(path); err != nil {
 				return nil, err
 			}
 		}
