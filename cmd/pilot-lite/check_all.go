@@ -117,7 +117,7 @@ func (p *printer) list(m *check.Matrix) {
 				continue
 			case len(names) == len(r.Cells):
 				names = []string{"everybody"}
-			case len(names) > mostNames:
+			case len(names) > mostNames+1: // to leave one out saves nothing
 				names = append(names[:mostNames:mostNames], "and "+strconv.Itoa(len(names)-mostNames)+" more")
 			}
 			p.line("  %s: %s", meaning(a), strings.Join(names, ", "))
