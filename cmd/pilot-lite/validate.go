@@ -37,7 +37,7 @@ severity, object, field, consequence, remedy, code. Exit code 1 when one of them
 			if len(index.Workloads) == 0 && len(loaded.Snapshot.Policies) > 0 {
 				unchecked = ": whom they select was not checked; name the files of the workloads too, with -f"
 			}
-			if _, err = fmt.Fprintf(s.out, "ok: %d policies, %d workloads%s\n", len(loaded.Snapshot.Policies), len(index.Workloads), unchecked); err != nil {
+			if _, err = fmt.Fprintf(s.out, "ok: %s%s\n", policiesAndWorkloads(index), unchecked); err != nil {
 				return failure{err}
 			}
 			return nil

@@ -75,11 +75,6 @@ func escapeProblem(s string) (detail, remedy string) {
 	return "", ""
 }
 
-func hex(b byte) string {
-	const digits = "0123456789abcdef"
-	return string([]byte{digits[b>>4], digits[b&15]})
-}
-
 // denyPathSize bounds the size of the program that Envoy runs for a literal path of a Deny, which is an expression: it allows for empty segments,
 // path parameters and escapes of reserved characters, whatever the application makes of them.
 func denyPathSize(path string) int {
