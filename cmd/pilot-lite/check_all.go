@@ -42,7 +42,7 @@ func meaning(a check.Access) string {
 	case check.Open:
 		return "everything"
 	case check.Requests:
-		return "the requests that rules allow"
+		return "the requests that rules let through"
 	case check.OnlyL4:
 		return "nothing: L3/4 would let it pass, the sidecar refuses"
 	case check.OnlyL7:
