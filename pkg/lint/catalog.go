@@ -86,6 +86,10 @@ func httpKinds() []Kind {
 		{"http-empty", asError, "http, or an entry of it, is empty", "It could mean any request or none. Remove http for any; say what an entry matches."},
 		{"method", asError, "A method is none", "Write it in upper case, as it is sent."},
 		{"path", asError, "A path is not in the form in which paths are compared", "Paths are normalized and lose their query before a rule is asked: a path that is not so would match nothing."},
+		{
+			"literal-asterisk", asWarning, "An asterisk in a literal path stands for itself",
+			"There are no wildcards in Exact and PathPrefix: an Allow lets nobody in by it, and a Deny refuses nobody. End the path before the asterisk, as a PathPrefix, or write a RegularExpression.",
+		},
 		{"path-deny-size", asError, "The paths of a Deny are too long together", "A Deny matches every spelling of a path, which takes more room. Split the policy in two."},
 		{"path-type", asError, "A path's match type is none", "Use Exact, PathPrefix or RegularExpression."},
 		{
@@ -109,10 +113,6 @@ func ruleKinds() []Kind {
 		{
 			"header-not-served", asWarning, "A header's name is one that sidecars refuse",
 			"Names with an underscore are refused, as applications read them as if they had a dash: no request has the header. Write it with dashes, or annotate the pods with `policy.pilot-lite.io/allow-underscore-headers`.",
-		},
-		{
-			"literal-asterisk", asWarning, "An asterisk in a literal path stands for itself",
-			"There are no wildcards in Exact and PathPrefix: an Allow lets nobody in by it, and a Deny refuses nobody. End the path before the asterisk, as a PathPrefix, or write a RegularExpression.",
 		},
 		{"rule-on-reserved-port", asWarning, "A rule names ports of the sidecar's own", "15000 to 15099 are never opened by policies. Name the application's port."},
 		{

@@ -9,7 +9,7 @@ import (
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
-// unserved finds what no request has that a sidecar serves, or hardly any: methods that are none, headers whose names are refused, and asterisks that are meant as wildcards.
+// unserved finds what no request has that a sidecar serves, or hardly any: methods that are none, and headers whose names are refused.
 func (l *linter) unserved(r *rule) {
 	for i := range r.HTTP {
 		field := fmt.Sprintf("%s.http[%d]", r.field(), i)
@@ -19,15 +19,6 @@ func (l *linter) unserved(r *rule) {
 			}
 			d := r.finding("method-not-served", model.SeverityWarning, fmt.Sprintf("%s.methods[%d]", field, j))
 			d.Consequence, d.Remedy = "over HTTP/1 sidecars refuse the method "+m+", so hardly anybody sends it: "+r.matchesNothing()+" by it", "correct the method"
-			l.found.Add(d)
-		}
-		for j, p := range r.HTTP[i].Paths {
-			if p.Type == model.Regex || !strings.Contains(p.Value, "*") {
-				continue
-			}
-			d := r.finding("literal-asterisk", model.SeverityWarning, fmt.Sprintf("%s.paths[%d]", field, j))
-			d.Consequence = "the asterisk in " + p.Value + " stands for itself, and hardly any request has one: " + r.matchesNothing() + " by it"
-			d.Remedy = "end the path before it, as a PathPrefix, or write a RegularExpression"
 			l.found.Add(d)
 		}
 		l.unservedHeaders(r, field, r.HTTP[i].Headers)
