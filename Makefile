@@ -20,11 +20,11 @@ GOLANGCI_LINT  := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-li
 
 .PHONY: help
 help: ## Show this help
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-19s %s\n", $$1, $$2}'
 
 .PHONY: demo
 demo: envoy ## Bookinfo behind real Envoys on loopback: verdicts, an edit while a stream is open (KEEP=1 leaves it running)
-	@$(GO) run ./examples/bookinfo/demo
+	@$(GO) build -o bin/demo ./examples/bookinfo/demo && exec bin/demo
 
 .PHONY: test
 test: envoy ## Everything: units, goldens, scripts, real Envoys, with the race detector
@@ -124,7 +124,7 @@ $(APISERVER_BUILT):
 # Which mixes are measured, as -bench wants it.
 BENCH_MIX ?= .
 .PHONY: bench-dataplane
-bench-dataplane: envoy ## What a request costs beside the same Envoy without RBAC and with a plain list of rules (some minutes; BENCH_LONG=1: all sizes, half an hour)
+bench-dataplane: envoy ## What a request costs beside the same Envoy without RBAC and with a plain list of rules (ten minutes; BENCH_LONG=1: all sizes, a quarter of an hour)
 	$(GO) test -count=1 -run '^$$' -bench 'BenchmarkDataPlane/$(BENCH_MIX)' -benchtime=1x -timeout=2h ./test/bench/dataplane
 
 .PHONY: generate

@@ -143,5 +143,8 @@ func readKey(path string) ([]byte, error) {
 	if trimmed := bytes.TrimRight(key, "\r\n"); len(trimmed) >= xds.MinKey {
 		return trimmed, nil
 	}
+	if len(key) < xds.MinKey {
+		return nil, fmt.Errorf("--token-key %s: it holds %d bytes, and at least %d are needed: make one with head -c %d /dev/urandom", path, len(key), xds.MinKey, xds.MinKey)
+	}
 	return key, nil
 }

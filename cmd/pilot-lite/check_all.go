@@ -42,7 +42,7 @@ func meaning(a check.Access) string {
 	case check.Open:
 		return "everything"
 	case check.Requests:
-		return "the requests that rules allow"
+		return "the requests that rules let through"
 	case check.OnlyL4:
 		return "nothing: L3/4 would let it pass, the sidecar refuses"
 	case check.OnlyL7:
@@ -117,7 +117,7 @@ func (p *printer) list(m *check.Matrix) {
 				continue
 			case len(names) == len(r.Cells):
 				names = []string{"everybody"}
-			case len(names) > mostNames:
+			case len(names) > mostNames+1: // to leave one out saves nothing
 				names = append(names[:mostNames:mostNames], "and "+strconv.Itoa(len(names)-mostNames)+" more")
 			}
 			p.line("  %s: %s", meaning(a), strings.Join(names, ", "))

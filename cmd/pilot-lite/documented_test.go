@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/pflag"
 
 	"github.com/pilot-lite/pilot-lite/pkg/controlplane"
 	"github.com/pilot-lite/pilot-lite/pkg/identity"
@@ -61,6 +64,84 @@ func TestMetricsAreDocumented(t *testing.T) {
 	slices.Sort(documented)
 	if diff := cmp.Diff(registered, documented); diff != "" {
 		t.Errorf("docs/reference.md (-registered +documented):\n%s", diff)
+	}
+}
+
+// The reference's table of commands has every command and every flag, and no other.
+func TestFlagsAreDocumented(t *testing.T) {
+	t.Parallel()
+	has := map[string][]string{}
+	for _, c := range newRootCmd(streams{}).Commands() {
+		flags := []string{}
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			if f.Name != "help" {
+				flags = append(flags, "--"+f.Name)
+			}
+		})
+		has[c.Name()] = flags
+	}
+	text, err := os.ReadFile("../../docs/reference.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n## Commands and flags\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	documented := map[string][]string{}
+	word := regexp.MustCompile("`([-a-z0-9]+)`")
+	for line := range strings.Lines(section) {
+		cells := strings.Split(line, "|")
+		if len(cells) != 4 {
+			continue
+		}
+		flags := []string{}
+		for _, f := range word.FindAllStringSubmatch(cells[2], -1) {
+			if strings.HasPrefix(f[1], "--") {
+				flags = append(flags, f[1])
+			}
+		}
+		slices.Sort(flags)
+		for _, c := range word.FindAllStringSubmatch(cells[1], -1) {
+			documented[c[1]] = flags
+		}
+	}
+	if diff := cmp.Diff(has, documented); diff != "" {
+		t.Errorf("docs/reference.md (-there +documented):\n%s", diff)
+	}
+}
+
+// What the README shows of the program can be typed in a fresh clone, and none of it is wrong usage. The two that go on, or ask one that does, have scripts, and one is shortened.
+func TestREADMECanBeTyped(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n## Use it\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	codes := map[string][]int{}
+	for line := range strings.Lines(section) {
+		typed, _, _ := strings.Cut(line, " #")
+		_, command, shown := strings.Cut(typed, "bin/pilot-lite ")
+		name, _, _ := strings.Cut(command, " ")
+		if !shown || slices.Contains([]string{"serve", "status", "inject"}, name) {
+			continue
+		}
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", strings.ReplaceAll(typed, "bin/pilot-lite", "pilot-lite")) // TestMain puts it into PATH
+		cmd.Dir = "../.."
+		out, err := cmd.CombinedOutput()
+		if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
+			t.Fatal(err)
+		}
+		codes[name] = append(codes[name], cmd.ProcessState.ExitCode())
+		if len(out) == 0 {
+			t.Errorf("%s: prints nothing", typed)
+		}
+	}
+	want := map[string][]int{
+		"validate": {exitFine}, "lint": {exitFine}, "check": {exitFinding, exitFine}, "diff": {exitFinding}, "translate": {exitFine}, "bootstrap": {exitFine},
+	}
+	if diff := cmp.Diff(want, codes); diff != "" {
+		t.Errorf("exit codes (-want +got):\n%s", diff)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -38,6 +39,27 @@ func loadFiles(flag string, paths []string, s streams) (*filesource.Result, erro
 		return nil, failure{err}
 	}
 	return loaded, nil
+}
+
+// withoutVoid leaves out that policies select nothing, where there are no workloads among the files that they could: it is true of each, and of no use.
+func withoutVoid(index *model.Index, found []model.Diagnostic) []model.Diagnostic {
+	if len(index.Workloads) > 0 {
+		return found
+	}
+	return slices.DeleteFunc(slices.Clone(found), func(d model.Diagnostic) bool { return d.Code == "policy-selects-nothing" })
+}
+
+// counted is a number of things, in words.
+func counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return strconv.Itoa(n) + " " + many
+}
+
+// policiesAndWorkloads counts what was looked at.
+func policiesAndWorkloads(index *model.Index) string {
+	return counted(len(index.Snapshot.Policies), "policy", "policies") + ", " + counted(len(index.Workloads), "workload", "workloads")
 }
 
 // printDiagnostics prints one line each, and says whether one of them is an error.

@@ -125,7 +125,7 @@ func printFindings(w io.Writer, found []model.Diagnostic, index *model.Index) er
 	if _, err := printDiagnostics(w, found); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "%d policies, %d workloads: %d errors, %d warnings, %d notices\n", len(index.Snapshot.Policies), len(index.Workloads),
-		counts[model.SeverityError], counts[model.SeverityWarning], counts[model.SeverityNotice])
+	_, err := fmt.Fprintf(w, "%s: %s, %s, %s\n", policiesAndWorkloads(index), counted(counts[model.SeverityError], "error", "errors"),
+		counted(counts[model.SeverityWarning], "warning", "warnings"), counted(counts[model.SeverityNotice], "notice", "notices"))
 	return err
 }

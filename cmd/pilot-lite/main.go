@@ -78,6 +78,7 @@ func exitCode(err error, command string, w io.Writer) int {
 }
 
 func newRootCmd(s streams) *cobra.Command {
+	var askedVersion bool
 	root := &cobra.Command{
 		Use:   "pilot-lite",
 		Short: "L7 sidecar policy for Kubernetes workloads: one policy, two fences",
@@ -86,8 +87,15 @@ xDS, and companion NetworkPolicies.
 
 Exit codes: 0 fine, 1 a finding or a failure, 2 wrong usage, 3 a fault of this program that it found itself.`,
 		SilenceUsage: true, SilenceErrors: true,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if askedVersion {
+				return printVersion(s)
+			}
+			return cmd.Help()
+		},
 	}
+	// Cobra's own flag prints other words, unless a template says which, and with templates the linker keeps every method of the program: 20 MB of them.
+	root.Flags().BoolVar(&askedVersion, "version", false, "print the version")
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.err)
@@ -95,17 +103,20 @@ Exit codes: 0 fine, 1 a finding or a failure, 2 wrong usage, 3 a fault of this p
 		newServeCmd(s), newTranslateCmd(s), newValidateCmd(s), newLintCmd(s), newCheckCmd(s), newDiffCmd(s), newBootstrapCmd(s), newInjectCmd(s),
 		newCaptureCmd(s), newStatusCmd(s), newVersionCmd(s),
 	)
+	refuseUnknown(root)
 	return root
 }
 
 func newVersionCmd(s streams) *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Example: "  pilot-lite version", Args: takesNothing("it prints the version"),
-		RunE: func(*cobra.Command, []string) error {
-			if _, err := fmt.Fprintln(s.out, "pilot-lite "+version); err != nil {
-				return failure{err}
-			}
-			return nil
-		},
+		RunE: func(*cobra.Command, []string) error { return printVersion(s) },
 	}
+}
+
+func printVersion(s streams) error {
+	if _, err := fmt.Fprintln(s.out, "pilot-lite "+version); err != nil {
+		return failure{err}
+	}
+	return nil
 }

@@ -57,7 +57,8 @@ func (o *translateOptions) run(s streams, name string) error {
 	if err != nil {
 		return err
 	}
-	output := translate.Translate(model.NewIndex(convert.AsAdmitted(loaded.Snapshot)))
+	index := model.NewIndex(convert.AsAdmitted(loaded.Snapshot))
+	output := translate.Translate(index)
 	p, unknown := o.selected(output, name)
 	if unknown == nil {
 		if err := p.print(s, outputFormat(o.format)); err != nil {
@@ -65,7 +66,7 @@ func (o *translateOptions) run(s streams, name string) error {
 		}
 	}
 	// What is wrong with a file may be why a workload is not known.
-	bad, err := printDiagnostics(s.err, append(loaded.Problems, output.Diagnostics...))
+	bad, err := printDiagnostics(s.err, append(loaded.Problems, loaded.Places.Locate(withoutVoid(index, output.Diagnostics))...))
 	switch {
 	case err != nil:
 		return failure{err}

@@ -34,6 +34,51 @@ func takes(most int, what string) cobra.PositionalArgs {
 	}
 }
 
+// refuseUnknown has the commands that cobra adds refuse what they do not know. Of themselves they print some help instead and exit with 0, which a script takes for a success.
+func refuseUnknown(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "help":
+			c.Args = isCommand
+		case "completion":
+			namesShell(c)
+		}
+	}
+}
+
+// isCommand refuses arguments that are not the path of a command.
+func isCommand(help *cobra.Command, args []string) error {
+	found, rest, err := help.Root().Find(args)
+	if err == nil && len(rest) > 0 {
+		return fmt.Errorf("%q: there is no such command of \"%s\"", rest[0], found.CommandPath())
+	}
+	return err
+}
+
+// namesShell has the parent of the shells' commands refuse to be run itself, and their scripts that could not be written be a failure of the world.
+func namesShell(completion *cobra.Command) {
+	var shells []string
+	for _, shell := range completion.Commands() {
+		shells = append(shells, shell.Name())
+		write := shell.RunE
+		shell.RunE = func(cmd *cobra.Command, args []string) error {
+			if err := write(cmd, args); err != nil {
+				return failure{err}
+			}
+			return nil
+		}
+	}
+	completion.Args = takes(1, "one shell")
+	completion.RunE = func(_ *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return fmt.Errorf("no shell: name one of %v", shells)
+		}
+		return fmt.Errorf("shell %q: choose one of %v", args[0], shells)
+	}
+}
+
 // What takesNothing says.
 const (
 	nameFiles  = "name files with -f"

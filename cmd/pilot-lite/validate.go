@@ -26,14 +26,18 @@ severity, object, field, consequence, remedy, code. Exit code 1 when one of them
 			}
 			index := model.NewIndex(convert.AsAdmitted(loaded.Snapshot))
 			output := translate.Translate(index)
-			bad, err := printDiagnostics(s.out, append(loaded.Problems, loaded.Places.Locate(output.Diagnostics)...))
+			bad, err := printDiagnostics(s.out, append(loaded.Problems, loaded.Places.Locate(withoutVoid(index, output.Diagnostics))...))
 			if err != nil {
 				return failure{err}
 			}
 			if bad {
 				return errFinding
 			}
-			if _, err = fmt.Fprintf(s.out, "ok: %d policies, %d workloads\n", len(loaded.Snapshot.Policies), len(index.Workloads)); err != nil {
+			unchecked := ""
+			if len(index.Workloads) == 0 && len(loaded.Snapshot.Policies) > 0 {
+				unchecked = ": whom they select was not checked; name the files of the workloads too, with -f"
+			}
+			if _, err = fmt.Fprintf(s.out, "ok: %s%s\n", policiesAndWorkloads(index), unchecked); err != nil {
 				return failure{err}
 			}
 			return nil

@@ -132,16 +132,30 @@ func kindName(kind string) string {
 	return kind
 }
 
-// known tells what a name's namespace has.
+// known tells what a name's namespace has of that kind.
 func (w *World) known(n Name) string {
 	const most = 10
 	var names []string
 	for _, workload := range w.ix.InNamespace(n.Namespace) {
-		names = append(names, workload.Name)
+		if n.Kind == "account" {
+			names = append(names, workload.ServiceAccount)
+		} else {
+			names = append(names, workload.Name)
+		}
+	}
+	if n.Kind == "service" {
+		names = nil
+		for _, s := range w.ix.Snapshot.Services {
+			if s.Namespace == n.Namespace {
+				names = append(names, s.Name)
+			}
+		}
 	}
 	slices.Sort(names)
 	names = slices.Compact(names)
 	switch {
+	case len(names) == 0 && n.Kind == "service":
+		return "there is none at all: name its pods, as deploy/NAME"
 	case len(names) == 0 && n.Qualified:
 		return "nothing runs there: correct the namespace in the name"
 	case len(names) == 0:
@@ -149,7 +163,11 @@ func (w *World) known(n Name) string {
 	case len(names) > most:
 		names = append(names[:most], "...")
 	}
-	return "there are " + strings.Join(names, ", ")
+	what := ""
+	if n.Kind == "pod" {
+		what = "workloads " // whose pods may not have been made
+	}
+	return "there are " + what + strings.Join(names, ", ")
 }
 
 // Callees are the pods that a name with a port means, as NAME:PORT or NAME:PORT/PROTOCOL, one of each workload, and the host that their callers would ask for.
@@ -244,7 +262,7 @@ func (w *World) service(n Name, text, port string, protocol model.Protocol) (cal
 	services := w.ix.Snapshot.Services
 	i := slices.IndexFunc(services, func(s model.Service) bool { return s.Namespace == n.Namespace && s.Name == n.Name })
 	if i < 0 {
-		return nil, "", fmt.Errorf("%q: there is no Service %s in namespace %s", text, n.Name, n.Namespace)
+		return nil, "", fmt.Errorf("%q: there is no Service %s in namespace %s; %s", text, n.Name, n.Namespace, w.known(n))
 	}
 	s := &services[i]
 	q, err := servicePort(s, port, protocol)

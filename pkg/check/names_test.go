@@ -106,7 +106,10 @@ func TestCalleesRefused(t *testing.T) {
 	for text, want := range map[string]string{
 		"svc/reviews:80":      "has no port \"80\": it has 9080 http",
 		"svc/ingress":         "several ports: write which, of 80 http, 443 https",
-		"svc/nothing:80":      "there is no Service nothing",
+		"svc/nothing:80":      "there is no Service nothing in namespace bookinfo; there are details, ingress, productpage, ratings, reviews",
+		"elsewhere/svc/x:80":  "there is none at all",
+		"sa/nobody:80":        "there are bookinfo-details, bookinfo-ingress, bookinfo-productpage, bookinfo-ratings, bookinfo-reviews",
+		"pod/nobody:80":       "there are workloads details-v1, ingress, productpage-v1",
 		"deploy/ingress":      "several ports: write which, of 80 http, 443 https, 8001 admin",
 		"deploy/ingress:smtp": "has no port \"smtp\"",
 		"deploy/ingress:0":    "has no port \"0\"",

@@ -43,6 +43,7 @@ type Loop struct {
 	indexer    model.Indexer
 	translator translate.Translator
 	state      state
+	told       told
 
 	mu       sync.Mutex
 	sequence int64
@@ -147,6 +148,7 @@ func (l *Loop) Rebuild() {
 	case err != nil:
 		l.logger.Error("a rebuild failed: the last good configuration stays in force", "error", err)
 	case output != nil:
+		l.told.tell(l.logger, output.Diagnostics)
 		l.logger.Info("rebuilt", "workloads", len(output.Workloads), "companions", len(output.Companions), "diagnostics", len(output.Diagnostics), "duration", time.Since(start))
 	}
 }

@@ -172,7 +172,7 @@ func TestEndpoints(t *testing.T) {
 	both := convert.Service(object[corev1.Service](t, "{metadata: {name: both}, spec: {selector: {}}}"))
 	s := snapshot(convert.Parts{
 		Services: []model.Service{service, both}, Templates: []convert.Template{deployment(t, "cart"), deployment(t, "front")},
-		Pods: []*model.Pod{pod(t, "{metadata: {name: named}, spec: {nodeName: n, containers: []}}"), pod(t, "{metadata: {name: ended}, status: {phase: Failed}}")},
+		Pods: []*model.Pod{pod(t, "{metadata: {name: named}, spec: {nodeName: node, containers: []}}"), pod(t, "{metadata: {name: ended}, status: {phase: Failed}}")},
 		Endpoints: [][]convert.Endpoint{
 			slice("{metadata: {name: a, labels: {kubernetes.io/service-name: cart}}, addressType: IPv4, endpoints: [{addresses: [10.0.0.1]}]}"),
 			slice("{metadata: {name: b}, addressType: IPv4, endpoints: [{addresses: [10.0.0.2], targetRef: {kind: Pod, name: named}}, {addresses: [10.0.0.3], targetRef: {kind: Pod, name: ended}}]}"),

@@ -139,6 +139,13 @@ func warnings(p *v1alpha1.L7Policy, converted *model.Policy) []model.Diagnostic 
 		}
 		add("empty-means-any", field, "an empty list means "+means+", as in NetworkPolicy", "leave it out, or name "+list)
 	}
+	for _, field := range asterisks(&p.Spec) {
+		nothing := "lets nobody in"
+		if converted.Action == model.Deny {
+			nothing = "refuses nobody"
+		}
+		add("literal-asterisk", field, "an asterisk in a path stands for itself, and hardly any request has one: it "+nothing+" by it", "end the path before it, as a PathPrefix, or write a RegularExpression")
+	}
 	if converted.Action == model.Deny && len(converted.Ingress) == 0 && len(converted.Egress) == 0 {
 		add("deny-without-rules", "spec", "a Deny denies what its rules match, and there is none: it denies nothing", "add rules; the rule {} denies everything")
 	}
@@ -160,6 +167,21 @@ func emptyLists(s *v1alpha1.L7PolicySpec) []string {
 	}
 	look("spec.ingress", ingressRules(s.Ingress))
 	look("spec.egress", egressRules(s.Egress))
+	return out
+}
+
+// asterisks are the literal paths that have one, whose authors mean a wildcard.
+func asterisks(s *v1alpha1.L7PolicySpec) []string {
+	var out []string
+	for i := range s.Ingress {
+		for j := range s.Ingress[i].HTTP {
+			for k, path := range s.Ingress[i].HTTP[j].Paths {
+				if path.Type != v1alpha1.PathRegularExpression && strings.Contains(path.Value, "*") {
+					out = append(out, index(index(index("spec.ingress", i)+".http", j)+".paths", k))
+				}
+			}
+		}
+	}
 	return out
 }
 

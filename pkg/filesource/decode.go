@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -69,6 +70,9 @@ func (c *contents) problem(path string, line int, object model.ObjectRef, field,
 	})
 }
 
+// ourVersion is what an object of ours begins with.
+const ourVersion = "apiVersion: policy.pilot-lite.io/v1alpha1"
+
 // decoder handles one document.
 type decoder struct {
 	*contents
@@ -110,7 +114,9 @@ func (d *decoder) decode() {
 	case gvk == v1alpha1.SchemeGroupVersion().WithKind(convert.MeshConfigKind):
 		d.meshConfig(d.document.json)
 	case gvk.Group == v1alpha1.SchemeGroupVersion().Group:
-		d.bad("kind", fmt.Sprintf("%s %s is not known", gvk.GroupVersion(), gvk.Kind), "write apiVersion: policy.pilot-lite.io/v1alpha1 and kind: L7Policy", "unknown-kind")
+		d.bad("kind", fmt.Sprintf("%s %s is not known", gvk.GroupVersion(), gvk.Kind), "write "+ourVersion+" and kind: L7Policy or MeshConfig", "unknown-kind")
+	case strings.EqualFold(gvk.Kind, v1alpha1.Kind): // skipped as another's, it would leave open what it was written to shut
+		d.bad("apiVersion", fmt.Sprintf("%s has no L7Policy of ours, so it would protect nobody", gvk.GroupVersion()), "write "+ourVersion+" and kind: L7Policy; leave out another product's", "unknown-kind")
 	default:
 		d.kubernetes(gvk)
 	}
@@ -149,11 +155,22 @@ func (d *decoder) policy() {
 	if converted.Action == model.Allow && !slices.ContainsFunc([]string{"podSelector", "ingress", "egress"}, func(key string) bool { return child(spec, key) != nil }) {
 		d.notices = append(d.notices, model.Diagnostic{
 			Code: "whole-namespace-shut", Severity: model.SeverityWarning, Object: d.at("spec"), Field: "spec",
-			Consequence: "it has neither podSelector nor rules: every pod of the namespace is isolated, and nobody is let in",
-			Remedy:      "select pods and list rules; to mean it, write podSelector: {} and ingress: []",
+			Consequence: "it has neither podSelector nor rules: every pod of the namespace is isolated, and " + shut(&converted),
+			Remedy:      "select pods and list rules; to mean it, write podSelector: {}",
 		})
 	}
 	d.policies = append(d.policies, policy{Policy: &converted, text: string(d.document.json), ours: p.Generation == 0})
+}
+
+// shut is what a policy without rules leaves to the pods that it isolates.
+func shut(p *model.Policy) string {
+	switch {
+	case !p.IsolatesEgress:
+		return "nobody is let in"
+	case !p.IsolatesIngress:
+		return "may call nobody"
+	}
+	return "nobody is let in or out"
 }
 
 func (d *decoder) meshConfig(body []byte) {
@@ -187,6 +204,10 @@ func (d *decoder) allBad(found []model.Diagnostic) {
 func (d *decoder) kubernetes(gvk schema.GroupVersionKind) {
 	object, err := scheme.Scheme.New(gvk)
 	if err != nil || !used(object) {
+		if version, found := readAs(gvk.Kind); found && scheme.Scheme.IsGroupRegistered(gvk.Group) {
+			d.bad("apiVersion", fmt.Sprintf("%s has no %s that is read", gvk.GroupVersion(), gvk.Kind), "write apiVersion: "+version.String(), "unknown-kind")
+			return
+		}
 		d.skip(gvk)
 		return
 	}
@@ -218,6 +239,19 @@ func (d *decoder) skip(gvk schema.GroupVersionKind) {
 		Code: "skipped-kind", Severity: model.SeverityNotice, Object: d.at(""),
 		Consequence: fmt.Sprintf("%s %s decides no verdict: skipped", gvk.GroupVersion(), gvk.Kind),
 	})
+}
+
+// readAs is the version in which a kind of Kubernetes' own is used; none for the others. In another version it is a slip that the API server would refuse, and skipped it would
+// be missed by the policies that mean it.
+func readAs(kind string) (version schema.GroupVersion, found bool) {
+	for _, version := range []schema.GroupVersion{
+		corev1.SchemeGroupVersion, appsv1.SchemeGroupVersion, batchv1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion, networkingv1.SchemeGroupVersion,
+	} {
+		if object, err := scheme.Scheme.New(version.WithKind(kind)); err == nil && used(object) {
+			return version, true
+		}
+	}
+	return schema.GroupVersion{}, false
 }
 
 func used(object runtime.Object) bool {

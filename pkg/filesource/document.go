@@ -46,7 +46,7 @@ func split(content []byte) ([]document, error) {
 		}
 		if err != nil {
 			line, why := yamlError(err)
-			return nil, &positionError{line: line, err: fmt.Errorf("document %d is not YAML: %s", number, why)}
+			return nil, &positionError{line: line, err: fmt.Errorf("document %d is not YAML: %s", number, tabbed(content, line, why))}
 		}
 		body := &root
 		if body.Kind == yaml.DocumentNode && len(body.Content) == 1 {
@@ -166,14 +166,29 @@ func toJSON(node *yaml.Node, left *budget) ([]byte, error) {
 	if err := node.Decode(&value); err != nil {
 		return nil, &positionError{line: node.Line, err: err}
 	}
-	if node.ShortTag() == "!!timestamp" || node.ShortTag() == "!!binary" {
+	switch {
+	case node.ShortTag() == "!!timestamp" || node.ShortTag() == "!!binary":
 		value = node.Value
+	case isOldBool(node):
+		value = strings.Contains(" y yes on ", " "+strings.ToLower(node.Value)+" ")
 	}
 	out, err := json.Marshal(value)
 	if err != nil {
 		return nil, &positionError{line: node.Line, err: fmt.Errorf("the value %q has no JSON form", node.Value)}
 	}
 	return out, nil
+}
+
+// isOldBool says whether kubectl, which reads YAML 1.1, takes a word for true or false that is text in YAML 1.2.
+func isOldBool(node *yaml.Node) bool {
+	if node.Style != 0 || node.ShortTag() != "!!str" {
+		return false
+	}
+	switch node.Value {
+	case "y", "Y", "yes", "Yes", "YES", "on", "On", "ON", "n", "N", "no", "No", "NO", "off", "Off", "OFF":
+		return true
+	}
+	return false
 }
 
 func mappingToJSON(node *yaml.Node, left *budget) ([]byte, error) {
@@ -183,6 +198,9 @@ func mappingToJSON(node *yaml.Node, left *budget) ([]byte, error) {
 		key := node.Content[i]
 		if key.Kind != yaml.ScalarNode || key.ShortTag() == "!!merge" {
 			return nil, &positionError{line: key.Line, err: errors.New("a key that is no plain word: write each field out")}
+		}
+		if isOldBool(key) {
+			return nil, &positionError{line: key.Line, err: fmt.Errorf("kubectl reads the key %s as true or false: write it in quotes", key.Value)}
 		}
 		if first, twice := seen[key.Value]; twice {
 			return nil, &positionError{line: key.Line, err: fmt.Errorf("the key %q stands on line %d already: remove one of the two", key.Value, first)}
@@ -235,6 +253,18 @@ func yamlError(err error) (line int, why string) {
 		}
 	}
 	return 1, why
+}
+
+// tabbed says of YAML that cannot be read on a line that a tab is to blame, where it is: the library's words do not name it, and nobody sees it.
+func tabbed(content []byte, line int, why string) string {
+	lines := bytes.SplitN(content, []byte("\n"), line+1)
+	if line > len(lines) || why != "found character that cannot start any token" {
+		return why
+	}
+	if text := lines[line-1]; bytes.ContainsRune(text[:len(text)-len(bytes.TrimLeft(text, " \t"))], '\t') {
+		return "a tab indents the line: indent with spaces"
+	}
+	return why
 }
 
 // appendKey writes a key as a JSON string.

@@ -8,7 +8,7 @@ import (
 // What changes while an object stands twice is not lost: it is in the first snapshot after the repair.
 func TestEditsBesideADuplicateAreKept(t *testing.T) {
 	t.Parallel()
-	const pod = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: cart, namespace: shop}\nspec: {nodeName: n, containers: [{name: cart}]}\n"
+	const pod = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: cart, namespace: shop}\nspec: {nodeName: node, containers: [{name: cart}]}\n"
 	f := follow(t, map[string]string{"a.yaml": policyA, "b.yaml": policyB})
 	f.eventually("a b")
 	f.replace("a.yaml", policyA+"---\n"+policyB+pod) // stands in b.yaml, too

@@ -61,7 +61,7 @@ func readAll(paths []string, stdin io.Reader) (map[string]*contents, error) {
 			files[path] = readChecked(path, body)
 			continue
 		}
-		found, err := list(path)
+		found, err := listSome(path)
 		if err != nil {
 			return nil, err
 		}
@@ -89,6 +89,15 @@ func readStream(path string, stdin io.Reader) (body []byte, isStream bool, err e
 		return nil, true, fmt.Errorf("read %s: %w", path, err)
 	}
 	return body, true, nil
+}
+
+// listSome is list for who reads once: a folder without files is a slip, of which nothing good can be said, where one that is followed may fill.
+func listSome(root string) ([]string, error) {
+	found, err := list(root)
+	if err == nil && len(found) == 0 {
+		return nil, fmt.Errorf("%s holds no file whose name ends in .yaml, .yml or .json: name another folder, or the file itself", root)
+	}
+	return found, err
 }
 
 // list returns the files that a path means: itself, or those of a folder and the folders in it.

@@ -65,7 +65,7 @@ func TestOverTellsOfABadFile(t *testing.T) {
 func TestOverTellsOfTemplatesThatChangeNothing(t *testing.T) {
 	t.Parallel()
 	const pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: cart-1, namespace: shop, labels: {app: cart}}\nspec: {containers: [{name: cart}]}\n"
-	const deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: cart, namespace: shop}\nspec: {selector: {matchLabels: {app: cart}}, template: {metadata: {labels: {app: cart, x: y}}, spec: {containers: [{name: cart}]}}}\n"
+	const deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: cart, namespace: shop}\nspec: {selector: {matchLabels: {app: cart}}, template: {metadata: {labels: {app: cart, x: z}}, spec: {containers: [{name: cart}]}}}\n"
 	r := overFile(t, pod, deployment, filesource.PruneNothing)
 	if len(r.Snapshot.Pods) != 1 || !slices.ContainsFunc(r.Notices, func(d model.Diagnostic) bool { return d.Code == "template-stands" }) {
 		t.Errorf("%+v", r)

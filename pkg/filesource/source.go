@@ -290,6 +290,9 @@ func (s *Source) rebuild(problems []model.Diagnostic, changed, sameParts bool) {
 		for _, p := range problems {
 			s.logger.Error(follows, "problem", p.String())
 		}
+		if len(problems) == 0 {
+			s.logger.Info("every file is in force as it stands")
+		}
 		s.problems = problems
 	}
 	if len(r.Problems) > 0 {

@@ -33,7 +33,7 @@ func Documents(paths []string, stdin io.Reader) ([]Document, error) {
 		}
 		files := []string{path}
 		if !isStream {
-			if files, err = list(path); err != nil {
+			if files, err = listSome(path); err != nil {
 				return nil, err
 			}
 		}
@@ -98,7 +98,7 @@ func (d *Document) parse() error {
 		return nil
 	case err != nil:
 		line, why := yamlError(err)
-		return d.error(line, "not YAML: "+why)
+		return d.error(line, "not YAML: "+tabbed(d.Text, line, why))
 	}
 	body := &root
 	if body.Kind == yaml.DocumentNode && len(body.Content) == 1 {

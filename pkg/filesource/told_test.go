@@ -18,7 +18,7 @@ func (l lines) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// The log says what a bad file does: before the first snapshot there is no state that could stay in force.
+// The log says what a bad file does, and that it was mended: before the first snapshot there is no state that could stay in force.
 func TestWhatABadFileDoesIsToldAsItIs(t *testing.T) {
 	t.Parallel()
 	told := make(lines, 100)
@@ -34,15 +34,18 @@ func TestWhatABadFileDoesIsToldAsItIs(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	next := func(want string) {
+	next := func(want, of string) {
 		t.Helper()
-		if got := <-told; !strings.Contains(got, want) || !strings.Contains(got, "a.yaml:4") {
-			t.Errorf("want %q, got %s", want, got)
+		if got := <-told; !strings.Contains(got, want) || !strings.Contains(got, of) {
+			t.Errorf("want %q of %q, got %s", want, of, got)
 		}
 	}
-	next("a file is bad: nothing is served until it is mended")
+	next("a file is bad: nothing is served until it is mended", "a.yaml:4")
 	f.replace("a.yaml", policyA)
 	f.eventually("a")
+	next("every file is in force as it stands", "")
 	f.replace("a.yaml", broken)
-	next("a file is not in force as it stands; its last good state is, if it had one")
+	next("a file is not in force as it stands; its last good state is, if it had one", "a.yaml:4")
+	f.replace("a.yaml", policyA)
+	next("every file is in force as it stands", "")
 }

@@ -47,7 +47,7 @@ func policyKinds() []Kind {
 		{"no-spec", asError, "A policy has no spec", "The API server requires one. Write it, with the podSelector and the rules."},
 		{
 			"whole-namespace-shut", asWarning, "A policy has neither podSelector nor rules",
-			"It isolates every pod of the namespace, and lets nobody in. Select pods and list rules; to mean it, write `podSelector: {}` and `ingress: []`.",
+			"It isolates every pod of the namespace, and lets nobody in, or out where policyTypes lists Egress. Select pods and list rules; to mean it, write `podSelector: {}`.",
 		},
 		{"wrong-type", asError, "A value has another type than its field", "The object cannot be read. See the field's definition: `kubectl explain l7policy.spec`."},
 		{
@@ -86,6 +86,10 @@ func httpKinds() []Kind {
 		{"http-empty", asError, "http, or an entry of it, is empty", "It could mean any request or none. Remove http for any; say what an entry matches."},
 		{"method", asError, "A method is none", "Write it in upper case, as it is sent."},
 		{"path", asError, "A path is not in the form in which paths are compared", "Paths are normalized and lose their query before a rule is asked: a path that is not so would match nothing."},
+		{
+			"literal-asterisk", asWarning, "An asterisk in a literal path stands for itself",
+			"There are no wildcards in Exact and PathPrefix: an Allow lets nobody in by it, and a Deny refuses nobody. End the path before the asterisk, as a PathPrefix, or write a RegularExpression.",
+		},
 		{"path-deny-size", asError, "The paths of a Deny are too long together", "A Deny matches every spelling of a path, which takes more room. Split the policy in two."},
 		{"path-type", asError, "A path's match type is none", "Use Exact, PathPrefix or RegularExpression."},
 		{
@@ -105,6 +109,11 @@ func ruleKinds() []Kind {
 		},
 		{"path-never-matches", asWarning, "No request has a path of a list", "The path could never arrive: normalization would change it, or the guard refuses it. The list's other paths stand."},
 		{"rule-never-matches", asWarning, "No request satisfies a rule", "None of its http entries can be satisfied. An Allow lets nobody in by it, a Deny refuses nobody."},
+		{"method-not-served", asWarning, "A method is none that a sidecar serves", "Over HTTP/1 the sidecar refuses it before any rule is asked, so it is likely a slip. Correct the method."},
+		{
+			"header-not-served", asWarning, "A header's name is one that sidecars refuse",
+			"Names with an underscore are refused, as applications read them as if they had a dash: no request has the header. Write it with dashes, or annotate the pods with `policy.pilot-lite.io/allow-underscore-headers`.",
+		},
 		{"rule-on-reserved-port", asWarning, "A rule names ports of the sidecar's own", "15000 to 15099 are never opened by policies. Name the application's port."},
 		{
 			"rule-shadowed", asWarning, "All that a rule allows is refused by Denies",
@@ -191,7 +200,10 @@ func fileKinds() []Kind {
 		{"no-name", asError, "An object has no name", "Write metadata.name."},
 		{"not-text", asError, "A file is not text", "Write YAML in UTF-8, or remove it from the folder."},
 		{"skipped-kind", asNotice, "An object decides no verdict", "It is skipped."},
-		{"unknown-kind", asError, "An object has our group and no kind of ours", "Write `apiVersion: policy.pilot-lite.io/v1alpha1` and `kind: L7Policy`."},
+		{
+			"unknown-kind", asError, "An object's apiVersion and kind do not belong together",
+			"One of our group has no kind of ours, an L7Policy another group, or a kind of Kubernetes' own another version: skipped, it would be missed. Write the apiVersion and the kind that are meant, for policies `policy.pilot-lite.io/v1alpha1` and `L7Policy`.",
+		},
 		{"unreadable-file", asError, "A file cannot be read, or is not YAML", "None of its objects is taken. Write objects as `kubectl apply` takes them."},
 	}
 }

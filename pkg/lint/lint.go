@@ -28,6 +28,7 @@ func Run(in Input) []model.Diagnostic {
 			l.ports(r)
 			l.requests(r)
 			l.hosts(r)
+			l.unserved(r)
 		}
 	}
 	l.regions()

@@ -2,7 +2,9 @@ package model
 
 import (
 	"cmp"
+	"strconv"
 	"strings"
+	"unicode"
 )
 
 // Severity grades a diagnostic.
@@ -40,7 +42,7 @@ func (o ObjectRef) String() string {
 	return strings.TrimSpace(o.Kind + " " + name)
 }
 
-// String is one line: severity, object, field, consequence, remedy, code.
+// String is one line, whatever is in it: place, severity, object, field, consequence, remedy, code.
 func (d Diagnostic) String() string {
 	var b strings.Builder
 	if d.Object.Source != "" {
@@ -54,7 +56,25 @@ func (d Diagnostic) String() string {
 	if d.Remedy != "" {
 		b.WriteString("; " + d.Remedy)
 	}
-	return b.String() + " [" + d.Code + "]"
+	return printable(b.String() + " [" + d.Code + "]")
+}
+
+// printable writes what a terminal would act on as Go does, line ends among it: whoever writes a file would choose what its reader sees.
+func printable(line string) string {
+	acts := func(r rune) bool { return !unicode.IsPrint(r) }
+	if !strings.ContainsFunc(line, acts) {
+		return line
+	}
+	var b strings.Builder
+	for _, r := range line {
+		if acts(r) {
+			quoted := strconv.QuoteRune(r)
+			b.WriteString(quoted[1 : len(quoted)-1])
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
 }
 
 // Compare orders diagnostics by what they are about, and then by everything else: the order does not depend on how they were found.

@@ -51,7 +51,7 @@ metadata:
   labels: {app: cart}
   annotations:
     policy.pilot-lite.io/bound: '[{"port":8080,"listen":%q,"application":%q},{"port":5432,"listen":%q,"application":%q}]'
-spec: {nodeName: n, containers: [{name: cart, ports: [{name: web, containerPort: 8080}, {name: db, containerPort: 5432}]}]}
+spec: {nodeName: node, containers: [{name: cart, ports: [{name: web, containerPort: 8080}, {name: db, containerPort: 5432}]}]}
 status: {phase: Running, podIP: 127.79.1.1, podIPs: [{ip: 127.79.1.1}]}
 `, web, s.webApp.address, s.db, s.dbApp)
 }
@@ -60,7 +60,7 @@ func caller(name, address string) string {
 	return fmt.Sprintf(`apiVersion: v1
 kind: Pod
 metadata: {name: %[1]s, namespace: shop, labels: {app: %[1]s}}
-spec: {nodeName: n, containers: [{name: %[1]s}]}
+spec: {nodeName: node, containers: [{name: %[1]s}]}
 status: {phase: Running, podIP: %[2]s, podIPs: [{ip: %[2]s}]}
 `, name, address)
 }

@@ -139,6 +139,9 @@ const (
 // +kubebuilder:printcolumn:name="Action",type=string,JSONPath=`.spec.action`
 // +kubebuilder:printcolumn:name="Enforcement",type=string,JSONPath=`.spec.enforcement`
 // +kubebuilder:printcolumn:name="Enforced",type=string,JSONPath=`.status.enforced`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Enforced")].reason`
+// +kubebuilder:printcolumn:name="Accepted",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:printcolumn:name="LayersAgree",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="LayersAgree")].status`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type L7Policy struct {
 	metav1.TypeMeta   `json:",inline"`
@@ -191,7 +194,7 @@ const (
 // RuleName names a rule. It begins with a letter, so that it is never the index by which a rule without a name is known.
 //
 // +kubebuilder:validation:MaxLength=253
-// +kubebuilder:validation:Pattern=`^[A-Za-z]([-_.A-Za-z0-9]*[A-Za-z0-9])?$`
+// +kubebuilder:validation:XValidation:rule=`self.matches("^[A-Za-z]([-_.A-Za-z0-9]*[A-Za-z0-9])?$")`,message="a rule's name begins with a letter, goes on with letters, digits, '-', '_' and '.', and ends with a letter or digit"
 type RuleName string
 
 // IngressRule matches a request when From, Ports and HTTP all do. Absent From and HTTP match anything, absent Ports nearly so.
@@ -269,6 +272,9 @@ type HTTPMatch struct {
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=253
+	// +kubebuilder:validation:items:XValidation:rule=`!self.contains("/") && !self.matches("^[^:]*:[0-9]*$")`,message="leave out the scheme, the port and the path: ports go into the rule's ports, paths beside the hosts"
+	// +kubebuilder:validation:items:XValidation:rule=`!self.contains("*") || self.startsWith("*.")`,message="a wildcard stands for whole leading labels: write *. and a name; for any host, leave the list out"
+	// +kubebuilder:validation:items:XValidation:rule=`!self.endsWith(".")`,message="leave out the trailing dot: it is ignored in requests"
 	// +kubebuilder:validation:items:Pattern=`^((\*\.)?[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?)*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*|\[[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\])$`
 	Hosts []string `json:"hosts,omitempty"`
 	// Methods lists HTTP methods, ORed.
@@ -277,7 +283,7 @@ type HTTPMatch struct {
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=64
-	// +kubebuilder:validation:items:Pattern=`^[-!#$%&'*+.^_|~0-9A-Z]+$`
+	// +kubebuilder:validation:items:XValidation:rule=`self.matches("^[-!#$%&'+.^_|~0-9A-Z]+$")`,message="write the method in upper case, as GET; for any method, leave the list out"
 	Methods []string `json:"methods,omitempty"`
 	// Paths lists path matches, ORed.
 	//
@@ -322,6 +328,7 @@ type HeaderMatch struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:Pattern=`^[-!#$%&'*+.^_|~0-9A-Za-z]+$`
+	// +kubebuilder:validation:XValidation:rule=`!self.startsWith(":")`,message="for :path and its like, use hosts, methods and paths"
 	Name string `json:"name"`
 	// Type is Exact (default), RegularExpression, Present, Absent, NotExact or NotRegularExpression.
 	//
@@ -330,7 +337,7 @@ type HeaderMatch struct {
 	// Value is the value, or an RE2 expression for the whole of it; none for Present and Absent.
 	//
 	// +kubebuilder:validation:MaxLength=256
-	// +kubebuilder:validation:Pattern=`^[\t -~]*$`
+	// +kubebuilder:validation:XValidation:rule=`self.matches("^[\\t -~]*$")`,message="use visible ASCII characters, spaces and tabs"
 	Value string `json:"value,omitempty"`
 }
 
@@ -358,8 +365,12 @@ type L7PolicyStatus struct {
 
 // ProxyCounts counts proxies by what they run.
 type ProxyCounts struct {
+	// Expected is how many should run the policy: those of the selected pods that are bound and have not ended.
 	Expected int32 `json:"expected"`
+	// Enforced is how many run this generation.
 	Enforced int32 `json:"enforced"`
+	// Rejected is how many refused its configuration, and go on with the one before.
 	Rejected int32 `json:"rejected"`
-	Pending  int32 `json:"pending"`
+	// Pending is how many are none of these: not there, not connected, or yet to answer.
+	Pending int32 `json:"pending"`
 }

@@ -82,7 +82,10 @@ func (c *checker) method(field, method string) {
 	if !c.short(field, method, maxMethod) {
 		return
 	}
-	if !isToken(method) || method != strings.ToUpper(method) {
+	switch {
+	case strings.Contains(method, "*"): // it could be part of one, and nobody who writes it means that
+		c.add(CheckMethod, field, "for any method, leave the list out", "%s is not a method", quote(method))
+	case !isToken(method) || method != strings.ToUpper(method):
 		c.add(CheckMethod, field, "write the method in upper case, as GET", "%s is not a method", quote(method))
 	}
 }

@@ -1,8 +1,10 @@
 package validation
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // pathProblem says why a literal path could never match, and what to write instead. Requests are compared after Envoy normalized their path: no
@@ -34,10 +36,21 @@ func pathProblem(path string) (detail, remedy string) {
 				return detail, remedy
 			}
 		case b <= 0x20 || b >= 0x7f || strings.IndexByte("\"<>^`{|}", b) >= 0:
-			return "holds a character that requests have as an escape", "write " + strings.ToUpper("%"+hex(b))
+			return "holds a character that requests have as an escape", escapeRemedy(path[i:])
 		}
 	}
 	return "", ""
+}
+
+// escapeRemedy says how the character at the front of a path is written. Braces stand around names in the templates of other programs, whose authors do not mean them.
+func escapeRemedy(path string) string {
+	_, size := utf8.DecodeRuneInString(path)
+	escape := fmt.Sprintf("% X", path[:size])
+	escape = "%" + strings.ReplaceAll(escape, " ", "%")
+	if path[0] == '{' {
+		return "for any segment, use a RegularExpression with [^/]+; for a brace, write " + escape
+	}
+	return "write " + escape
 }
 
 // escapeProblem looks at what follows a percent sign.
@@ -60,11 +73,6 @@ func escapeProblem(s string) (detail, remedy string) {
 		return "holds an escape of an escape, which is refused in every request", "remove %" + s[:4]
 	}
 	return "", ""
-}
-
-func hex(b byte) string {
-	const digits = "0123456789abcdef"
-	return string([]byte{digits[b>>4], digits[b&15]})
 }
 
 // denyPathSize bounds the size of the program that Envoy runs for a literal path of a Deny, which is an expression: it allows for empty segments,

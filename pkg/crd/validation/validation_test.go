@@ -21,7 +21,7 @@ type example struct {
 	name   string
 	policy *v1alpha1.L7Policy
 	object map[string]any
-	expect map[string]string // check, field, schema
+	expect map[string]string // check, field, schema; where they matter, words of the remedy, and what the schema says
 }
 
 func examples(t testing.TB, dir string) []example {
@@ -105,6 +105,12 @@ func TestBadPoliciesAreRefused(t *testing.T) {
 			_, errs := server.create(t, e.object)
 			if refused := len(errs) > 0; refused != (e.expect["schema"] == "refuses") {
 				t.Errorf("the schema is expected to say %q, and says: %v", e.expect["schema"], errs.ToAggregate())
+			}
+			if !strings.Contains(got.Remedy, e.expect["remedy"]) {
+				t.Errorf("the remedy is %q, want %q in it", got.Remedy, e.expect["remedy"])
+			}
+			if says := e.expect["says"]; says != "" && (len(errs) == 0 || !strings.Contains(errs.ToAggregate().Error(), says)) {
+				t.Errorf("the schema says %v, want %q in it", errs.ToAggregate(), says)
 			}
 		})
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/pilot-lite/pilot-lite/pkg/model"
 )
 
-// servedMethods are those that Envoy's parser knows.
-func servedMethods() []string {
+// ServedMethods are those that Envoy's parser of HTTP/1 knows.
+func ServedMethods() []string {
 	return strings.Fields("GET HEAD POST PUT DELETE OPTIONS TRACE PATCH COPY LOCK MKCOL MOVE PROPFIND PROPPATCH SEARCH UNLOCK BIND REBIND UNBIND ACL REPORT MKACTIVITY CHECKOUT MERGE " +
 		"NOTIFY SUBSCRIBE UNSUBSCRIBE PURGE MKCALENDAR LINK UNLINK SOURCE QUERY")
 }
@@ -28,7 +28,7 @@ func bad(reason string) *Refusal { return &Refusal{statusBad, reason} }
 // target reads the request line.
 func target(r *model.HTTPRequest, secure bool) *Refusal {
 	switch {
-	case !slices.Contains(servedMethods(), r.Method):
+	case !slices.Contains(ServedMethods(), r.Method):
 		return bad("the method is not one that Envoy serves")
 	case r.Path == "" || strings.ContainsFunc(r.Path, func(c rune) bool { return c <= ' ' || c >= 0x7f }):
 		return bad("the path holds what no path may")
