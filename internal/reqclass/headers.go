@@ -160,18 +160,22 @@ func (s *search) headerExpr(t headerTerm) *automaton.Expr {
 	return automaton.Seq(automaton.Maybe(automaton.Seq(automaton.Any(), comma)), white, run, white, automaton.Maybe(automaton.Seq(comma, automaton.Any())))
 }
 
-// validUTF8 are the sequences of bytes that are UTF-8 (the table of RFC 3629, section 4).
+// validUTF8 are the sequences of bytes that are UTF-8.
 func validUTF8() *automaton.Expr {
-	bytes := func(first, last rune) *automaton.Expr { return automaton.One(automaton.Set{first, last}) }
+	bytes := func(first, last byte) *automaton.Expr { return automaton.One(automaton.Set{rune(first), rune(last)}) }
+	return automaton.Star(automaton.Alt(bytes(0, 0x7f), sequencesUTF8(bytes)))
+}
+
+// sequencesUTF8 are the sequences of one character above ASCII (the table of RFC 3629, section 4), given how a byte in a range is written.
+func sequencesUTF8(bytes func(first, last byte) *automaton.Expr) *automaton.Expr {
 	tail := bytes(0x80, 0xbf)
-	return automaton.Star(automaton.Alt(
-		bytes(0, 0x7f),
+	return automaton.Alt(
 		automaton.Seq(bytes(0xc2, 0xdf), tail),
 		automaton.Seq(bytes(0xe0, 0xe0), bytes(0xa0, 0xbf), tail),
-		automaton.Seq(automaton.One(automaton.Set{0xe1, 0xec, 0xee, 0xef}), tail, tail),
+		automaton.Seq(automaton.Alt(bytes(0xe1, 0xec), bytes(0xee, 0xef)), tail, tail),
 		automaton.Seq(bytes(0xed, 0xed), bytes(0x80, 0x9f), tail),
 		automaton.Seq(bytes(0xf0, 0xf0), bytes(0x90, 0xbf), tail, tail),
 		automaton.Seq(bytes(0xf1, 0xf3), tail, tail, tail),
 		automaton.Seq(bytes(0xf4, 0xf4), bytes(0x80, 0x8f), tail, tail),
-	))
+	)
 }

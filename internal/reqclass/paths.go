@@ -14,8 +14,9 @@ import (
 // What a normalized path does not hold: empty and dot segments and escaped slashes, which the sidecar merges, resolves or refuses before it asks a policy.
 const notNormalized = `.*//.*|.*/(?:\.|%2[eE]){1,2}(?:/.*)?|.*%(?:2[fF]|5[cC]).*`
 
-// What the guard refuses, as pkg/eval has it: escaped control characters, invalid and malformed escapes, escaped escapes, and "/..;".
-const ambiguous = `.*%(?:[01][0-9a-fA-F]|7[fF]|[cC][01]|[fF][5-9a-fA-F]|25(?:2[eEfF]|5[cC]|3[bB]|00)).*` +
+// What the guard refuses, as pkg/eval has it: escaped control characters, malformed escapes, escaped escapes, and "/..;". It also refuses what does not
+// decode to UTF-8.
+const ambiguous = `.*%(?:[01][0-9a-fA-F]|7[fF]|25(?:2[eEfF]|5[cC]|3[bB]|00)).*` +
 	`|.*%(?:[^0-9a-fA-F].*|[0-9a-fA-F](?:[^0-9a-fA-F].*)?)?` +
 	`|.*/\.\.?(?:;|%3[bB]).*`
 
@@ -84,6 +85,10 @@ func (s *search) pathQuestion(terms []pathTerm, live []int) automaton.Question {
 	for _, t := range terms {
 		q.Exprs = append(q.Exprs, s.pathExpr(t))
 	}
+	// To terms that name no escape, one that is not UTF-8 is as good as one that is: the question stays small.
+	if slices.ContainsFunc(terms, func(t pathTerm) bool { return t.match.Type == model.Regex || strings.Contains(t.match.Value, "%") }) {
+		q.In = append(q.In, escapedUTF8())
+	}
 	return q
 }
 
@@ -149,9 +154,30 @@ func spelled(segment string) *automaton.Expr {
 	return out
 }
 
-func hexDigit(n byte) *automaton.Expr {
-	digit := strconv.FormatUint(uint64(n), 16)
-	return automaton.One(automaton.Single(rune(digit[0]), rune(strings.ToUpper(digit)[0])))
+func hexDigit(n byte) *automaton.Expr { return hexDigits(n, n) }
+
+// hexDigits are the digits from one to another, in either case.
+func hexDigits(first, last byte) *automaton.Expr {
+	var digits []rune
+	for n := first; n <= last; n++ {
+		digit := strconv.FormatUint(uint64(n), 16)
+		digits = append(digits, rune(digit[0]), rune(strings.ToUpper(digit)[0]))
+	}
+	return automaton.One(automaton.Single(digits...))
+}
+
+// escapedUTF8 are the paths whose escapes above ASCII are UTF-8.
+func escapedUTF8() *automaton.Expr {
+	escape := func(first, last byte) *automaton.Expr {
+		var of []*automaton.Expr
+		for high := first >> 4; high <= last>>4; high++ {
+			of = append(of, automaton.Seq(hexDigit(high), hexDigits(max(first, high<<4)&0xf, min(last, high<<4|0xf)&0xf)))
+		}
+		return automaton.Seq(automaton.Literal("%"), automaton.Alt(of...))
+	}
+	ascii := automaton.Alt(automaton.One(automaton.Set{0, '%' - 1, '%' + 1, automaton.Last}),
+		automaton.Seq(automaton.Literal("%"), automaton.One(automaton.Set{'0', '7'})))
+	return automaton.Star(automaton.Alt(ascii, sequencesUTF8(escape)))
 }
 
 // unescape decodes every well-formed percent-escape, once.

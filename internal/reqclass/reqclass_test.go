@@ -130,7 +130,7 @@ func request(change func(r *model.HTTPRequest)) model.HTTPRequest {
 func TestPaths(t *testing.T) {
 	t.Parallel()
 	var requests []model.HTTPRequest
-	for _, p := range words([]string{"/", "a", "b", ";", ".", "%41", "%3b", "A"}, 4) {
+	for _, p := range words([]string{"/", "a", "b", ";", ".", "%41", "%3b", "A", "%C3%A9", "%C3", "%e0%80"}, 4) {
 		if arrives("/" + p) {
 			requests = append(requests, request(func(r *model.HTTPRequest) { r.Path = "/" + p }))
 		}
@@ -157,6 +157,8 @@ func TestPaths(t *testing.T) {
 					{Type: model.Regex, Value: "/[^a]*a"},
 					{Type: model.Regex, Value: "(?i)/A[^b]"},
 					{Type: model.Regex, Value: "(?:/a.)+"},
+					{Type: model.Exact, Value: "/%C3%A9"},
+					{Type: model.Regex, Value: "/a?%[C3].*"},
 				}), 1, 2).Draw(t, "paths")}
 			}))
 		}

@@ -1,8 +1,10 @@
 package validation
 
 import (
+	"net/url"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // pathProblem says why a literal path could never match, and what to write instead. Requests are compared after Envoy normalized their path: no
@@ -37,6 +39,9 @@ func pathProblem(path string) (detail, remedy string) {
 			return "holds a character that requests have as an escape", "write " + strings.ToUpper("%"+hex(b))
 		}
 	}
+	if decoded, err := url.PathUnescape(path); err != nil || !utf8.ValidString(decoded) {
+		return "holds escapes that are not UTF-8, which are refused in every request", "write characters as their bytes in UTF-8, for example %C3%A9"
+	}
 	return "", ""
 }
 
@@ -52,7 +57,7 @@ func escapeProblem(s string) (detail, remedy string) {
 	switch b := byte(value); {
 	case isLetterOrDigit(b) || strings.IndexByte("-._~", b) >= 0:
 		return "escapes a character that requests have as itself", "write " + string(rune(b)) + " for %" + s[:2]
-	case b < 0x20 || b == 0x7f || b == 0xc0 || b == 0xc1 || b >= 0xf5:
+	case b < 0x20 || b == 0x7f:
 		return "holds an escape that is refused in every request", "remove %" + s[:2]
 	case b == '/' || b == '\\' || b == ';':
 		return "holds an escape that applications read in different ways, and that is refused or decoded in every request", "remove %" + s[:2]
