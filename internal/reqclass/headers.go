@@ -31,12 +31,15 @@ const (
 
 // headerTerm is the language that a header match compares the list with.
 type headerTerm struct {
-	reach reach
-	regex bool
-	value string
+	reach  reach
+	regex  bool
+	cookie bool // whose values are separated by semicolons, too
+	value  string
 }
 
-func (t headerTerm) String() string { return fmt.Sprintf("%s %t %q", t.reach, t.regex, t.value) }
+func (t headerTerm) String() string {
+	return fmt.Sprintf("%s %t %t %q", t.reach, t.regex, t.cookie, t.value)
+}
 
 // headerRule is what a header match makes of it.
 type headerRule struct {
@@ -93,7 +96,7 @@ func ruleOf(action model.Action, h model.HeaderMatch, valid headerTerm, language
 		positive, negative = some, every
 	}
 	term := func(r reach) headerTerm {
-		return headerTerm{reach: r, regex: h.Type == model.Regex || h.Type == model.NotRegex, value: h.Value}
+		return headerTerm{reach: r, regex: h.Type == model.Regex || h.Type == model.NotRegex, cookie: lower(h.Name) == "cookie", value: h.Value}
 	}
 	switch h.Type {
 	case model.Present:
@@ -151,13 +154,17 @@ func (s *search) headerExpr(t headerTerm) *automaton.Expr {
 		padded := automaton.Seq(white, element, white)
 		return automaton.Seq(padded, automaton.Star(automaton.Seq(comma, padded)))
 	}
+	separator := comma
+	if t.cookie {
+		separator = automaton.One(automaton.Single(',', ';'))
+	}
 	run := automaton.Literal(t.value)
 	if t.regex {
 		run = automaton.Trimmed(s.regexp(t.value), blank())
 	} else if t.value != strings.Trim(t.value, " \t") {
 		run = automaton.None()
 	}
-	return automaton.Seq(automaton.Maybe(automaton.Seq(automaton.Any(), comma)), white, run, white, automaton.Maybe(automaton.Seq(comma, automaton.Any())))
+	return automaton.Seq(automaton.Maybe(automaton.Seq(automaton.Any(), separator)), white, run, white, automaton.Maybe(automaton.Seq(separator, automaton.Any())))
 }
 
 // validUTF8 are the sequences of bytes that are UTF-8.
