@@ -300,14 +300,14 @@ func (g *generator) pathMatch() model.PathMatch {
 	return model.PathMatch{Type: model.Exact, Value: g.path()}
 }
 
-func (g *generator) headerValue() string { return pick(g, "a", "b", "ab", "user", "a b", "A") }
+func (g *generator) headerValue() string { return pick(g, "a", "b", "ab", "user", "a b", "A", "\u00e9") }
 
 func (g *generator) headerMatch() model.HeaderMatch {
 	m := model.HeaderMatch{Name: pick(g, "x-role", "x-role", "cookie", "x-forwarded-proto"), Type: pick(g,
 		model.Exact, model.Exact, model.Exact, model.Regex, model.Regex, model.Present, model.Absent, model.NotExact, model.NotRegex)}
 	switch m.Type {
 	case model.Regex, model.NotRegex:
-		m.Value = pick(g, "a.*", "[^b]+", "a|b", "(?i)A+", ".*", "a,b", "[^a]*", "(?:a|ab|user)")
+		m.Value = pick(g, "a.*", "[^b]+", "a|b", "(?i)A+", ".*", "a,b", "[^a]*", "(?:a|ab|user)", "(?i)[a-z]+", "(?i)[^k]+")
 	case model.Exact, model.NotExact:
 		m.Value = pick(g, g.headerValue(), "a,b")
 	}

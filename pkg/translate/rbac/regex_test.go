@@ -43,6 +43,8 @@ func TestRewrite(t *testing.T) {
 		{`/a(?:$|/b)`, model.Deny, '?', []string{"/a", "/a/b"}, []string{"/b"}},
 		{`a{2,3}b{0}c?`, model.Allow, '?', []string{"aa", "aaac"}, []string{"a", "aab"}},
 		{`x,*y`, model.Allow, ',', []string{"xy"}, []string{"x,y"}},
+		{`(?i)[a-z]+`, model.Deny, ',', []string{"sK"}, []string{"\u00e9", "\u017f", "\u212a"}},
+		{`(?i)[^k]+`, model.Allow, ',', []string{"s\u00e9"}, []string{"k", "K"}},
 		{`a.c`, model.Allow, '?', []string{"abc"}, []string{"a\nc", "ac"}},
 		{`[a\-\]]`, model.Allow, '?', []string{"a", "-", "]"}, []string{"b", `\`}},
 	} {
