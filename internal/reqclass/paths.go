@@ -26,6 +26,9 @@ type pathTerm struct {
 	match  model.PathMatch
 }
 
+// bare says whether the match wants a path without parameters: what an expression says of those is read in more than one way.
+func (t pathTerm) bare() bool { return t.action == model.Allow && t.match.Type == model.Regex }
+
 // paths are told apart by the automata of the matches that still matter.
 func (s *search) paths() []value {
 	possible := s.possible()
@@ -67,7 +70,8 @@ func (s *search) paths() []value {
 		v := value{holds: make([]bool, len(s.terms)), show: func(r *model.HTTPRequest) { r.Path = c.Witness }}
 		for i, t := range s.terms {
 			v.holds[i] = t.Match.Paths == nil || possible[i] && slices.ContainsFunc(t.Match.Paths, func(m model.PathMatch) bool {
-				return c.Member[place[pathTerm{t.Action, m}]]
+				p := pathTerm{t.Action, m}
+				return c.Member[place[p]] && (!p.bare() || !c.Member[len(distinct)])
 			})
 		}
 		out = append(out, v)
@@ -85,6 +89,9 @@ func (s *search) pathQuestion(terms []pathTerm, live []int) automaton.Question {
 	for _, t := range terms {
 		q.Exprs = append(q.Exprs, s.pathExpr(t))
 	}
+	if slices.ContainsFunc(terms, pathTerm.bare) {
+		q.Exprs = append(q.Exprs, withParameters())
+	}
 	// To terms that name no escape, one that is not UTF-8 is as good as one that is: the question stays small.
 	if slices.ContainsFunc(terms, func(t pathTerm) bool { return t.match.Type == model.Regex || strings.Contains(t.match.Value, "%") }) {
 		q.In = append(q.In, escapedUTF8())
@@ -93,13 +100,12 @@ func (s *search) pathQuestion(terms []pathTerm, live []int) automaton.Question {
 }
 
 func (s *search) pathExpr(t pathTerm) *automaton.Expr {
-	semicolon := automaton.Single(';')
 	rest := automaton.Maybe(automaton.Seq(automaton.Literal("/"), automaton.Any()))
 	switch {
 	case t.match.Type == model.Regex && t.action == model.Deny:
-		return automaton.Alt(s.regexp(t.match.Value), automaton.Seq(automaton.Any(), automaton.Literal(";"), automaton.Any()))
-	case t.match.Type == model.Regex:
-		return automaton.Without(s.regexp(t.match.Value), semicolon)
+		return automaton.Alt(s.regexp(t.match.Value), withParameters())
+	case t.match.Type == model.Regex: // but for paths with parameters
+		return s.regexp(t.match.Value)
 	case t.action == model.Deny:
 		return segmentsExpr(t.match)
 	case t.match.Type == model.Exact:
@@ -110,23 +116,32 @@ func (s *search) pathExpr(t pathTerm) *automaton.Expr {
 	return automaton.Seq(automaton.Literal(t.match.Value), rest)
 }
 
+// semicolon begins the parameters of a segment, escaped too: some applications decode first.
+func semicolon() *automaton.Expr {
+	return automaton.Alt(automaton.Literal(";"), automaton.Seq(automaton.Literal("%3"), automaton.One(automaton.Single('b', 'B'))))
+}
+
+func withParameters() *automaton.Expr {
+	return automaton.Seq(automaton.Any(), semicolon(), automaton.Any())
+}
+
 // segmentsExpr compares segment by segment, without ";params", empty segments and percent-escapes.
 func segmentsExpr(m model.PathMatch) *automaton.Expr {
 	anyButSlash := automaton.Without(automaton.Any(), automaton.Single('/'))
-	params := automaton.Maybe(automaton.Seq(automaton.Literal(";"), anyButSlash))
+	params := automaton.Maybe(automaton.Seq(semicolon(), anyButSlash))
 	slash := automaton.Literal("/")
 	out := automaton.Seq(automaton.Star(automaton.Seq(params, slash)))
 	more := []*automaton.Expr{automaton.Star(automaton.Seq(slash, params))}
 	count := 0
 	for segment := range strings.SplitSeq(m.Value, "/") {
-		segment, _, _ = strings.Cut(segment, ";")
+		segment, _, _ = strings.Cut(unescape(segment), ";")
 		if segment == "" {
 			continue
 		}
 		if count++; count > 1 {
 			out = automaton.Seq(out, slash, automaton.Star(automaton.Seq(params, slash)))
 		}
-		out = automaton.Seq(out, spelled(unescape(segment)), params)
+		out = automaton.Seq(out, spelled(segment), params)
 	}
 	switch {
 	case m.Type == model.Prefix && count == 0:

@@ -61,9 +61,9 @@ func (rd reading) path(paths []model.PathMatch, target string) bool {
 	return slices.ContainsFunc(paths, func(m model.PathMatch) bool {
 		switch {
 		case m.Type == model.Regex && rd == denyReading:
-			return strings.Contains(path, ";") || fullMatch(m.Value, path)
+			return hasParameters(path) || fullMatch(m.Value, path)
 		case m.Type == model.Regex:
-			return !strings.Contains(path, ";") && fullMatch(m.Value, path)
+			return !hasParameters(path) && fullMatch(m.Value, path)
 		case rd == denyReading:
 			return denyPath(m, path)
 		case m.Type == model.Exact:
@@ -71,6 +71,11 @@ func (rd reading) path(paths []model.PathMatch, target string) bool {
 		}
 		return strings.HasPrefix(path, m.Value) && (strings.HasSuffix(m.Value, "/") || len(path) == len(m.Value) || path[len(m.Value)] == '/')
 	})
+}
+
+// hasParameters says whether a path may have parameters of segments: some applications find them in the decoded path.
+func hasParameters(path string) bool {
+	return strings.Contains(path, ";") || strings.Contains(lower(path), "%3b")
 }
 
 // denyPath compares segment by segment, without ";params", empty segments and percent-escapes: what any application may make of the path.
@@ -85,9 +90,8 @@ func denyPath(m model.PathMatch, path string) bool {
 func segments(path string) []string {
 	var out []string
 	for s := range strings.SplitSeq(path, "/") {
-		s, _, _ = strings.Cut(s, ";")
-		if s != "" {
-			out = append(out, unescape(s))
+		if s, _, _ = strings.Cut(unescape(s), ";"); s != "" {
+			out = append(out, s)
 		}
 	}
 	return out

@@ -60,7 +60,7 @@ func escapeProblem(s string) (detail, remedy string) {
 	case b < 0x20 || b == 0x7f:
 		return "holds an escape that is refused in every request", "remove %" + s[:2]
 	case b == '/' || b == '\\' || b == ';':
-		return "holds an escape that applications read in different ways, and that is refused or decoded in every request", "remove %" + s[:2]
+		return "holds an escape that applications read in different ways", "remove %" + s[:2]
 	case b == '%' && len(s) >= 4 && strings.Contains(" 2e 2f 5c 3b 00 ", " "+strings.ToLower(s[2:4])+" "):
 		return "holds an escape of an escape, which is refused in every request", "remove %" + s[:4]
 	}
@@ -75,7 +75,7 @@ func hex(b byte) string {
 // denyPathSize bounds the size of the program that Envoy runs for a literal path of a Deny, which is an expression: it allows for empty segments,
 // path parameters and escapes of reserved characters, whatever the application makes of them.
 func denyPathSize(path string) int {
-	const fixed, perSegment, perReserved = 40, 26, 8
+	const fixed, perSegment, perReserved = 40, 38, 8
 	size := fixed + len(path)
 	for i := range len(path) {
 		switch b := path[i]; {

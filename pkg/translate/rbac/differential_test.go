@@ -300,7 +300,9 @@ func (g *generator) pathMatch() model.PathMatch {
 	return model.PathMatch{Type: model.Exact, Value: g.path()}
 }
 
-func (g *generator) headerValue() string { return pick(g, "a", "b", "ab", "user", "a b", "A", "\u00e9") }
+func (g *generator) headerValue() string {
+	return pick(g, "a", "b", "ab", "user", "a b", "A", "\u00e9")
+}
 
 func (g *generator) headerMatch() model.HeaderMatch {
 	m := model.HeaderMatch{Name: pick(g, "x-role", "x-role", "cookie", "x-forwarded-proto"), Type: pick(g,
