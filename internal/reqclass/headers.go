@@ -31,12 +31,15 @@ const (
 
 // headerTerm is the language that a header match compares the list with.
 type headerTerm struct {
-	reach reach
-	regex bool
-	value string
+	reach  reach
+	regex  bool
+	cookie bool // whose values are separated by semicolons, too
+	value  string
 }
 
-func (t headerTerm) String() string { return fmt.Sprintf("%s %t %q", t.reach, t.regex, t.value) }
+func (t headerTerm) String() string {
+	return fmt.Sprintf("%s %t %t %q", t.reach, t.regex, t.cookie, t.value)
+}
 
 // headerRule is what a header match makes of it.
 type headerRule struct {
@@ -93,7 +96,7 @@ func ruleOf(action model.Action, h model.HeaderMatch, valid headerTerm, language
 		positive, negative = some, every
 	}
 	term := func(r reach) headerTerm {
-		return headerTerm{reach: r, regex: h.Type == model.Regex || h.Type == model.NotRegex, value: h.Value}
+		return headerTerm{reach: r, regex: h.Type == model.Regex || h.Type == model.NotRegex, cookie: lower(h.Name) == "cookie", value: h.Value}
 	}
 	switch h.Type {
 	case model.Present:
@@ -151,27 +154,35 @@ func (s *search) headerExpr(t headerTerm) *automaton.Expr {
 		padded := automaton.Seq(white, element, white)
 		return automaton.Seq(padded, automaton.Star(automaton.Seq(comma, padded)))
 	}
+	separator := comma
+	if t.cookie {
+		separator = automaton.One(automaton.Single(',', ';'))
+	}
 	run := automaton.Literal(t.value)
 	if t.regex {
 		run = automaton.Trimmed(s.regexp(t.value), blank())
 	} else if t.value != strings.Trim(t.value, " \t") {
 		run = automaton.None()
 	}
-	return automaton.Seq(automaton.Maybe(automaton.Seq(automaton.Any(), comma)), white, run, white, automaton.Maybe(automaton.Seq(comma, automaton.Any())))
+	return automaton.Seq(automaton.Maybe(automaton.Seq(automaton.Any(), separator)), white, run, white, automaton.Maybe(automaton.Seq(separator, automaton.Any())))
 }
 
-// validUTF8 are the sequences of bytes that are UTF-8 (the table of RFC 3629, section 4).
+// validUTF8 are the sequences of bytes that are UTF-8.
 func validUTF8() *automaton.Expr {
-	bytes := func(first, last rune) *automaton.Expr { return automaton.One(automaton.Set{first, last}) }
+	bytes := func(first, last byte) *automaton.Expr { return automaton.One(automaton.Set{rune(first), rune(last)}) }
+	return automaton.Star(automaton.Alt(bytes(0, 0x7f), sequencesUTF8(bytes)))
+}
+
+// sequencesUTF8 are the sequences of one character above ASCII (the table of RFC 3629, section 4), given how a byte in a range is written.
+func sequencesUTF8(bytes func(first, last byte) *automaton.Expr) *automaton.Expr {
 	tail := bytes(0x80, 0xbf)
-	return automaton.Star(automaton.Alt(
-		bytes(0, 0x7f),
+	return automaton.Alt(
 		automaton.Seq(bytes(0xc2, 0xdf), tail),
 		automaton.Seq(bytes(0xe0, 0xe0), bytes(0xa0, 0xbf), tail),
-		automaton.Seq(automaton.One(automaton.Set{0xe1, 0xec, 0xee, 0xef}), tail, tail),
+		automaton.Seq(automaton.Alt(bytes(0xe1, 0xec), bytes(0xee, 0xef)), tail, tail),
 		automaton.Seq(bytes(0xed, 0xed), bytes(0x80, 0x9f), tail),
 		automaton.Seq(bytes(0xf0, 0xf0), bytes(0x90, 0xbf), tail, tail),
 		automaton.Seq(bytes(0xf1, 0xf3), tail, tail, tail),
 		automaton.Seq(bytes(0xf4, 0xf4), bytes(0x80, 0x8f), tail, tail),
-	))
+	)
 }

@@ -14,8 +14,9 @@ import (
 // What a normalized path does not hold: empty and dot segments and escaped slashes, which the sidecar merges, resolves or refuses before it asks a policy.
 const notNormalized = `.*//.*|.*/(?:\.|%2[eE]){1,2}(?:/.*)?|.*%(?:2[fF]|5[cC]).*`
 
-// What the guard refuses, as pkg/eval has it: escaped control characters, invalid and malformed escapes, escaped escapes, and "/..;".
-const ambiguous = `.*%(?:[01][0-9a-fA-F]|7[fF]|[cC][01]|[fF][5-9a-fA-F]|25(?:2[eEfF]|5[cC]|3[bB]|00)).*` +
+// What the guard refuses, as pkg/eval has it: escaped control characters, malformed escapes, escaped escapes, and "/..;". It also refuses what does not
+// decode to UTF-8.
+const ambiguous = `.*%(?:[01][0-9a-fA-F]|7[fF]|25(?:2[eEfF]|5[cC]|3[bB]|00)).*` +
 	`|.*%(?:[^0-9a-fA-F].*|[0-9a-fA-F](?:[^0-9a-fA-F].*)?)?` +
 	`|.*/\.\.?(?:;|%3[bB]).*`
 
@@ -24,6 +25,9 @@ type pathTerm struct {
 	action model.Action
 	match  model.PathMatch
 }
+
+// bare says whether the match wants a path without parameters: what an expression says of those is read in more than one way.
+func (t pathTerm) bare() bool { return t.action == model.Allow && t.match.Type == model.Regex }
 
 // paths are told apart by the automata of the matches that still matter.
 func (s *search) paths() []value {
@@ -66,7 +70,8 @@ func (s *search) paths() []value {
 		v := value{holds: make([]bool, len(s.terms)), show: func(r *model.HTTPRequest) { r.Path = c.Witness }}
 		for i, t := range s.terms {
 			v.holds[i] = t.Match.Paths == nil || possible[i] && slices.ContainsFunc(t.Match.Paths, func(m model.PathMatch) bool {
-				return c.Member[place[pathTerm{t.Action, m}]]
+				p := pathTerm{t.Action, m}
+				return c.Member[place[p]] && (!p.bare() || !c.Member[len(distinct)])
 			})
 		}
 		out = append(out, v)
@@ -84,17 +89,23 @@ func (s *search) pathQuestion(terms []pathTerm, live []int) automaton.Question {
 	for _, t := range terms {
 		q.Exprs = append(q.Exprs, s.pathExpr(t))
 	}
+	if slices.ContainsFunc(terms, pathTerm.bare) {
+		q.Exprs = append(q.Exprs, withParameters())
+	}
+	// To terms that name no escape, one that is not UTF-8 is as good as one that is: the question stays small.
+	if slices.ContainsFunc(terms, func(t pathTerm) bool { return t.match.Type == model.Regex || strings.Contains(t.match.Value, "%") }) {
+		q.In = append(q.In, escapedUTF8())
+	}
 	return q
 }
 
 func (s *search) pathExpr(t pathTerm) *automaton.Expr {
-	semicolon := automaton.Single(';')
 	rest := automaton.Maybe(automaton.Seq(automaton.Literal("/"), automaton.Any()))
 	switch {
 	case t.match.Type == model.Regex && t.action == model.Deny:
-		return automaton.Alt(s.regexp(t.match.Value), automaton.Seq(automaton.Any(), automaton.Literal(";"), automaton.Any()))
-	case t.match.Type == model.Regex:
-		return automaton.Without(s.regexp(t.match.Value), semicolon)
+		return automaton.Alt(s.regexp(t.match.Value), withParameters())
+	case t.match.Type == model.Regex: // but for paths with parameters
+		return s.regexp(t.match.Value)
 	case t.action == model.Deny:
 		return segmentsExpr(t.match)
 	case t.match.Type == model.Exact:
@@ -105,23 +116,32 @@ func (s *search) pathExpr(t pathTerm) *automaton.Expr {
 	return automaton.Seq(automaton.Literal(t.match.Value), rest)
 }
 
+// semicolon begins the parameters of a segment, escaped too: some applications decode first.
+func semicolon() *automaton.Expr {
+	return automaton.Alt(automaton.Literal(";"), automaton.Seq(automaton.Literal("%3"), automaton.One(automaton.Single('b', 'B'))))
+}
+
+func withParameters() *automaton.Expr {
+	return automaton.Seq(automaton.Any(), semicolon(), automaton.Any())
+}
+
 // segmentsExpr compares segment by segment, without ";params", empty segments and percent-escapes.
 func segmentsExpr(m model.PathMatch) *automaton.Expr {
 	anyButSlash := automaton.Without(automaton.Any(), automaton.Single('/'))
-	params := automaton.Maybe(automaton.Seq(automaton.Literal(";"), anyButSlash))
+	params := automaton.Maybe(automaton.Seq(semicolon(), anyButSlash))
 	slash := automaton.Literal("/")
 	out := automaton.Seq(automaton.Star(automaton.Seq(params, slash)))
 	more := []*automaton.Expr{automaton.Star(automaton.Seq(slash, params))}
 	count := 0
 	for segment := range strings.SplitSeq(m.Value, "/") {
-		segment, _, _ = strings.Cut(segment, ";")
+		segment, _, _ = strings.Cut(unescape(segment), ";")
 		if segment == "" {
 			continue
 		}
 		if count++; count > 1 {
 			out = automaton.Seq(out, slash, automaton.Star(automaton.Seq(params, slash)))
 		}
-		out = automaton.Seq(out, spelled(unescape(segment)), params)
+		out = automaton.Seq(out, spelled(segment), params)
 	}
 	switch {
 	case m.Type == model.Prefix && count == 0:
@@ -149,9 +169,30 @@ func spelled(segment string) *automaton.Expr {
 	return out
 }
 
-func hexDigit(n byte) *automaton.Expr {
-	digit := strconv.FormatUint(uint64(n), 16)
-	return automaton.One(automaton.Single(rune(digit[0]), rune(strings.ToUpper(digit)[0])))
+func hexDigit(n byte) *automaton.Expr { return hexDigits(n, n) }
+
+// hexDigits are the digits from one to another, in either case.
+func hexDigits(first, last byte) *automaton.Expr {
+	var digits []rune
+	for n := first; n <= last; n++ {
+		digit := strconv.FormatUint(uint64(n), 16)
+		digits = append(digits, rune(digit[0]), rune(strings.ToUpper(digit)[0]))
+	}
+	return automaton.One(automaton.Single(digits...))
+}
+
+// escapedUTF8 are the paths whose escapes above ASCII are UTF-8.
+func escapedUTF8() *automaton.Expr {
+	escape := func(first, last byte) *automaton.Expr {
+		var of []*automaton.Expr
+		for high := first >> 4; high <= last>>4; high++ {
+			of = append(of, automaton.Seq(hexDigit(high), hexDigits(max(first, high<<4)&0xf, min(last, high<<4|0xf)&0xf)))
+		}
+		return automaton.Seq(automaton.Literal("%"), automaton.Alt(of...))
+	}
+	ascii := automaton.Alt(automaton.One(automaton.Set{0, '%' - 1, '%' + 1, automaton.Last}),
+		automaton.Seq(automaton.Literal("%"), automaton.One(automaton.Set{'0', '7'})))
+	return automaton.Star(automaton.Alt(ascii, sequencesUTF8(escape)))
 }
 
 // unescape decodes every well-formed percent-escape, once.

@@ -130,7 +130,7 @@ func request(change func(r *model.HTTPRequest)) model.HTTPRequest {
 func TestPaths(t *testing.T) {
 	t.Parallel()
 	var requests []model.HTTPRequest
-	for _, p := range words([]string{"/", "a", "b", ";", ".", "%41", "%3b", "A"}, 4) {
+	for _, p := range words([]string{"/", "a", "b", ";", ".", "%41", "%3b", "A", "%C3%A9", "%C3", "%e0%80"}, 4) {
 		if arrives("/" + p) {
 			requests = append(requests, request(func(r *model.HTTPRequest) { r.Path = "/" + p }))
 		}
@@ -157,6 +157,8 @@ func TestPaths(t *testing.T) {
 					{Type: model.Regex, Value: "/[^a]*a"},
 					{Type: model.Regex, Value: "(?i)/A[^b]"},
 					{Type: model.Regex, Value: "(?:/a.)+"},
+					{Type: model.Exact, Value: "/%C3%A9"},
+					{Type: model.Regex, Value: "/a?%[C3].*"},
 				}), 1, 2).Draw(t, "paths")}
 			}))
 		}
@@ -167,7 +169,7 @@ func TestPaths(t *testing.T) {
 
 func TestHeaders(t *testing.T) {
 	t.Parallel()
-	values := words([]string{"a", "b", ",", " ", "é", "\xff", "K"}, 4)
+	values := words([]string{"a", "b", ",", ";", " ", "é", "\xff", "K"}, 4)
 	rapid.Check(t, func(t *rapid.T) {
 		var terms []reqclass.Term
 		for range rapid.IntRange(1, 4).Draw(t, "terms") {
@@ -179,7 +181,7 @@ func TestHeaders(t *testing.T) {
 		for range 60 {
 			requests = append(requests, request(func(r *model.HTTPRequest) {
 				for _, v := range rapid.SliceOfN(rapid.SampledFrom(values), 0, 3).Draw(t, "lines") {
-					name := rapid.SampledFrom([]string{"x", "x", "x", "y"}).Draw(t, "name")
+					name := rapid.SampledFrom([]string{"x", "x", "cookie", "y"}).Draw(t, "name")
 					r.Headers = append(r.Headers, model.Header{Name: name, Value: strings.Trim(v, " ")})
 				}
 			}))
@@ -190,9 +192,9 @@ func TestHeaders(t *testing.T) {
 
 func drawHeader(t *rapid.T) model.HeaderMatch {
 	h := model.HeaderMatch{
-		Name:  rapid.SampledFrom([]string{"x", "x", "y"}).Draw(t, "name"),
+		Name:  rapid.SampledFrom([]string{"x", "x", "cookie", "y"}).Draw(t, "name"),
 		Type:  rapid.SampledFrom([]model.MatchType{model.Exact, model.Regex, model.Present, model.Absent, model.NotExact, model.NotRegex}).Draw(t, "type"),
-		Value: rapid.SampledFrom([]string{"a", "b", "ab", "a,b", "", "a, b"}).Draw(t, "value"),
+		Value: rapid.SampledFrom([]string{"a", "b", "ab", "a,b", "", "a, b", "a; b"}).Draw(t, "value"),
 	}
 	if h.Type == model.Regex || h.Type == model.NotRegex {
 		h.Value = rapid.SampledFrom([]string{"a", "a+", "[^a]", ".*b", "(?i)k", "a ?b", " a", "a|", "[^,]*"}).Draw(t, "expression")

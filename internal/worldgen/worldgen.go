@@ -238,7 +238,7 @@ type target struct{ sent, seen string }
 func targets() []target {
 	same := []string{
 		"/", "/a", "/a/", "/a/b", "/ab", "/a.b", "/aXb", "/a?x=/b", "/a/b?y", "/a;p=1", "/a;p/b", "/a/;p", "/b", "/c", "/x.css", "/admin?x=.css", "/a:b", "/a%3Ab", "/a%3ab",
-		"/b/c/d", "/b/c/d/e", "/b/c", "/a%2", "/caf%C3%A9", "/caf%c3%a9", "/A", "/;x/a", "/a/x.css", "/a/?", "/b/c/d;p?q", "/a/b;q?z", "/a%252e",
+		"/b/c/d", "/b/c/d/e", "/b/c", "/a%2", "/caf%C3%A9", "/caf%c3%a9", "/A", "/;x/a", "/a/x.css", "/a/?", "/b/c/d;p?q", "/a/b;q?z", "/a%252e", "/a%3bp", "/%3Bx/a", "/a/b%3B?z", "/x%3b.css", "/a%80", "/a/%e0%80%af",
 	}
 	out := []target{{"//a", "/a"}, {"/x/../a", "/a"}, {"/%61", "/a"}, {"/a/./b", "/a/b"}, {"/a//b", "/a/b"}, {"/..;/a", "/a"}, {"/x/%2e%2e;/a", "/x/..;/a"}}
 	for _, s := range same {

@@ -79,7 +79,7 @@ func (w *World) Ask(from eval.Party, to Callee, sent *model.HTTPRequest) Answer 
 		return a
 	}
 	if decided.Seen != nil { // policies look at what the sidecar makes of it
-		call.HTTP = decided.Seen
+		call.HTTP = translate.Restored(decided.Seen)
 		a.Trace = eval.Explain(w.ix, w.standing, call)
 		a.Verdict = a.Trace.Verdict
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/labels"
 	"pgregory.net/rapid"
 
 	"github.com/pilot-lite/pilot-lite/examples/bookinfo"
@@ -112,6 +113,28 @@ func TestNearestMiss(t *testing.T) {
 	a := ask(t, w, "deploy/productpage-v1", "deploy/reviews-v1:9080", &model.HTTPRequest{Method: "POST", Host: "reviews:9080", Path: "/reviews/0"})
 	if got, want := a.Trace.Step(eval.StepL7).Nearest[0].String(), "rule bookinfo/reviews/productpage-reads: method POST is not in [GET]"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// Policies look at the x-forwarded-proto that the caller sent and the application sees, not at the one that the sidecar writes over it for itself.
+func TestForwardedProto(t *testing.T) {
+	t.Parallel()
+	ix := bookinfoIndex(t)
+	s := *ix.Snapshot
+	s.Policies = []*model.Policy{{
+		PolicyRef: model.PolicyRef{Namespace: "bookinfo", Name: "https"}, Action: model.Allow, Accepted: true, IsolatesIngress: true, Selector: labels.Everything(),
+		Ingress: []model.Rule{{Name: "only", HTTP: []model.HTTPMatch{{Headers: []model.HeaderMatch{{Name: "x-forwarded-proto", Type: model.Exact, Value: "https"}}}}}},
+	}}
+	w := worldOf(t, model.NewIndex(&s))
+	for value, want := range map[string]bool{"https": true, "http": false, "": false} {
+		r := &model.HTTPRequest{Method: "GET", Host: "reviews", Path: "/"}
+		if value != "" {
+			r.Headers = []model.Header{{Name: "x-forwarded-proto", Value: value}}
+		}
+		a := ask(t, w, "deploy/productpage-v1", "deploy/reviews-v1:9080", r)
+		if l7 := a.Trace.Step(eval.StepL7).Verdict; l7.Allowed != want || a.Disagreement != "" {
+			t.Errorf("%q: %+v, want %t: %s", value, l7, want, a.Disagreement)
+		}
 	}
 }
 

@@ -1,12 +1,18 @@
 package eval
 
-import "strings"
+import (
+	"strings"
+	"unicode/utf8"
+)
 
-// ambiguousPath says whether applications may read a path in more than one way, whatever the policies: an escaped control character, an invalid
-// or overlong UTF-8 escape, an escape of an escape that yields a dot, a slash, a backslash, a semicolon or a NUL, a malformed escape, or a dot
-// segment hidden behind path parameters ("/..;").
+// ambiguousPath says whether applications may read a path in more than one way, whatever the policies: bytes that are not UTF-8 once they are
+// decoded, overlong forms among them, an escaped control character, an escape of an escape that yields a dot, a slash, a backslash, a semicolon or a
+// NUL, a malformed escape, or a dot segment hidden behind path parameters ("/..;").
 func ambiguousPath(target string) bool {
 	path, _, _ := strings.Cut(target, "?")
+	if !utf8.ValidString(unescape(path)) {
+		return true
+	}
 	for i := range len(path) {
 		switch path[i] {
 		case '%':
@@ -35,7 +41,7 @@ func ambiguousEscape(s string) bool {
 	}
 	b := fromHex(s[0])<<4 | fromHex(s[1])
 	switch {
-	case b < 0x20, b == 0x7f, b == 0xc0, b == 0xc1, b >= 0xf5:
+	case b < 0x20, b == 0x7f:
 		return true
 	case b == '%' && len(s) >= 4:
 		switch lower(s[2:4]) {

@@ -61,9 +61,9 @@ func (rd reading) path(paths []model.PathMatch, target string) bool {
 	return slices.ContainsFunc(paths, func(m model.PathMatch) bool {
 		switch {
 		case m.Type == model.Regex && rd == denyReading:
-			return strings.Contains(path, ";") || fullMatch(m.Value, path)
+			return hasParameters(path) || fullMatch(m.Value, path)
 		case m.Type == model.Regex:
-			return !strings.Contains(path, ";") && fullMatch(m.Value, path)
+			return !hasParameters(path) && fullMatch(m.Value, path)
 		case rd == denyReading:
 			return denyPath(m, path)
 		case m.Type == model.Exact:
@@ -71,6 +71,11 @@ func (rd reading) path(paths []model.PathMatch, target string) bool {
 		}
 		return strings.HasPrefix(path, m.Value) && (strings.HasSuffix(m.Value, "/") || len(path) == len(m.Value) || path[len(m.Value)] == '/')
 	})
+}
+
+// hasParameters says whether a path may have parameters of segments: some applications find them in the decoded path.
+func hasParameters(path string) bool {
+	return strings.Contains(path, ";") || strings.Contains(lower(path), "%3b")
 }
 
 // denyPath compares segment by segment, without ";params", empty segments and percent-escapes: what any application may make of the path.
@@ -85,9 +90,8 @@ func denyPath(m model.PathMatch, path string) bool {
 func segments(path string) []string {
 	var out []string
 	for s := range strings.SplitSeq(path, "/") {
-		s, _, _ = strings.Cut(s, ";")
-		if s != "" {
-			out = append(out, unescape(s))
+		if s, _, _ = strings.Cut(unescape(s), ";"); s != "" {
+			out = append(out, s)
 		}
 	}
 	return out
@@ -173,10 +177,10 @@ func (rd reading) header(m model.HeaderMatch, headers []model.Header) bool {
 		if rd == denyReading {
 			return !everyElement(m, joined)
 		}
-		return utf8.ValidString(joined) && !anyElement(m, joined)
+		return utf8.ValidString(joined) && !anyElement(m, joined, separators(m.Name))
 	case model.Exact, model.Regex, model.Prefix:
 		if rd == denyReading {
-			return present && anyElement(m, joined)
+			return present && anyElement(m, joined, separators(m.Name))
 		}
 		return present && everyElement(m, joined)
 	}
@@ -196,12 +200,27 @@ func everyElement(m model.HeaderMatch, joined string) bool {
 	return true
 }
 
+// separators stand between the values of a header. A cookie's pairs may each come in a line of their own over HTTP/2, and the sidecar joins them with "; ".
+func separators(name string) string {
+	if lower(name) == "cookie" {
+		return ",;"
+	}
+	return ","
+}
+
 // anyElement says whether any run of the list's elements, written as one value, satisfies the match.
-func anyElement(m model.HeaderMatch, joined string) bool {
-	elements := strings.Split(joined, ",")
-	for i := range elements {
-		for j := i; j < len(elements); j++ {
-			run := strings.Trim(strings.Join(elements[i:j+1], ","), " \t")
+func anyElement(m model.HeaderMatch, joined, separators string) bool {
+	var begins, ends []int
+	begins = append(begins, 0)
+	for i := range len(joined) {
+		if strings.IndexByte(separators, joined[i]) >= 0 {
+			begins, ends = append(begins, i+1), append(ends, i)
+		}
+	}
+	ends = append(ends, len(joined))
+	for i := range begins {
+		for _, end := range ends[i:] {
+			run := strings.Trim(joined[begins[i]:end], " \t")
 			if m.Type == model.Exact || m.Type == model.NotExact {
 				if run == m.Value {
 					return true

@@ -73,6 +73,8 @@ func TestIngress(t *testing.T) {
 		{"a deny without rules denies nothing", []*model.Policy{policy(model.Deny)}, get("/cart"), model.Verdict{Allowed: true, Decider: model.OutcomeNotIsolated}},
 		{"the sidecar's ports are never allowed", []*model.Policy{policy(model.Allow, model.Rule{Name: "all"})}, tcp(15006), model.Verdict{Decider: model.OutcomeReservedPort}},
 		{"the guard comes first", []*model.Policy{policy(model.Allow, model.Rule{Name: "all"})}, get("/a%00"), model.Verdict{Decider: model.OutcomeGuardPath}},
+		{"a path that is not UTF-8 has more than one reading", []*model.Policy{policy(model.Allow, model.Rule{Name: "all"})}, get("/%e0%80%ae%e0%80%ae/a"), model.Verdict{Decider: model.OutcomeGuardPath}},
+		{"a path that is UTF-8 has one", []*model.Policy{policy(model.Allow, model.Rule{Name: "all"})}, get("/%C3%A9?%80"), model.Verdict{Allowed: true, Decider: "shop/Allow/all"}},
 		{"a named port nobody has allows nothing", []*model.Policy{policy(model.Allow, model.Rule{Name: "x", Ports: []model.PortRange{{Protocol: model.TCP, Name: "none"}}})}, tcp(5432), model.Verdict{Decider: model.OutcomeDefaultDeny}},
 		{"a named port nobody has denies all", []*model.Policy{policy(model.Deny, model.Rule{Name: "x", Ports: []model.PortRange{{Protocol: model.TCP, Name: "none"}}})}, tcp(5432), model.Verdict{Decider: "shop/Deny/x"}},
 		{"a stamped account matches", []*model.Policy{policy(model.Allow, model.Rule{Name: "sa", Peers: []model.Peer{{ServiceAccounts: []string{"front"}}}})}, get("/"), model.Verdict{Allowed: true, Decider: "shop/Allow/sa"}},

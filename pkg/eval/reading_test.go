@@ -24,8 +24,8 @@ func TestAnAllowNeverReachesFurtherThanTheSameDeny(t *testing.T) {
 		}
 		r := get("/" + rapid.StringMatching(`([ab./;%?,]|%41|%3[Bb]){0,8}`).Draw(t, "path"))
 		r.HTTP.Host = rapid.SampledFrom([]string{"cart", "CART.", "cart:80", "x.cart", "xcart"}).Draw(t, "host")
-		for _, v := range rapid.SliceOfN(rapid.StringMatching(`[ab, ]{0,4}`), 0, 3).Draw(t, "values") {
-			r.HTTP.Headers = append(r.HTTP.Headers, model.Header{Name: "x-role", Value: v})
+		for _, v := range rapid.SliceOfN(rapid.StringMatching(`[ab,; ]{0,4}`), 0, 3).Draw(t, "values") {
+			r.HTTP.Headers = append(r.HTTP.Headers, model.Header{Name: "x-role", Value: v}, model.Header{Name: "cookie", Value: v})
 		}
 		ix, callee := world(policy(model.Allow, rule))
 		allowed := eval.Ingress(ix, callee, r)
@@ -54,7 +54,7 @@ func drawPath(t *rapid.T) model.PathMatch {
 
 func drawHeader(t *rapid.T) model.HeaderMatch {
 	return model.HeaderMatch{
-		Name: "x-role", Value: rapid.SampledFrom([]string{"a", "b", "ab", "a, b"}).Draw(t, "value"),
+		Name: rapid.SampledFrom([]string{"x-role", "cookie"}).Draw(t, "name"), Value: rapid.SampledFrom([]string{"a", "b", "ab", "a, b"}).Draw(t, "value"),
 		Type: rapid.SampledFrom([]model.MatchType{model.Exact, model.Regex, model.Present, model.Absent, model.NotExact, model.NotRegex}).Draw(t, "type"),
 	}
 }

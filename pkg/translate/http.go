@@ -11,6 +11,9 @@ import (
 	preservecasev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/header_formatters/preserve_case/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/pilot-lite/pilot-lite/pkg/model"
+	"github.com/pilot-lite/pilot-lite/pkg/translate/rbac"
 )
 
 const (
@@ -105,18 +108,11 @@ func leaveAsSent(m *hcmv3.HttpConnectionManager) {
 	m.UpgradeConfigs = []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}}
 }
 
-// Envoy overwrites x-forwarded-proto with the scheme of its own connection, which is http behind every ingress that ends TLS, and applications then
-// redirect without end. keptProto carries the caller's value past that; nobody else can set it, and the application does not see it.
-const (
-	forwardedProto = "x-forwarded-proto"
-	keptProto      = "x-pilot-lite-forwarded-proto"
-)
-
 // keepForwardedProto runs before Envoy touches the request.
 func keepForwardedProto() []*mutationv3.HeaderMutation {
 	return []*mutationv3.HeaderMutation{
-		{Action: &mutationv3.HeaderMutation_Remove{Remove: keptProto}},
-		{Action: &mutationv3.HeaderMutation_Append{Append: copyHeader(forwardedProto, keptProto)}},
+		{Action: &mutationv3.HeaderMutation_Remove{Remove: rbac.KeptProto}},
+		{Action: &mutationv3.HeaderMutation_Append{Append: copyHeader(rbac.ForwardedProto, rbac.KeptProto)}},
 	}
 }
 
@@ -126,6 +122,25 @@ func copyHeader(from, to string) *corev3.HeaderValueOption {
 		Header:       &corev3.HeaderValue{Key: to, Value: "%REQ(" + from + ")%"},
 		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
 	}
+}
+
+// Restored is a request that filters see, with x-forwarded-proto as it was sent: policies are about what the application will see. None (nil) stays none.
+func Restored(seen *model.HTTPRequest) *model.HTTPRequest {
+	if seen == nil {
+		return nil
+	}
+	out := *seen
+	out.Headers = nil
+	for _, h := range seen.Headers {
+		switch h.Name {
+		case rbac.ForwardedProto:
+		case rbac.KeptProto:
+			out.Headers = append(out.Headers, model.Header{Name: rbac.ForwardedProto, Value: h.Value})
+		default:
+			out.Headers = append(out.Headers, h)
+		}
+	}
+	return &out
 }
 
 // routes sends everything to the application, without a time limit. Headers change in the router, after RBAC has decided: first as the route says,
@@ -138,11 +153,11 @@ func routes(cluster string) *routev3.RouteConfiguration {
 			Action: &routev3.Route_Route{Route: &routev3.RouteAction{
 				ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: cluster}, Timeout: durationpb.New(0),
 			}},
-			RequestHeadersToRemove: []string{forwardedProto},
-			RequestHeadersToAdd:    []*corev3.HeaderValueOption{copyHeader(keptProto, forwardedProto)},
+			RequestHeadersToRemove: []string{rbac.ForwardedProto},
+			RequestHeadersToAdd:    []*corev3.HeaderValueOption{copyHeader(rbac.KeptProto, rbac.ForwardedProto)},
 		}}}},
 		// Frameworks take the first three for the path that was asked for, which RBAC has not seen. The others are the proxy's own.
-		RequestHeadersToRemove:             []string{"x-original-url", "x-rewrite-url", "x-envoy-original-path", "x-envoy-external-address", keptProto},
+		RequestHeadersToRemove:             []string{"x-original-url", "x-rewrite-url", "x-envoy-original-path", "x-envoy-external-address", rbac.KeptProto},
 		IgnorePathParametersInPathMatching: true,
 	}
 }

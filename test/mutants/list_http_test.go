@@ -123,16 +123,17 @@ func pathMutants() []mutant {
 			return expr
 		}))},
 		{name: "what follows a path is anything", sent: replaced(":path", `(?:\?\C*)?`, `\C*`)},
-		{name: "an allow ignores parameters", sent: replaced(":path", `[^?]*;\C*`, `\C*[^\C]*;;;;`)},
+		{name: "an allow ignores parameters", sent: replaced(":path", `[^?]*(?:;|%3[bB])\C*`, `\C*[^\C]*;;;;`)},
 		{name: "a deny of an expression ignores parameters", sent: inMatchers(eachRegex(func(in, expr string) string {
-			if in == ":path" && expr == `[^?]*;\C*` {
+			if in == ":path" && expr == `[^?]*(?:;|%3[bB])\C*` {
 				return "never"
 			}
 			return expr
 		}))},
-		{name: "a denied segment has no parameters", sent: replaced(":path", `(?:;[^/?]*)?`, ``)},
-		{name: "a denied path has no empty segments", sent: replaced(":path", `/(?:(?:;[^/?]*)?/)*`, `/`)},
-		{name: "a denied path has no slash at its end", sent: replaced(":path", `(?:/(?:;[^/?]*)?)*`, ``)},
+		{name: "a denied segment has no parameters", sent: replaced(":path", `(?:(?:;|%3[bB])[^/?]*)?`, ``)},
+		{name: "parameters are never escaped", sent: replaced(":path", `(?:;|%3[bB])`, `;`)},
+		{name: "a denied path has no empty segments", sent: replaced(":path", `/(?:(?:(?:;|%3[bB])[^/?]*)?/)*`, `/`)},
+		{name: "a denied path has no slash at its end", sent: replaced(":path", `(?:/(?:(?:;|%3[bB])[^/?]*)?)*`, ``)},
 		{name: "a denied character is never escaped", sent: replaced(":path", `(?:\:|%3[Aa])`, `\:`)},
 		{name: "an escape has digits in upper case", sent: replaced(":path", `[Aa]`, `A`)},
 		{name: "any byte is any byte of ASCII", sent: inMatchers(eachRegex(func(_, expr string) string { return strings.ReplaceAll(expr, `\C`, `[\x00-\x7f]`) }))},

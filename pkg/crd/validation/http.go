@@ -125,6 +125,8 @@ func (c *checker) headerName(field, name string) {
 		c.add(CheckHeaderName, field, "use hosts, methods and paths", "%s is a pseudo-header", quote(name))
 	case strings.EqualFold(name, "host"):
 		c.add(CheckHeaderName, field, "use hosts, which ignores case, port and trailing dot", "Host is not compared as a header")
+	case slices.Contains([]string{"connection", "keep-alive", "proxy-connection", "transfer-encoding", "x-envoy-external-address"}, strings.ToLower(name)):
+		c.add(CheckHeaderName, field, "compare another header", "%s is between two hops: what the caller sends ends at the sidecar, which writes its own", quote(name))
 	case !isToken(name):
 		c.add(CheckHeaderName, field, "use letters, digits and dashes", "%s is not a header name", quote(name))
 	}

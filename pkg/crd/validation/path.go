@@ -2,6 +2,7 @@ package validation
 
 import (
 	"fmt"
+	"net/url"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -39,6 +40,9 @@ func pathProblem(path string) (detail, remedy string) {
 			return "holds a character that requests have as an escape", escapeRemedy(path[i:])
 		}
 	}
+	if decoded, err := url.PathUnescape(path); err != nil || !utf8.ValidString(decoded) {
+		return "holds escapes that are not UTF-8, which are refused in every request", "write characters as their bytes in UTF-8, for example %C3%A9"
+	}
 	return "", ""
 }
 
@@ -65,10 +69,10 @@ func escapeProblem(s string) (detail, remedy string) {
 	switch b := byte(value); {
 	case isLetterOrDigit(b) || strings.IndexByte("-._~", b) >= 0:
 		return "escapes a character that requests have as itself", "write " + string(rune(b)) + " for %" + s[:2]
-	case b < 0x20 || b == 0x7f || b == 0xc0 || b == 0xc1 || b >= 0xf5:
+	case b < 0x20 || b == 0x7f:
 		return "holds an escape that is refused in every request", "remove %" + s[:2]
 	case b == '/' || b == '\\' || b == ';':
-		return "holds an escape that applications read in different ways, and that is refused or decoded in every request", "remove %" + s[:2]
+		return "holds an escape that applications read in different ways", "remove %" + s[:2]
 	case b == '%' && len(s) >= 4 && strings.Contains(" 2e 2f 5c 3b 00 ", " "+strings.ToLower(s[2:4])+" "):
 		return "holds an escape of an escape, which is refused in every request", "remove %" + s[:4]
 	}
@@ -78,7 +82,7 @@ func escapeProblem(s string) (detail, remedy string) {
 // denyPathSize bounds the size of the program that Envoy runs for a literal path of a Deny, which is an expression: it allows for empty segments,
 // path parameters and escapes of reserved characters, whatever the application makes of them.
 func denyPathSize(path string) int {
-	const fixed, perSegment, perReserved = 40, 26, 8
+	const fixed, perSegment, perReserved = 40, 38, 8
 	size := fixed + len(path)
 	for i := range len(path) {
 		switch b := path[i]; {

@@ -262,13 +262,15 @@ func compareEgress(t rapid.TB, pairs []pair, group agree.Access, w *agree.Worklo
 	t.Helper()
 	p := pairs[0]
 	needed := p.from.Pod != nil && p.governed() && p.needs(port) && p.picked(port)
-	shut := false
+	shut, mistaken := false, false
 	for _, q := range pairs {
 		needed = needed && q.passesIngress(port, model.TCP)
-		shut = shut || !q.passesEgress(port)
+		passes := q.passesEgress(port)
+		shut = shut || !passes
+		mistaken = mistaken || !passes && q.meant(networkingv1.PolicyTypeEgress, port, model.TCP).Allowed
 	}
 	want := needed && shut
-	deliberate := want && !p.meant(networkingv1.PolicyTypeEgress, port, model.TCP).Allowed
+	deliberate := want && !mistaken
 	i := slices.IndexFunc(w.Shut, func(x agree.Shut) bool {
 		return x.Side == agree.CallerEgress && listed(p.from, x.Callers, x.Ports, port, model.TCP)
 	})

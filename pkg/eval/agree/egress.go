@@ -37,7 +37,11 @@ func (f *finding) egressOf(c isolatedCaller, of *class, l7 *said) {
 		show.Pod = another(show.Pod)
 	}
 	governing := kernel.GovernedBy(networkingv1.PolicyTypeEgress, show.End(f.x.ix), c.objects)
-	open, arrives := f.egressPorts(governing, c.objects), kernel.EveryPort()
+	pods := f.egressPods(c.objects)
+	open, arrives := kernel.EveryPort(), kernel.EveryPort()
+	for _, pod := range pods {
+		open = open.Intersect(governing.Ports(f.party(pod).End(f.x.ix)))
+	}
 	for i := range f.faces {
 		arrives = arrives.Intersect(f.faces[i].governing.Ports(of.show.End(f.x.ix)))
 	}
@@ -50,7 +54,7 @@ func (f *finding) egressOf(c isolatedCaller, of *class, l7 *said) {
 		if len(rules) == 0 {
 			continue
 		}
-		deliberate, mistaken := f.egressMeant(c.egress, show, missing)
+		deliberate, mistaken := f.egressMeant(c.egress, show, missing, pods, governing)
 		s := Shut{Callers: callers, Ports: deliberate, Side: CallerEgress, By: namesOf(governing.Isolating()), Rules: rules, Policies: refs, Request: m.request, Deliberate: true}
 		if len(deliberate) > 0 {
 			f.shut(s)
@@ -66,8 +70,8 @@ func (f *finding) egressOf(c isolatedCaller, of *class, l7 *said) {
 	}
 }
 
-// egressPorts are the ports that pass to every pod of the callee. Its pods differ in what their ports are called, and by their addresses.
-func (f *finding) egressPorts(governing kernel.Governing, objects []*kernel.Policy) kernel.Ports {
+// egressPods are the callee's pods that a caller's NetworkPolicies may tell apart: by what their ports are called, and where blocks stand in those by their addresses.
+func (f *finding) egressPods(objects []*kernel.Policy) []*model.Pod {
 	pods := f.callee.workload.Pods
 	if !slices.ContainsFunc(objects, func(p *kernel.Policy) bool {
 		return slices.ContainsFunc(p.Peers(networkingv1.PolicyTypeEgress), func(q kernel.Peer) bool {
@@ -77,26 +81,26 @@ func (f *finding) egressPorts(governing kernel.Governing, objects []*kernel.Poli
 	}) {
 		pods = distinct(pods)
 	}
-	open := kernel.EveryPort()
-	for _, pod := range pods {
-		open = open.Intersect(governing.Ports(f.party(pod).End(f.x.ix)))
-	}
-	return open
+	return pods
 }
 
-// egressMeant divides ports that a caller's egress shuts by whether its own policies mean to shut them.
-func (f *finding) egressMeant(egress []*model.Policy, from eval.Party, ports kernel.Ports) (deliberate, mistaken kernel.Ports) {
+// egressMeant divides ports that a caller's egress shuts, to some of the callee's pods, by whether its own policies mean to shut them there.
+func (f *finding) egressMeant(egress []*model.Policy, from eval.Party, ports kernel.Ports, pods []*model.Pod, governing kernel.Governing) (deliberate, mistaken kernel.Ports) {
 	if len(egress) == 0 {
 		return nil, ports
 	}
-	for _, r := range split(ports, f.x.egressCuts(egress)) {
-		if eval.L4Among(f.x.ix, egress, networkingv1.PolicyTypeEgress, from, f.party(f.faces[0].pod), r.From, r.Protocol).Allowed {
-			mistaken = append(mistaken, r)
-		} else {
-			deliberate = append(deliberate, r)
+	var open []kernel.Range
+	cuts := f.x.egressCuts(egress)
+	for _, pod := range pods {
+		to := f.party(pod)
+		for _, r := range split(ports.Minus(governing.Ports(to.End(f.x.ix))), cuts) {
+			if eval.L4Among(f.x.ix, egress, networkingv1.PolicyTypeEgress, from, to, r.From, r.Protocol).Allowed {
+				open = append(open, r)
+			}
 		}
 	}
-	return kernel.PortsOf(deliberate...), kernel.PortsOf(mistaken...)
+	mistaken = kernel.PortsOf(open...)
+	return ports.Minus(mistaken), mistaken
 }
 
 // serviceCuts are the ports at which what an isolated pod needs may begin and end; kept while the Services and the pods are the same.

@@ -95,6 +95,19 @@ func TestAgreement(t *testing.T) {
 			agree.Agrees, "Agrees", "", "is shut at the caller's egress by NetworkPolicy shop/l7p-out", "",
 		},
 		{
+			"the caller's egress is shut by a policy of ours to one of two pods, by its address",
+			func(s *model.Snapshot) {
+				second := *s.Pods[0]
+				second.Name, second.Addresses = "cart-2", []netip.Addr{netip.MustParseAddr("10.0.1.1")}
+				s.Pods[0].Owner, second.Owner = "cart", "cart"
+				s.Pods = append(s.Pods, &second)
+				out := *ownEgress
+				out.Egress = []model.Rule{{Name: "some", Peers: []model.Peer{{Block: &model.IPBlock{CIDR: netip.MustParsePrefix("10.0.0.0/24")}}}}}
+				s.Policies = append(s.Policies, &out)
+			},
+			agree.Agrees, "Agrees", "", "is shut at the caller's egress by NetworkPolicy shop/l7p-out", "",
+		},
+		{
 			"somebody's NetworkPolicy isolates what no Allow does",
 			func(s *model.Snapshot) {
 				s.Policies[0].Action = model.Deny

@@ -46,7 +46,7 @@ func TestSidecarsAgreeWithEval(t *testing.T) {
 // may be named; an outcome that is no rule's is always the same.
 func compareDecision(ix *model.Index, s *envoy.Sidecar, callee *model.Workload, r model.Request, socket uint16) (difference, decider string) {
 	got := s.Decide(&envoy.Call{Source: r.Source, Port: socket, HTTP: r.HTTP})
-	r.HTTP = got.Seen
+	r.HTTP = translate.Restored(got.Seen)
 	want := eval.Ingress(ix, callee, r)
 	rule := func(name string) bool { return strings.Contains(name, "/") }
 	switch {

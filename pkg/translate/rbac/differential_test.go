@@ -20,6 +20,7 @@ import (
 	"github.com/pilot-lite/pilot-lite/pkg/eval"
 	"github.com/pilot-lite/pilot-lite/pkg/eval/envoy"
 	"github.com/pilot-lite/pilot-lite/pkg/model"
+	"github.com/pilot-lite/pilot-lite/pkg/translate"
 )
 
 // TestEnvoyAgreesWithEval holds a real Envoy against the reference evaluator, and against the evaluator of its configuration, on random policies and requests: few rules, which are compiled to a
@@ -58,7 +59,7 @@ func compareOnce(t *testing.T, seed uint64) {
 			r := g.request(c)
 			evaluated := sidecars[c.namespace].Decide(&envoy.Call{Source: r.Source, Port: c.listen[r.Port].Port(), HTTP: r.HTTP})
 			seen := r
-			seen.HTTP = evaluated.Seen
+			seen.HTTP = translate.Restored(evaluated.Seen)
 			want := eval.Ingress(ix, ix.WorkloadOf(c.namespace, "callee"), seen)
 			got, err := c.ask(t, r, g.IntN(2) == 0)
 			if want.Allowed {
@@ -242,7 +243,7 @@ func (g *generator) match(_ model.Action) model.HTTPMatch {
 	case g.narrow && g.focus == "header":
 		value := fmt.Sprintf("t%d", g.IntN(60))
 		g.values = append(g.values, value)
-		return model.HTTPMatch{Headers: []model.HeaderMatch{{Name: "x-tenant", Type: pick(g, model.Exact, model.Exact, model.Exact, model.Regex), Value: value}}}
+		return model.HTTPMatch{Headers: []model.HeaderMatch{{Name: "cookie", Type: pick(g, model.Exact, model.Exact, model.Exact, model.Regex), Value: value}}}
 	}
 	if g.IntN(8) > 0 || g.narrow && g.IntN(8) > 0 {
 		m.Paths = some(g, g.pathMatch)
@@ -299,14 +300,16 @@ func (g *generator) pathMatch() model.PathMatch {
 	return model.PathMatch{Type: model.Exact, Value: g.path()}
 }
 
-func (g *generator) headerValue() string { return pick(g, "a", "b", "ab", "user", "a b", "A") }
+func (g *generator) headerValue() string {
+	return pick(g, "a", "b", "ab", "user", "a b", "A", "\u00e9")
+}
 
 func (g *generator) headerMatch() model.HeaderMatch {
-	m := model.HeaderMatch{Name: pick(g, "x-role", "x-tenant"), Type: pick(g,
+	m := model.HeaderMatch{Name: pick(g, "x-role", "x-role", "cookie", "x-forwarded-proto"), Type: pick(g,
 		model.Exact, model.Exact, model.Exact, model.Regex, model.Regex, model.Present, model.Absent, model.NotExact, model.NotRegex)}
 	switch m.Type {
 	case model.Regex, model.NotRegex:
-		m.Value = pick(g, "a.*", "[^b]+", "a|b", "(?i)A+", ".*", "a,b", "[^a]*", "(?:a|ab|user)")
+		m.Value = pick(g, "a.*", "[^b]+", "a|b", "(?i)A+", ".*", "a,b", "[^a]*", "(?:a|ab|user)", "(?i)[a-z]+", "(?i)[^k]+")
 	case model.Exact, model.NotExact:
 		m.Value = pick(g, g.headerValue(), "a,b")
 	}
@@ -322,10 +325,13 @@ func (g *generator) request(c *callee) model.Request {
 	r.HTTP = &model.HTTPRequest{Method: pick(g, "GET", "GET", "POST", "DELETE"), Host: g.authority(), Path: g.target()}
 	if len(g.values) > 0 && g.IntN(3) == 0 {
 		value := pick(g, g.values...)
-		r.HTTP.Headers = append(r.HTTP.Headers, model.Header{Name: "x-tenant", Value: pick(g, value, value, "a, "+value, value+",b", value+"0")})
+		r.HTTP.Headers = append(r.HTTP.Headers, model.Header{Name: "cookie", Value: pick(g, value, value, "a, "+value, value+",b", "a; "+value, value+"0")})
 	}
 	for range pick(g, 0, 0, 1, 1, 2) {
-		r.HTTP.Headers = append(r.HTTP.Headers, model.Header{Name: pick(g, "x-role", "x-tenant"), Value: pick(g, g.headerValue(), g.headerValue(), "a,b", "a, b", "b ,a", "")})
+		r.HTTP.Headers = append(r.HTTP.Headers, model.Header{Name: pick(g, "x-role", "x-role", "cookie"), Value: pick(g, g.headerValue(), g.headerValue(), "a,b", "a, b", "b ,a", "a;b", "")})
+	}
+	for range pick(g, 0, 0, 1, 2) {
+		r.HTTP.Headers = append(r.HTTP.Headers, model.Header{Name: "x-forwarded-proto", Value: pick(g, g.headerValue(), "a,b")})
 	}
 	return r
 }

@@ -236,7 +236,7 @@ func (d *headerDimension) odd() (predicate, []dimension) {
 	if d.action == model.Allow {
 		return nil, nil
 	}
-	return where(headerInput(d.name), regex(`\C*,\C*`)), []dimension{listedValues(d)}
+	return where(headerInput(d.name), regex(`\C*`+listOf(d.name).separator+`\C*`)), []dimension{listedValues(d)}
 }
 
 type methodDimension struct {

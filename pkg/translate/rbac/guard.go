@@ -5,13 +5,21 @@ import (
 )
 
 const (
-	// doubtfulPath is a path that applications may read in more than one way: an escaped control character, an invalid UTF-8 escape, an escape
-	// of an escape that yields a dot, slash, backslash, semicolon or NUL, a malformed escape, or a dot segment hidden behind path parameters.
-	// It is matched on the raw header: the forwarded path may still hold what a cleaned one no longer shows.
-	doubtfulPath = `[^?]*(?:(?:%(?:[01]\C|7[fF]|[cC][01]|[fF][5-9a-fA-F]|25(?:2[eEfF]|5[cC]|3[bB]|00)|[^0-9a-fA-F]|[0-9a-fA-F][^0-9a-fA-F])` +
-		`|/\.\.?(?:;|%3[bB]))\C*|%[0-9a-fA-F]?)`
+	// doubtfulPath is a path that applications may read in more than one way: bytes that are not UTF-8 once they are decoded (some decoders take
+	// "%E0%80%AE" for a dot, others drop what they do not understand), an escaped control character, an escape of an escape that yields a dot, slash,
+	// backslash, semicolon or NUL, a malformed escape, or a dot segment hidden behind path parameters. It is matched on the raw header: the forwarded
+	// path may still hold what a cleaned one no longer shows. Every slot holds it, so it is written short: where an escape is malformed anyway, digits
+	// are not looked at, and groups capture, which costs nothing where nobody asks what.
+	doubtfulPath = `(?i)[^?]*((%(` + badEscape + `|` + badSequence + `|` + wholeSequence + continues + `)|/\.\.?(;|%3b)|([^%?][^?]{2}|/[^?]?)` + continues + `)\C*|` +
+		`%(` + partSequence + `(([^%]|%[^89ab])\C*)?|.?))`
+	badEscape   = `c?[01]|7f|25(2[ef]|5c|3b|00)|.?[^\da-f]` // C0 and C1 begin no UTF-8
+	badSequence = `e0%[89]|ed%[ab]|f0%8|f4%[^8]|f[^0-4]`    // longer than it need be, a surrogate, beyond Unicode
+	// wholeSequence is one character, partSequence one that wants another byte, each without its first percent sign; continues begins such a byte.
+	wholeSequence = `([0-7]|[cd].%.|e.%..%.|f.%..%..%.).`
+	partSequence  = `([c-f]|[ef].%.|f.%..%.).`
+	continues     = `%[89ab]`
 	// soundAuthority is one host name, or one bracketed address, with at most one trailing dot and one port. Host conditions count on it.
-	soundAuthority = `(?:[a-zA-Z0-9_-]+(?:\.[a-zA-Z0-9_-]+)*\.?|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?`
+	soundAuthority = `([\w-]+(\.[\w-]+)*\.?|\[[\da-fA-F:.]+\])(:\d{1,5})?`
 )
 
 // guard refuses requests about whose target applications may disagree with any policy.

@@ -8,14 +8,24 @@ import (
 )
 
 const (
-	listBefore = `(?:\C*,[ \t]*)?`
-	listAfter  = `(?:[ \t]*,\C*)?`
 	// wellFormedText is valid UTF-8, read as bytes: other values are read differently by different applications.
 	wellFormedText = `(?:[\x00-\x7f]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf][\x80-\xbf]|\xed[\x80-\x9f][\x80-\xbf]` +
 		`|\xf0[\x90-\xbf][\x80-\xbf][\x80-\xbf]|[\xf1-\xf3][\x80-\xbf][\x80-\xbf][\x80-\xbf]|\xf4[\x80-\x8f][\x80-\xbf][\x80-\xbf])*`
 	// listProgram is what the expressions around a value add to its program.
 	listProgram = 24
 )
+
+// list is what may stand around one of a header's values.
+type list struct{ separator, before, after string }
+
+// listOf: HTTP/2 sends a cookie's pairs in lines of their own, which Envoy joins with "; ".
+func listOf(name string) list {
+	separator := ","
+	if name == "cookie" {
+		separator = "[,;]"
+	}
+	return list{separator, `(?:\C*` + separator + `[ \t]*)?`, `(?:[ \t]*` + separator + `\C*)?`}
+}
 
 // header is a condition on one header. The input joins the lines of a repeated header with commas, as RFC 9110 section 5.3 reads them.
 type header struct {
@@ -31,6 +41,9 @@ func (in *inputs) headerCondition(m model.HeaderMatch, action model.Action) (hea
 	if !validHeaderName(name) || !validText(m.Value) {
 		return header{}, fmt.Errorf("header %q: not a header name or value", m.Name)
 	}
+	if name == ForwardedProto {
+		name = KeptProto
+	}
 	input := headerInput(name)
 	present := where(input, regex(`\C*`))
 	out := header{name: name}
@@ -44,7 +57,7 @@ func (in *inputs) headerCondition(m model.HeaderMatch, action model.Action) (hea
 	case model.NotExact, model.NotRegex:
 		positive, err := in.everyValue(input, m)
 		if action == model.Allow {
-			positive, err = in.anyValue(input, m)
+			positive, err = in.anyValue(input, listOf(name), m)
 		}
 		if err != nil {
 			return header{}, err
@@ -62,7 +75,7 @@ func (in *inputs) headerCondition(m model.HeaderMatch, action model.Action) (hea
 	if action == model.Allow {
 		out.predicate, err = in.everyValue(input, m)
 	} else {
-		out.predicate, err = in.anyValue(input, m)
+		out.predicate, err = in.anyValue(input, listOf(name), m)
 	}
 	if m.Type == model.Exact {
 		out.exact = m.Value
@@ -91,8 +104,8 @@ func (in *inputs) everyValue(input extension, m model.HeaderMatch) (predicate, e
 	return where(input, regex("(?:"+r.text+`)(?:[ \t]*,[ \t]*(?:`+r.text+"))*")), nil
 }
 
-// anyValue: any run of the list's values, since a value may hold commas itself.
-func (in *inputs) anyValue(input extension, m model.HeaderMatch) (predicate, error) {
+// anyValue: any run of the list's values, since a value may hold separators itself.
+func (in *inputs) anyValue(input extension, l list, m model.HeaderMatch) (predicate, error) {
 	expr, program := quote(m.Value), len(m.Value)
 	if m.Type == model.Regex || m.Type == model.NotRegex {
 		r, err := rewrite(m.Value, model.Deny, noRune)
@@ -107,7 +120,7 @@ func (in *inputs) anyValue(input extension, m model.HeaderMatch) (predicate, err
 	if program+listProgram > maxProgram {
 		return nil, errTooLarge
 	}
-	return where(input, regex(listBefore+"(?:"+expr+")"+listAfter)), nil
+	return where(input, regex(l.before+"(?:"+expr+")"+l.after)), nil
 }
 
 // noRune takes nothing out of classes.

@@ -18,6 +18,14 @@ const (
 	TCPSlot  = "l7policy/tcp"
 )
 
+// Envoy overwrites x-forwarded-proto with the scheme of its own connection, which is http behind every ingress that ends TLS, and applications then
+// redirect without end. KeptProto carries the caller's value past that: policies are about what the application will see, so they look there. Nobody
+// else can set it, and the application does not see it.
+const (
+	ForwardedProto = "x-forwarded-proto"
+	KeptProto      = "x-pilot-lite-forwarded-proto"
+)
+
 // Input is all that a workload's slots depend on, in a deterministic order.
 type Input struct {
 	Policies []Policy // that select the workload and govern ingress: by namespace, then name

@@ -31,18 +31,18 @@ func (p *pattern) alone(input extension) predicate {
 // Parts of generated path expressions. The input is the path with its query; an expression says where the path ends.
 const (
 	anyQuery = `(?:\?\C*)?`
-	// hasParameters finds ";" in the path. Applications differ in what they make of it.
-	hasParameters = `[^?]*;\C*`
+	// hasParameters finds ";" in the path, escaped too: some applications decode first. They differ in what they make of it.
+	hasParameters = `[^?]*(?:;|%3[bB])\C*`
 	// oddPath is a path whose segments are not simply what stands between its slashes.
-	oddPath = `[^?]*(?:;|//|\\)\C*`
+	oddPath = `[^?]*(?:;|%3[bB]|//|\\)\C*`
 	// separator stands before a segment: a slash, and after it empty segments, which may have parameters.
-	separator = `/(?:(?:;[^/?]*)?/)*`
+	separator = `/(?:` + parameters + `/)*`
 	// trailer stands after the last segment.
-	trailer = `(?:/(?:;[^/?]*)?)*`
+	trailer = `(?:/` + parameters + `)*`
 	// parameters may follow a segment.
-	parameters = `(?:;[^/?]*)?`
+	parameters = `(?:(?:;|%3[bB])[^/?]*)?`
 
-	separatorProgram, parametersProgram = 10, 7
+	separatorProgram, parametersProgram = 16, 13
 )
 
 // allowedPath compares literally: whoever is let through must be so by every reading of the path.
@@ -195,9 +195,8 @@ func hexDigit(n byte) string {
 func decodedSegments(path string) []string {
 	var out []string
 	for s := range strings.SplitSeq(path, "/") {
-		s, _, _ = strings.Cut(s, ";")
-		if s != "" {
-			out = append(out, unescape(s))
+		if s, _, _ = strings.Cut(unescape(s), ";"); s != "" {
+			out = append(out, s)
 		}
 	}
 	return out

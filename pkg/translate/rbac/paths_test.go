@@ -1,12 +1,14 @@
 package rbac
 
 import (
+	"encoding/hex"
 	"math/rand/v2"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	xdsmatcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
 	"google.golang.org/protobuf/proto"
@@ -34,6 +36,54 @@ func randomPath(r *rand.Rand, words []string) string {
 		}
 	}
 	return b.String()
+}
+
+// A path is in doubt when its escapes do not decode to UTF-8 without control characters; its query may hold anything.
+func TestPathsThatAreNotUTF8AreInDoubt(t *testing.T) {
+	t.Parallel()
+	seed := rand.Uint64()
+	r := rand.New(rand.NewPCG(seed, 5))
+	re := compileRE2(t, doubtfulPath)
+	first := []int{0x00, 0x1f, 0x20, 0x41, 0x7e, 0x7f, 0x80, 0xbf, 0xc0, 0xc1, 0xc2, 0xdf, 0xe0, 0xe1, 0xec, 0xed, 0xee, 0xef, 0xf0, 0xf1, 0xf3, 0xf4, 0xf5, 0xff}
+	next := []int{0x2f, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0}
+	both := map[bool]int{}
+	for range 50000 {
+		var bytes []byte
+		for range 1 + r.IntN(2) {
+			bytes = append(bytes, byte(first[r.IntN(len(first))]))
+			for range r.IntN(4) {
+				bytes = append(bytes, byte(next[r.IntN(len(next))]))
+			}
+		}
+		var b strings.Builder
+		b.WriteString("/" + strings.Repeat("a", r.IntN(4)))
+		for i, c := range bytes {
+			if c >= '/' && c < 0x7f && c != '%' && r.IntN(2) == 0 && i > 0 {
+				b.WriteByte(c)
+				continue
+			}
+			digits := hex.EncodeToString([]byte{c})
+			if r.IntN(2) == 0 {
+				digits = strings.ToUpper(digits)
+			}
+			b.WriteString("%" + digits)
+		}
+		want := !utf8.Valid(bytes) || slices.ContainsFunc(bytes, func(c byte) bool { return c < ' ' || c == 0x7f })
+		both[want]++
+		for _, path := range []string{b.String(), b.String() + "/b", b.String() + "?%80%zz\xff"} {
+			if got := re.MatchString(path); got != want {
+				t.Fatalf("seed %d: %s: in doubt is %t, want %t", seed, path, got, want)
+			}
+		}
+	}
+	if both[true] < 1000 || both[false] < 1000 {
+		t.Errorf("too one-sided to show anything: %v", both)
+	}
+	for _, path := range []string{"/a%", "/a%4", "/a%zz", "/a%C3%A", "/a%C3%", "/a%C3", "/a%u0041", "/a%C3?%A9", "/a%E4%BD%A", "/%F0%9F%98"} {
+		if !re.MatchString(path) {
+			t.Errorf("%q is not in doubt", path)
+		}
+	}
 }
 
 // What a Deny of a literal path matches is what the segments of the path are once parameters are dropped, empty segments skipped and escapes

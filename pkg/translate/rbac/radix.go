@@ -117,9 +117,10 @@ func wildcardHosts(in *inputs) *radix {
 
 // listedValues holds the exact values of one header, wherever in a list they stand.
 func listedValues(d *headerDimension) *radix {
+	before := listOf(d.name).before
 	return &radix{
 		input:  headerInput(d.name),
 		placed: d.listed,
-		begins: func(prefix string) string { return listBefore + quote(prefix) + `\C*` },
+		begins: func(prefix string) string { return before + quote(prefix) + `\C*` },
 	}
 }

@@ -156,8 +156,9 @@ func swapCase(r rune) rune {
 }
 
 // class writes a class of bytes. What a class says of runes above ASCII becomes all or none of the bytes above ASCII: all where it means all of
-// them (a negated class), or for a Deny where it means any.
+// them (a negated class), or for a Deny where it means any. Without case, Go takes two of them for the letters s and k: they are no bytes.
 func (w rewriter) class(runes []rune) expression {
+	letters := [...]rune{'\u017f', '\u212a'} // a long s and the sign of the kelvin
 	var members [256]bool
 	above := 0
 	for i := 0; i+1 < len(runes); i += 2 {
@@ -166,9 +167,14 @@ func (w rewriter) class(runes []rune) expression {
 		}
 		if hi, lo := runes[i+1], max(runes[i], unicode.MaxASCII+1); hi >= lo {
 			above += int(hi-lo) + 1
+			for _, letter := range letters {
+				if lo <= letter && letter <= hi {
+					above--
+				}
+			}
 		}
 	}
-	if above == unicode.MaxRune-unicode.MaxASCII || above > 0 && w.action == model.Deny {
+	if above == unicode.MaxRune-unicode.MaxASCII-len(letters) || above > 0 && w.action == model.Deny {
 		for i := int(unicode.MaxASCII) + 1; i < len(members); i++ {
 			members[i] = true
 		}

@@ -43,6 +43,8 @@ func TestRewrite(t *testing.T) {
 		{`/a(?:$|/b)`, model.Deny, '?', []string{"/a", "/a/b"}, []string{"/b"}},
 		{`a{2,3}b{0}c?`, model.Allow, '?', []string{"aa", "aaac"}, []string{"a", "aab"}},
 		{`x,*y`, model.Allow, ',', []string{"xy"}, []string{"x,y"}},
+		{`(?i)[a-z]+`, model.Deny, ',', []string{"sK"}, []string{"\u00e9", "\u017f", "\u212a"}},
+		{`(?i)[^k]+`, model.Allow, ',', []string{"s\u00e9"}, []string{"k", "K"}},
 		{`a.c`, model.Allow, '?', []string{"abc"}, []string{"a\nc", "ac"}},
 		{`[a\-\]]`, model.Allow, '?', []string{"a", "-", "]"}, []string{"b", `\`}},
 	} {
@@ -117,7 +119,10 @@ func TestProgramIsNotUnderestimated(t *testing.T) {
 	for _, fixed := range []string{doubtfulPath, soundAuthority, wellFormedText, oddPath, hasParameters} {
 		estimates[fixed] = maxProgram / 4
 	}
-	estimates[listBefore+"(?:)"+listAfter] = listProgram
+	for _, name := range []string{"x-a", "cookie"} {
+		l := listOf(name)
+		estimates[l.before+"(?:)"+l.after] = listProgram
+	}
 	estimates["(?i)(?:"+strings.Repeat("sk", 100)+")"+hostTail] = 2*200 + hostTailProgram
 
 	sizes := envoyProgramSizes(t, estimates)
