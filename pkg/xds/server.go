@@ -85,7 +85,7 @@ func NewServer(c *Cache, config ServerConfig) (*Server, error) {
 	}
 	if config.TLS != nil {
 		// TLS holds what it has decrypted of a record: another buffer would save nothing, and most connections are idle most of the time.
-		options = append(options, grpc.Creds(loggedHandshakes{credentials.NewTLS(config.TLS), strangers}), grpc.ReadBufferSize(0))
+		options = append(options, grpc.Creds(handshakes{credentials.NewTLS(config.TLS), make(turns, handshakesAtOnce), strangers}), grpc.ReadBufferSize(0))
 	} else {
 		options = append(options, grpc.ReadBufferSize(bufferBytes))
 	}
