@@ -140,7 +140,7 @@ func (o *checkOptions) request(args []string) (*model.HTTPRequest, error) {
 		return nil, errors.New("the method is empty: write METHOD PATH, or PATH alone for a GET")
 	}
 	r.Path = args[len(args)-1]
-	if len(args) == 1 && r.Path == strings.ToUpper(r.Path) && strings.Trim(r.Path, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == "" {
+	if len(args) == 1 && r.Path != "" && strings.Trim(r.Path, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == "" {
 		return nil, fmt.Errorf("%q is a method without a path: write METHOD PATH, such as %s /", r.Path, r.Path)
 	}
 	if !strings.HasPrefix(r.Path, "/") && r.Path != "*" {

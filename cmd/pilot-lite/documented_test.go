@@ -80,15 +80,9 @@ func TestFlagsAreDocumented(t *testing.T) {
 		})
 		has[c.Name()] = flags
 	}
-	text, err := os.ReadFile("../../docs/reference.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, section, _ := strings.Cut(string(text), "\n## Commands and flags\n")
-	section, _, _ = strings.Cut(section, "\n## ")
 	documented := map[string][]string{}
 	word := regexp.MustCompile("`([-a-z0-9]+)`")
-	for line := range strings.Lines(section) {
+	for line := range strings.Lines(section(t, "../../docs/reference.md", "Commands and flags")) {
 		cells := strings.Split(line, "|")
 		if len(cells) != 4 {
 			continue
@@ -109,17 +103,23 @@ func TestFlagsAreDocumented(t *testing.T) {
 	}
 }
 
-// What the README shows of the program can be typed in a fresh clone, and none of it is wrong usage. The two that go on, or ask one that does, have scripts, and one is shortened.
-func TestREADMECanBeTyped(t *testing.T) {
-	t.Parallel()
-	text, err := os.ReadFile("../../README.md")
+// section is what stands in a document under a heading of the second level.
+func section(t *testing.T, path, heading string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, _ := strings.Cut(string(text), "\n## Use it\n")
-	section, _, _ = strings.Cut(section, "\n## ")
+	_, out, _ := strings.Cut(string(text), "\n## "+heading+"\n")
+	out, _, _ = strings.Cut(out, "\n## ")
+	return out
+}
+
+// What the README shows of the program can be typed in a fresh clone, and none of it is wrong usage. The two that go on, or ask one that does, have scripts, and one is shortened.
+func TestREADMECanBeTyped(t *testing.T) {
+	t.Parallel()
 	codes := map[string][]int{}
-	for line := range strings.Lines(section) {
+	for line := range strings.Lines(section(t, "../../README.md", "Use it")) {
 		typed, _, _ := strings.Cut(line, " #")
 		_, command, shown := strings.Cut(typed, "bin/pilot-lite ")
 		name, _, _ := strings.Cut(command, " ")

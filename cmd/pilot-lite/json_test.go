@@ -1,7 +1,6 @@
 package main
 
 import (
-	"os"
 	"reflect"
 	"regexp"
 	"slices"
@@ -22,14 +21,8 @@ func TestJSONIsDocumented(t *testing.T) {
 		"a proxy": {jsonProxy{}}, "a policy": {policyCount{}}, "`diff`": {diff.Report{}}, "a flip": {diff.Flip{}, diff.PortRange{}, diff.Verdict{}}, "callers, callees": {diff.Parties{}},
 		"pods": {diff.Pods{}}, "a finding": {jsonFinding{}}, "`translate`": {printable{}, printableWorkload{}},
 	}
-	text, err := os.ReadFile("../../docs/reference.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, section, _ := strings.Cut(string(text), "\n## Output as JSON\n")
-	section, _, _ = strings.Cut(section, "\n## ")
 	documented := map[string][]string{}
-	for line := range strings.Lines(section) {
+	for line := range strings.Lines(section(t, "../../docs/reference.md", "Output as JSON")) {
 		if cells := strings.Split(line, "|"); len(cells) == 4 {
 			for _, word := range regexp.MustCompile("`([a-zA-Z0-9]+)`").FindAllStringSubmatch(cells[2], -1) {
 				documented[strings.TrimSpace(cells[1])] = append(documented[strings.TrimSpace(cells[1])], word[1])

@@ -39,7 +39,7 @@ func (c *Cache) answer(s *stream, sub *subscription, desired *resourceSet) {
 	s.nonces++
 	f.nonce, f.left = strconv.FormatInt(s.nonces, 10), time.Now()
 	c.metrics.pushed(sub.kind, f)
-	s.link.send(f.encode(s.protocol, sub.typeURL))
+	s.link.send(f.encode(s.protocol, sub.kind.typeURL()))
 }
 
 // next is the difference between what the stream should run and what it was told, or the part of it that may travel together; nil where there is none.
@@ -50,18 +50,18 @@ func (c *Cache) next(s *stream, sub *subscription, set *resourceSet) *flight {
 	}
 	changed, removed := sub.difference(set)
 	slices.Sort(removed)
+	good := c.standing(s)
 	switch {
-	case sub.kind == slots && c.standing(s) != nil:
-		if c.changes(s, listeners) {
-			return &flight{resources: []*Resource{c.standing(s)}}
-		}
-		return c.nextSlot(s, sub, changed, removed)
+	case sub.kind == slots && good != nil && c.changes(s, listeners):
+		return &flight{resources: []*Resource{good}}
 	case len(changed) == 0 && len(removed) == 0:
-		sub.quiet = set
+		if sub.kind != slots || good == nil { // a slot that is to be restored as soon as a listener changes
+			sub.quiet = set
+		}
 		return nil
 	case sub.kind == slots:
 		return c.nextSlot(s, sub, changed, removed)
-	case sub.kind == listeners && len(changed) > 0 && c.standing(s) != nil:
+	case sub.kind == listeners && len(changed) > 0 && good != nil:
 		return nil // until the slot is restored
 	case s.protocol == stateOfTheWorld:
 		return nextWorld(sub, set, removed)
@@ -246,7 +246,7 @@ func (c *Cache) refused(s *stream, sub *subscription, f *flight, text string) {
 				c.doubt(s.node, r)
 			}
 		}
-		c.logger.Debug("a proxy refused a response: its resources are sent again one by one", "node", s.node, "type", sub.typeURL, "text", text)
+		c.logger.Debug("a proxy refused a response: its resources are sent again one by one", "node", s.node, "type", sub.kind.typeURL(), "text", text)
 		return
 	}
 	for _, r := range suspects {

@@ -38,7 +38,7 @@ func (c *Cache) Connect(node string, runs ...*Resource) {
 	for _, r := range runs {
 		sub := s.subs[r.kind]
 		if sub == nil {
-			sub = &subscription{kind: r.kind, typeURL: r.Type, held: map[string]*holding{}, wanted: gcpstream.NewDeltaSubscription(nil, nil, nil, true)}
+			sub = &subscription{kind: r.kind, held: map[string]*holding{}, wanted: gcpstream.NewDeltaSubscription(nil, nil, nil, true)}
 			s.subs[r.kind] = sub
 		}
 		sub.held[r.Name] = &holding{told: r.Version, enforced: r.Version, changed: c.now()}

@@ -7,24 +7,28 @@ import (
 	"time"
 )
 
+// turn takes one.
+func turn(t *testing.T, turns turns) (end func()) {
+	t.Helper()
+	end, err := turns.take()
+	if err != nil {
+		t.Error(err)
+		return func() {}
+	}
+	return end
+}
+
 // So many handshakes go on at once. Others wait, and the first of them is the next.
 func TestHandshakesTakeTurns(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		turns := make(turns, 1)
-		end, err := turns.take()
-		if err != nil {
-			t.Fatal(err)
-		}
+		end := turn(t, turns)
 		var order []int
 		var waiting sync.WaitGroup
 		for i := range 3 {
 			waiting.Go(func() {
-				next, err := turns.take()
-				if err != nil {
-					t.Errorf("handshake %d: %v", i, err)
-					return
-				}
+				next := turn(t, turns)
 				order = append(order, i)
 				next()
 			})
@@ -51,15 +55,9 @@ func TestASlowHandshakeHoldsUpNobody(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		turns := make(turns, 1)
-		end, err := turns.take()
-		if err != nil {
-			t.Fatal(err)
-		}
+		end := turn(t, turns)
 		began := time.Now()
-		other, err := turns.take()
-		if err != nil {
-			t.Fatal(err)
-		}
+		other := turn(t, turns)
 		if waited := time.Since(began); waited != turnTime {
 			t.Errorf("another waited for %s, want %s", waited, turnTime)
 		}

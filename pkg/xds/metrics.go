@@ -25,7 +25,8 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	counter := func(name, help string) (ofKind [kinds]prometheus.Counter) {
 		vec := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pilot_lite_" + name, Help: help}, []string{"type"})
 		r.MustRegister(vec)
-		for k, typeURL := range [kinds]string{clusters: ClusterType, listeners: ListenerType, slots: ExtensionConfigType} {
+		for k := range kinds {
+			typeURL := k.typeURL()
 			ofKind[k] = vec.WithLabelValues(typeURL[strings.LastIndexByte(typeURL, '.')+1:])
 		}
 		return ofKind

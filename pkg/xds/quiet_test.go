@@ -46,8 +46,6 @@ type deafStream struct{ grpc.ServerStream }
 func (deafStream) Context() context.Context { return context.Background() }
 func (deafStream) SendMsg(any) error        { return nil }
 
-var drivenTypes = [kinds]string{clusters: ClusterType, listeners: ListenerType, slots: ExtensionConfigType}
-
 func drivenNames() []string { return []string{"a", "b", "c"} }
 
 // draw is a resource with a content of two.
@@ -155,11 +153,11 @@ func (d *drive) send(s *stream, k kind, nonce string, problem *statuspb.Status) 
 	var err error
 	switch {
 	case s.protocol == stateOfTheWorld:
-		err = d.cache.requestWorld(s, &discoveryv3.DiscoveryRequest{Node: node, TypeUrl: drivenTypes[k], ResourceNames: d.names("names"), ResponseNonce: nonce, ErrorDetail: problem})
+		err = d.cache.requestWorld(s, &discoveryv3.DiscoveryRequest{Node: node, TypeUrl: k.typeURL(), ResourceNames: d.names("names"), ResponseNonce: nonce, ErrorDetail: problem})
 	case nonce != "":
-		err = d.cache.requestDelta(s, &discoveryv3.DeltaDiscoveryRequest{Node: node, TypeUrl: drivenTypes[k], ResponseNonce: nonce, ErrorDetail: problem})
+		err = d.cache.requestDelta(s, &discoveryv3.DeltaDiscoveryRequest{Node: node, TypeUrl: k.typeURL(), ResponseNonce: nonce, ErrorDetail: problem})
 	default:
-		r := &discoveryv3.DeltaDiscoveryRequest{Node: node, TypeUrl: drivenTypes[k], ResourceNamesSubscribe: d.names("names")}
+		r := &discoveryv3.DeltaDiscoveryRequest{Node: node, TypeUrl: k.typeURL(), ResourceNamesSubscribe: d.names("names")}
 		if first && rapid.Bool().Draw(d.T, "claims") {
 			r.InitialResourceVersions = map[string]string{"a": d.draw(k, "a").Version}
 		}
@@ -191,7 +189,7 @@ func (d *drive) look() {
 				continue
 			}
 			if f := d.cache.next(s, sub, set); f != nil {
-				d.Fatalf("stream %d, %s: not said: %v, removed %v", i, drivenTypes[k], f.resources, f.removed)
+				d.Fatalf("stream %d, %s: not said: %v, removed %v", i, kind(k).typeURL(), f.resources, f.removed)
 			}
 		}
 	}

@@ -118,7 +118,7 @@ func (c *Cache) handOver(s *stream, node *corev3.Node, typeURL string, words []s
 	if s.subs[k] != nil {
 		return s.subs[k], false, nil
 	}
-	s.subs[k] = &subscription{kind: k, typeURL: typeURL, held: map[string]*holding{}}
+	s.subs[k] = &subscription{kind: k, held: map[string]*holding{}}
 	return s.subs[k], true, nil
 }
 
@@ -140,21 +140,21 @@ func errTooLong() error {
 
 func tooLong(word string) bool { return len(word) > maxNameSize }
 
-func tooManyNames(n int, typeURL string) error {
-	return status.Errorf(codes.ResourceExhausted, "%d resource names of type %q: at most %d are served to a stream", n, typeURL, maxNames)
+func tooManyNames(n int, k kind) error {
+	return status.Errorf(codes.ResourceExhausted, "%d resource names of type %q: at most %d are served to a stream", n, k.typeURL(), maxNames)
 }
 
 // claimed takes what a proxy says it holds, from an earlier stream to this or another replica. A proxy that is known to have refused what it names is not
 // believed.
 func (c *Cache) claimed(s *stream, sub *subscription, versions map[string]string) error {
 	if len(versions) > maxNames {
-		return tooManyNames(len(versions), sub.typeURL)
+		return tooManyNames(len(versions), sub.kind)
 	}
 	for name, version := range versions {
 		if tooLong(name) || tooLong(version) {
 			return errTooLong()
 		}
-		if _, refused := c.refusals.seen[refusal{s.node, sub.typeURL, name, version}]; !refused {
+		if _, refused := c.refusals.seen[refusal{s.node, sub.kind.typeURL(), name, version}]; !refused {
 			sub.held[name] = &holding{told: version, enforced: version, changed: c.now()}
 		}
 	}

@@ -37,18 +37,18 @@ const (
 	kinds // how many there are
 )
 
+func (k kind) typeURL() string {
+	return [kinds]string{clusters: ClusterType, listeners: ListenerType, slots: ExtensionConfigType}[k]
+}
+
 // kindOf is the kind of a served type.
 func kindOf(typeURL string) (k kind, served bool) {
-	switch typeURL {
-	case ClusterType:
-		return clusters, true
-	case ListenerType:
-		return listeners, true
-	case ExtensionConfigType:
-		return slots, true
-	default:
-		return 0, false
+	for k = range kinds {
+		if k.typeURL() == typeURL {
+			return k, true
+		}
 	}
+	return 0, false
 }
 
 // Salter returns the wire form of a slot, in pieces, that differs by a salt, in a field without effect.

@@ -30,13 +30,12 @@ type stream struct {
 
 // subscription is what a stream wants of one kind, and what its proxy holds of it.
 type subscription struct {
-	kind    kind
-	typeURL string
-	wanted  gcpstream.Subscription // by name, or all
-	held    map[string]*holding    // by name
-	claim   string                 // state of the world: the version that the proxy says it holds; "" once it was looked at
-	solo    map[string]struct{}    // names that shared a refused response: each is sent again on its own
-	flying  *flight                // the response that was not answered yet
+	kind   kind
+	wanted gcpstream.Subscription // by name, or all
+	held   map[string]*holding    // by name
+	claim  string                 // state of the world: the version that the proxy says it holds; "" once it was looked at
+	solo   map[string]struct{}    // names that shared a refused response: each is sent again on its own
+	flying *flight                // the response that was not answered yet
 	// quiet is what there was nothing to say of when it was last compared with what the proxy holds; nil where either of them is another since.
 	quiet    *resourceSet
 	refusing bool // the proxy has refused something of it on this stream
@@ -80,7 +79,7 @@ type flight struct {
 // bounded refuses a subscription to more names than are served.
 func (s *subscription) bounded() error {
 	if n := len(s.wanted.SubscribedResources()); n > maxNames {
-		return tooManyNames(n, s.typeURL)
+		return tooManyNames(n, s.kind)
 	}
 	return nil
 }

@@ -1,7 +1,7 @@
 // Package hcm tells what becomes of an HTTP/1.1 request in Envoy's HTTP connection manager, before any filter: the path is normalized, headers are taken away and added, and what has more
 // than one reading is refused. Input: the connection manager as a listener has it, and a request as its client sends it. Output: the request as filters see it, or the answer that the client
-// gets instead. Pure. Entry points: New, and ServedMethods, for
-// who tells of methods that are none.
+// gets instead. Pure. Entry points: New, and
+// ServedMethods, for who tells of methods that are none.
 //
 // It knows the settings that pilot-lite makes, each switched on and off. A setting that it does not know is an error of New: never a guess.
 package hcm
