@@ -435,3 +435,37 @@ func TestARefusedListenerIsTriedAgainWithASlot(t *testing.T) {
 	default:
 	}
 }
+
+// A listener that comes while a slot stands refused, long after, has the slot's good content sent before it: Envoy refuses every listener until then. The slot itself is the very
+// same, of which there was nothing to say.
+func TestARefusedSlotIsRestoredBeforeALaterListener(t *testing.T) {
+	t.Parallel()
+	r := start(t, socket(t), salter(true))
+	u := update(t, &listenerv3.Listener{Name: "l"}, slot(t, rbac.HTTPSlot, allow))
+	r.cache.Set(u)
+	c := connect(t, r.path)
+	c.subscribe(node, xds.ListenerType, nil)
+	c.ack(c.receive())
+	c.subscribe(node, xds.ExtensionConfigType, nil, rbac.HTTPSlot)
+	good := c.receive()
+	c.ack(good)
+	r.eventually(rbac.HTTPSlot, xds.StateEnforced)
+
+	refused := resource(t, slot(t, rbac.HTTPSlot, deny))
+	of := func(listener *xds.Resource) xds.Update {
+		return xds.Update{Workloads: map[string][]*xds.Resource{"w": {listener, refused}}, Nodes: u.Nodes}
+	}
+	r.cache.Set(of(u.Workloads["w"][0]))
+	c.nack(c.receive(), "no")
+	r.eventually(rbac.HTTPSlot, xds.StateRefused)
+
+	r.cache.Set(of(resource(t, &listenerv3.Listener{Name: "l", StatPrefix: "other"})))
+	restored := c.receive()
+	if names(restored) != rbac.HTTPSlot || restored.GetResources()[0].GetVersion() != good.GetResources()[0].GetVersion() {
+		t.Fatalf("before the listener comes %q, want the slot's good content", names(restored))
+	}
+	c.ack(restored)
+	if next := c.receive(); names(next) != "l" {
+		t.Errorf("then comes %q, want the listener", names(next))
+	}
+}
